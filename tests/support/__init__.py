@@ -1,0 +1,1 @@
+"""Helpers that several test folders share; nothing here is a test."""
