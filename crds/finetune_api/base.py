@@ -1,0 +1,110 @@
+"""The base of every model of the contract: frozen, camelCase on the wire, unknown fields refused, rules stated once.
+
+A cross-field rule is written once as a `Rule`: its CEL text goes into the CRD, its Python check runs here, and the corpus
+in tests/contract holds the two to the same verdict. Parsing is strict for people (`parse`) and lenient for stored
+objects (`parse_stored`): an older operator must survive what a newer one wrote, and says what it ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that spans fields, in CEL for the API server and in Python for everyone else."""
+
+    cel: str
+    message: str  # names the field and says what to do
+    check: Callable[[Any], bool]
+    field: str | None = None  # the camelCase field that the error points at, if one is to blame
+    cluster_only: bool = False  # not applied by `finetune run` (file:// URIs, Secrets)
+
+
+class Model(BaseModel):
+    """A frozen value of the contract; JSON in camelCase."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True,
+        serialize_by_alias=True, allow_inf_nan=False,
+    )  # fmt: skip
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keep_rules(self, info: ValidationInfo) -> Self:
+        local = bool(info.context and info.context.get("local"))
+        for rule in type(self).RULES:
+            if not (rule.cluster_only and local) and not rule.check(self):
+                raise PydanticCustomError("rule", "{message}", {"message": rule.message, "field": rule.field or ""})
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as plain JSON data, absent fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class FieldError(Exception):
+    """Input that does not fit the contract: one line for each finding, each naming its field."""
+
+    def __init__(self, findings: list[tuple[str, str]]) -> None:
+        super().__init__("\n".join(f"{field}: {message}" for field, message in findings))
+        self.findings = findings
+
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+def parse(model: type[ModelT], data: dict[str, Any], *, local: bool = False) -> ModelT:
+    """Validate strictly. Raises FieldError with every finding."""
+    try:
+        return model.model_validate_json(json.dumps(data), by_name=False, context={"local": local})
+    except ValidationError as error:
+        raise FieldError([_finding(e) for e in error.errors()]) from None
+
+
+def parse_stored(model: type[ModelT], data: dict[str, Any]) -> tuple[ModelT, list[str]]:
+    """Validate what the API server stored: unknown fields are ignored and named. Raises FieldError for the rest."""
+    try:
+        value = model.model_validate_json(json.dumps(data), by_name=False, extra="allow")
+    except ValidationError as error:
+        raise FieldError([_finding(e) for e in error.errors()]) from None
+    ignored = sorted(_extras(value, ""))
+    return model.model_validate_json(json.dumps(data), by_name=False, extra="ignore") if ignored else value, ignored
+
+
+def _extras(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, BaseModel):
+        yield from (f"{path}.{name}".lstrip(".") for name in value.model_extra or {})
+        for name, field in type(value).model_fields.items():
+            yield from _extras(getattr(value, name), f"{path}.{field.alias or name}")
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from _extras(item, f"{path}[{i}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _extras(item, f"{path}[{key}]")
+
+
+def _finding(error: Any) -> tuple[str, str]:
+    path = ""
+    for part in error["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    kind, message = error["type"], error["msg"]
+    if kind == "rule" and error["ctx"]["field"]:
+        path += f".{error['ctx']['field']}"
+    elif kind == "extra_forbidden":
+        message = "no such field; check the spelling (kubectl explain ftj.spec lists all)"
+    elif kind == "missing":
+        message = "this field is required"
+    elif kind.endswith("_type"):
+        message = f"{message[0].lower()}{message[1:]}, not {type(error['input']).__name__}"
+    else:
+        message = f"{message[0].lower()}{message[1:]}" if kind != "rule" else message
+    return path.lstrip(".") or "(top)", message
