@@ -8,19 +8,15 @@
 # with Python 3.11 and pip.
 ARG BASE=python:3.11-slim
 
-# --- the installer, mounted where it is needed and part of no image
-FROM ${BASE} AS installer
-COPY requirements/uv.txt /requirements.txt
-RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes --target /uv -r /requirements.txt
-
 # --- operator
 FROM ${BASE} AS operator-build
-COPY requirements/operator.txt /requirements.txt
-RUN --mount=type=bind,from=installer,source=/uv,target=/uv \
-    python3 -m venv --without-pip /opt/venv \
-    && /uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /requirements.txt \
+COPY requirements/uv.txt requirements/operator.txt /requirements/
+# The installer (uv) lives in /tmp/uv for this one step and is part of no image.
+RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes --root-user-action ignore --target /tmp/uv -r /requirements/uv.txt \
+    && python3 -m venv --without-pip /opt/venv \
+    && /tmp/uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /requirements/operator.txt \
+    && rm -rf /tmp/uv \
     && find /opt/venv -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + \
-    && find /opt/venv -name '*.so' -exec sh -c 'command -v strip >/dev/null && strip --strip-unneeded "$@" || true' _ {} + \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY crds/finetune_api /opt/app/finetune_api
 COPY operator/finetune_operator /opt/app/finetune_operator
@@ -50,10 +46,11 @@ LABEL org.opencontainers.image.title="finetune-operator" \
 
 # --- trainer: the big layer is made in place, since copying it from another stage would write it twice
 FROM ${BASE} AS trainer
-COPY requirements/trainer.txt /opt/requirements.txt
-RUN --mount=type=bind,from=installer,source=/uv,target=/uv \
-    python3 -m venv --without-pip /opt/venv \
-    && /uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /opt/requirements.txt \
+COPY requirements/uv.txt requirements/trainer.txt /opt/requirements/
+RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes --root-user-action ignore --target /tmp/uv -r /opt/requirements/uv.txt \
+    && python3 -m venv --without-pip /opt/venv \
+    && /tmp/uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /opt/requirements/trainer.txt \
+    && rm -rf /tmp/uv \
     && find /opt/venv -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 ENV PATH=/opt/venv/bin:$PATH \

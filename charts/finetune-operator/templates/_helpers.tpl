@@ -1,0 +1,84 @@
+{{- define "finetune-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "finetune-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "finetune-operator.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "finetune-operator.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "finetune-operator.selector" -}}
+app.kubernetes.io/name: {{ include "finetune-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "finetune-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "finetune-operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: finetune-operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "finetune-operator.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "finetune-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An image reference from {repository, tag, digest}; call with (list . image). */}}
+{{- define "finetune-operator.image" -}}
+{{- $root := index . 0 -}}{{- $image := index . 1 -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "finetune-operator.reportService" -}}
+{{- printf "%s-reports" (include "finetune-operator.fullname" .) -}}
+{{- end -}}
+
+{{- define "finetune-operator.tlsSecret" -}}
+{{- default (printf "%s-report-tls" (include "finetune-operator.fullname" .)) .Values.reports.tls.existingSecret -}}
+{{- end -}}
+
+{{/* The names under which trainers reach the report server: the subject alternative names of its certificate. */}}
+{{- define "finetune-operator.reportNames" -}}
+{{- $service := include "finetune-operator.reportService" . -}}
+{{- list (printf "%s.%s.svc" $service .Release.Namespace) (printf "%s.%s.svc.cluster.local" $service .Release.Namespace) (printf "%s.%s" $service .Release.Namespace) | toJson -}}
+{{- end -}}
+
+{{/* What the operator may do in the namespaces it watches. Secrets are named in pods and never read. */}}
+{{- define "finetune-operator.rules" -}}
+- apiGroups: [finetune-operator.io]
+  resources: [finetunejobs]
+  verbs: [get, list, watch, delete]
+- apiGroups: [finetune-operator.io]
+  resources: [finetunejobs/status]
+  verbs: [patch]
+# Needed for owner references that block deletion, where OwnerReferencesPermissionEnforcement is on.
+- apiGroups: [finetune-operator.io]
+  resources: [finetunejobs/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, delete]
+- apiGroups: [""]
+  resources: [services, configmaps]
+  verbs: [get, create, delete]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create, patch]
+{{- end -}}
