@@ -45,6 +45,7 @@ LABEL org.opencontainers.image.title="finetune-operator" \
       org.opencontainers.image.revision="${REVISION}"
 
 # --- trainer: the big layer is made in place, since copying it from another stage would write it twice
+# (compileall may fail: torch ships files with the syntax of newer Pythons, which nothing imports here)
 FROM ${BASE} AS trainer
 COPY requirements/uv.txt requirements/trainer.txt /opt/requirements/
 RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes --root-user-action ignore --target /tmp/uv -r /opt/requirements/uv.txt \
@@ -52,7 +53,7 @@ RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes 
     && /tmp/uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /opt/requirements/trainer.txt \
     && rm -rf /tmp/uv \
     && find /opt/venv -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + \
-    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+    && (/opt/venv/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/venv/lib || true)
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/app \
     PYTHONDONTWRITEBYTECODE=1 \

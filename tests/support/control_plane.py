@@ -73,7 +73,9 @@ class ControlPlane:
             raise AssertionError(f"kubectl {' '.join(args)} failed ({done.returncode}): {done.stderr}")
         return done
 
-    def request(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> tuple[int, dict]:
+    def request(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> tuple[int, dict]:
         """One request as the administrator; returns the status code and the parsed answer, also for refusals."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data=data, method=method)
@@ -123,7 +125,9 @@ class ControlPlane:
 
     def _start(self, name: str, *args: str) -> None:
         with open(self.folder / f"{name}.log", "ab") as log:
-            self._processes[name] = subprocess.Popen([str(self.binaries / name), *args], stdout=log, stderr=log, cwd=self.folder)
+            self._processes[name] = subprocess.Popen(
+                [str(self.binaries / name), *args], stdout=log, stderr=log, cwd=self.folder
+            )
 
     def _wait_until_ready(self, seconds: float = 90) -> None:
         end = time.monotonic() + seconds
@@ -195,7 +199,9 @@ def running_control_plane(binaries: Path, folder: Path) -> Iterator[ControlPlane
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "test",
-                "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": str(folder / "server.crt")}}],
+                "clusters": [
+                    {"name": "test", "cluster": {"server": url, "certificate-authority": str(folder / "server.crt")}}
+                ],
                 "users": [{"name": "admin", "user": {"token": TOKEN}}],
                 "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
             }

@@ -7,6 +7,8 @@
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
 {{- else if contains (include "finetune-operator.name" .) .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else if hasPrefix .Release.Name (include "finetune-operator.name" .) -}}
+{{- include "finetune-operator.name" . -}}
 {{- else -}}
 {{- printf "%s-%s" .Release.Name (include "finetune-operator.name" .) | trunc 40 | trimSuffix "-" -}}
 {{- end -}}

@@ -1,0 +1,144 @@
+"""What the chart makes of its values: pods within the restricted standard, kept objects, refused nonsense."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from .conftest import CHART
+
+Objects = list[dict[str, Any]]
+
+
+def one(objects: Objects, kind: str, suffix: str = "") -> dict[str, Any]:
+    found = [each for each in objects if each["kind"] == kind and each["metadata"]["name"].endswith(suffix)]
+    assert len(found) == 1, (kind, suffix, [each["metadata"]["name"] for each in objects])
+    return found[0]
+
+
+def pod_specs(objects: Objects) -> list[dict[str, Any]]:
+    return [each["spec"] for each in objects if each["kind"] == "Pod"] + [
+        each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Deployment"
+    ]
+
+
+def test_lint_finds_nothing(run_helm: Callable[..., Any]) -> None:
+    done = run_helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_all_pods_meet_the_restricted_standard(render: Callable[..., Objects]) -> None:
+    specs = pod_specs(render())
+    assert len(specs) == 2
+    for spec in specs:
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_one_operator_that_is_replaced_never_doubled(
+    render: Callable[..., Objects], run_helm: Callable[..., Any]
+) -> None:
+    deployment = one(render(), "Deployment")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    refused = run_helm("template", "finetune", str(CHART), "--set", "replicas=2")
+    assert refused.returncode != 0
+    assert "replicas" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "replica=1",
+        "image.repo=x",
+        "watch.namespaces=a",
+        "logLevel=loud",
+        "trainer.image.pullPolicy=Sometimes",
+        "metrics.port=80",
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(run_helm: Callable[..., Any], value: str) -> None:
+    refused = run_helm("template", "finetune", str(CHART), "--set", value)
+    assert refused.returncode != 0
+    assert value.split("=")[0].split(".")[-1] in refused.stderr
+
+
+def test_the_report_certificate_names_the_service_that_trainers_call(render: Callable[..., Objects]) -> None:
+    objects = render()
+    secret = one(objects, "Secret")
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["tls.crt"]))
+    authority = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["ca.crt"]))
+    certificate.verify_directly_issued_by(authority)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+        x509.DNSName
+    )
+    container = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    host = re.fullmatch(r"https://([^:]+):8443", environment["FINETUNE_REPORT_URL"])
+    assert host
+    assert host[1] in names
+    service = one(objects, "Service", "-reports")
+    assert host[1].split(".")[0] == service["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("reports.tls.existingSecret=mine",),
+        ("reports.tls.certManager.enabled=true", "reports.tls.certManager.issuerRef.name=ours"),
+    ],
+)
+def test_no_certificate_is_made_where_another_is_given(render: Callable[..., Objects], values: tuple[str, ...]) -> None:
+    objects = render(*values)
+    assert not [each for each in objects if each["kind"] == "Secret"]
+    volumes = one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    mounted = next(each for each in volumes if each["name"] == "report-tls")["secret"]["secretName"]
+    if values[0].startswith("reports.tls.existing"):
+        assert mounted == "mine"
+    else:
+        assert one(objects, "Certificate")["spec"]["secretName"] == mounted
+
+
+def test_services_do_not_select_the_test_pod(render: Callable[..., Objects]) -> None:
+    objects = render()
+    labels = one(objects, "Pod", "-smoke")["metadata"]["labels"]
+    for service in (each for each in objects if each["kind"] == "Service"):
+        selector = service["spec"]["selector"]
+        assert any(labels.get(key) != value for key, value in selector.items())
+
+
+def test_images_by_tag_or_digest(render: Callable[..., Objects]) -> None:
+    digest = "sha256:" + "a" * 64
+    container = one(render(f"image.digest={digest}", "trainer.image.tag=v9"), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    assert container["image"].endswith("@" + digest)
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert environment["FINETUNE_TRAINER_IMAGE"].endswith(":v9")
+
+
+def test_optional_objects_appear_only_when_asked_for(render: Callable[..., Objects]) -> None:
+    optional = {"ServiceMonitor", "NetworkPolicy"}
+    assert not optional & {each["kind"] for each in render()}
+    assert optional <= {
+        each["kind"] for each in render("metrics.serviceMonitor.enabled=true", "networkPolicy.enabled=true")
+    }
+
+
+def test_the_resource_definition_is_kept_and_can_be_left_out(render: Callable[..., Objects]) -> None:
+    definition = one(render(), "CustomResourceDefinition")
+    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert not [each for each in render("crds.install=false") if each["kind"] == "CustomResourceDefinition"]
