@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 Objects = list[dict[str, Any]]
 GOLDEN = Path(__file__).parent / "golden"

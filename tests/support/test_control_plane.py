@@ -1,6 +1,7 @@
 """The fixture that other tests stand on: a real server that authorises, validates and survives its own restart."""
 
 import pytest
+
 from support.control_plane import ControlPlane
 
 pytestmark = pytest.mark.apiserver
