@@ -14,7 +14,7 @@ NAME ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_-]+:.*## / {printf "  \033[36m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---------------------------------------------------------------- environments
 
@@ -50,3 +50,79 @@ requirements: $(VENV)/bin/uv ## Compile requirements/*.txt from pyproject.toml (
 	$(COMPILE) -c requirements/dev.txt --extra operator --extra test -o requirements/operator-test.txt
 	$(COMPILE) -c requirements/dev.txt --extra trainer -o requirements/trainer.txt
 	$(COMPILE) -c requirements/dev.txt --extra cli -o requirements/cli.txt
+
+# ---------------------------------------------------------------- checks
+
+.PHONY: lint
+lint: venv ## Style, types, import rules, generated files, chart
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check . ; exit 1; }
+	$(BIN)/lint-imports --no-cache | tail -n 12
+	$(BIN)/mypy
+	@test ! -e operator/__init__.py -a ! -e trainer/__init__.py || { echo "operator/ and trainer/ are folders, never packages"; exit 1; }
+	@$(MAKE) crds-check
+	@if command -v helm >/dev/null; then helm lint --strict --quiet charts/finetune-operator; else echo "lint: no helm here, the chart was not linted"; fi
+
+WITHOUT_TORCH := tests/contract tests/plan tests/operator
+
+.PHONY: test
+test: venv venv-operator ## All tests that need no cluster; those of contract and operator run without torch
+	@scripts/control-plane.sh --check || true
+	.venv-operator/bin/python -m pytest -q $(wildcard $(WITHOUT_TORCH)) $(ARGS)
+	$(BIN)/python -m pytest -q tests $(addprefix --ignore=,tests/e2e $(WITHOUT_TORCH)) $(ARGS)
+
+.PHONY: control-plane
+control-plane: ## Bring kube-apiserver, etcd and kubectl for the API-server tests into the user's cache folder
+	scripts/control-plane.sh
+
+# ---------------------------------------------------------------- generated files
+
+.PHONY: crds
+crds: venv ## Generate the resource definition (also into the chart) and docs/reference.md from the models
+	$(BIN)/python crds/generate.py
+
+.PHONY: crds-check
+crds-check: venv ## Fail when a committed generated file differs from the models
+	$(BIN)/python crds/generate.py --check
+
+# ---------------------------------------------------------------- images and cluster
+
+OPERATOR_IMAGE ?= localhost/finetune-operator:dev
+TRAINER_IMAGE ?= localhost/finetune-trainer:dev
+KIND_CLUSTER ?= finetune
+# How an image gets built and onto the nodes: called with `-t NAME --target STAGE .`, then with NAME. With IMAGE_BUILD given
+# and IMAGE_LOAD empty the first command does both.
+IMAGE_BUILD ?= docker build
+IMAGE_LOAD ?= $(if $(filter docker build,$(IMAGE_BUILD)),kind load docker-image --name $(KIND_CLUSTER))
+REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+.PHONY: images
+images: ## Build both images and load them onto the nodes (kind, or IMAGE_BUILD and IMAGE_LOAD)
+	$(IMAGE_BUILD) -t $(OPERATOR_IMAGE) --build-arg REVISION=$(REVISION) --target operator .
+	$(if $(strip $(IMAGE_LOAD)),$(IMAGE_LOAD) $(OPERATOR_IMAGE))
+	$(IMAGE_BUILD) -t $(TRAINER_IMAGE) --build-arg REVISION=$(REVISION) --target trainer .
+	$(if $(strip $(IMAGE_LOAD)),$(IMAGE_LOAD) $(TRAINER_IMAGE))
+
+.PHONY: kind
+kind: ## Make a kind cluster for `make images e2e`
+	kind get clusters | grep -qx $(KIND_CLUSTER) || kind create cluster --name $(KIND_CLUSTER) --wait 120s
+
+.PHONY: e2e
+e2e: venv ## End to end on the cluster of KUBECONFIG: images, chart, storage, jobs, faults (FULL=1 for the long ones)
+	@test -n "$(SKIP_IMAGES)" || $(MAKE) images
+	OPERATOR_IMAGE=$(OPERATOR_IMAGE) TRAINER_IMAGE=$(TRAINER_IMAGE) FULL=$(FULL) $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+
+# ---------------------------------------------------------------- show and measure
+
+.PHONY: demo
+demo: venv ## Tune MiniLM on real mails, streamed from a local S3 server, to a report (about ten minutes)
+	$(BIN)/python -m examples.demo
+
+.PHONY: bench
+bench: venv ## Measure and print one JSON line: NAME=footprint | start_up | report_lag | trainer_baseline
+	@test -n "$(NAME)" || { echo "say which: make bench NAME=…; there are: $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//' | tr '\n' ' ')"; exit 2; }
+	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+
+.PHONY: clean
+clean: ## Remove environments, caches and generated test output
+	rm -rf .venv .venv-operator .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

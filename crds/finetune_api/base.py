@@ -12,9 +12,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,24 @@ class Rule:
     check: Callable[[Any], bool]
     field: str | None = None  # the camelCase field that the error points at, if one is to blame
     cluster_only: bool = False  # not applied by `finetune run` (file:// URIs, Secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of a text: a regular expression that RE2 (the API server) and Rust (pydantic) read alike, and what people are told.
+
+    Used in `Annotated[str, StringConstraints(max_length=…), Form(…)]`; it becomes CEL, whose message is ours, unlike a pattern's.
+    """
+
+    regex: str
+    message: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        form = core_schema.str_schema(pattern=self.regex)
+        return core_schema.chain_schema([handler(source), core_schema.custom_error_schema(form, "form", custom_error_message=self.message)])
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "x-finetune-form": {"regex": self.regex, "message": self.message}}
 
 
 class Model(BaseModel):

@@ -12,7 +12,17 @@ from pydantic import Field, StringConstraints
 
 from finetune_api.base import Model, Rule
 from finetune_api.pod import (
-    Affinity, EnvVar, Key, LabelKey, LabelValue, Name, ObjectRef, QuantityText, Resources, Toleration, quantity,
+    Affinity,
+    EnvVar,
+    Key,
+    LabelKey,
+    LabelValue,
+    Name,
+    ObjectRef,
+    QuantityText,
+    Resources,
+    Toleration,
+    quantity,
 )  # fmt: skip
 
 Task = Literal["text-classification", "causal-lm"]

@@ -14,7 +14,17 @@ from pydantic import Field, StringConstraints
 from finetune_api.base import Model
 from finetune_api.exits import Reason
 from finetune_api.status import (
-    CHECKPOINTS, HISTORY_POINTS, Best, Checkpoint, DataProfile, MetricName, Metrics, OutputStatus, Point, Progress, Resolved,
+    CHECKPOINTS,
+    HISTORY_POINTS,
+    Best,
+    Checkpoint,
+    DataProfile,
+    MetricName,
+    Metrics,
+    OutputStatus,
+    Point,
+    Progress,
+    Resolved,
 )  # fmt: skip
 
 REPORT_VERSION = 1
