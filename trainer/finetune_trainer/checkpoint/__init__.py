@@ -1,0 +1,7 @@
+"""Checkpoints: saved in the background, committed by a manifest written last and once, verified before they are used (I5)."""
+
+from finetune_trainer.checkpoint.checkpointer import Checkpointer, Generation
+from finetune_trainer.checkpoint.compare import environment
+from finetune_trainer.checkpoint.state import CheckpointRef, TrainState
+
+__all__ = ["CheckpointRef", "Checkpointer", "Generation", "TrainState", "environment"]

@@ -1,0 +1,312 @@
+"""Save, find and verify checkpoints of one job, by one process group (I3, I5).
+
+Rank 0 claims a generation, which fixes where the group resumes, and alone writes: the parts, and last of all the
+manifest, by a conditional write. Without conditional writes in the store, a claim is checked by reading before writing,
+with a race of milliseconds in which two groups may take the same generation; their parts still never mix, since each
+writer names its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from finetune_api import resolve
+from finetune_api.exits import JobError, Reason
+from finetune_api.run import RunConfig
+from finetune_api.status import CHECKPOINTS, Checkpoint
+from finetune_trainer.checkpoint import generations, manifest, parts, retention
+from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
+from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
+from finetune_trainer.checkpoint.state import CheckpointRef, TrainState
+from finetune_trainer.checkpoint.uploader import Uploader
+from finetune_trainer.storage import Location, location
+
+log = logging.getLogger(__name__)
+
+RESUME_FIELD = "spec.checkpoints.resumeFrom"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A claimed generation and the checkpoint that it goes on from."""
+
+    number: int
+    resume: CheckpointRef | None
+
+
+class Checkpointer:
+    """One per process. Ranks other than 0 only `load`.
+
+    `identity` adds to what must match on a resume, `facts` is `environment(...)`; `on_commit` hears of every change of
+    the list of checkpoints, from the background thread.
+    """
+
+    def __init__(
+        self, config: RunConfig, out: Location, rank: int, *, facts: Mapping[str, Any] | None = None, identity: Mapping[str, Any] | None = None,
+        on_commit: Callable[[tuple[Checkpoint, ...]], None] = lambda listed: None,
+    ) -> None:  # fmt: skip
+        self._config, self._out, self._rank = config, out, rank
+        self._facts = dict(facts or {})
+        self._identity = identity_of(config, identity or {})
+        self._on_commit = on_commit
+        self._metric = resolve.metric(config.task, config.evaluation.metric)
+        self._writer = uuid.uuid4().hex[:8]
+        self._uploader = Uploader()
+        self._generation: Generation | None = None
+        self._refs: list[CheckpointRef] = []  # committed and verified or our own, any order
+        self._loaded: tuple[CheckpointRef, TrainState] | None = None
+        self._saved: set[int] = set()  # steps given to the uploader
+        self._swept = False
+        self.notes: list[str] = []
+
+    # ------------------------------------------------------------------ resuming
+
+    def claim(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Generation:
+        """Find and verify the newest good checkpoint and take the next generation. Rank 0, before the first step.
+
+        `shapes` of all "model.…" tensors are compared where given. Raises FENCED when another process group took over,
+        OUTPUT_IN_USE when the output is another job's, CHECKPOINT_MISMATCH.
+        """
+        assert self._rank == 0
+        assert self._generation is None
+        self._check_owner()
+        while True:
+            newest = max(generations.numbers(self._out), default=0)
+            before = generations.read(self._out, newest) if newest else None
+            if before is not None and before.attempt > self._config.attempt:
+                raise self._overtaken(before)
+            found = self.latest(shapes)
+            own = (found.generation, found.step) if found and found.generation is not None else None
+            record = generations.Record(newest + 1, self._config.attempt, own, self._writer)
+            source = found.uri if found and found.generation is None else None
+            if generations.put(self._out, record, _now(), source):
+                break
+            other = generations.read(self._out, record.number)
+            if other is None or other.attempt >= self._config.attempt:
+                raise self._overtaken(other)
+        self._generation = Generation(record.number, found)
+        return self._generation
+
+    def latest(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> CheckpointRef | None:
+        """The newest good checkpoint that counts; of another job, by checkpoints.resumeFrom, while there is none.
+
+        All its parts were read and verified; the state is kept for `load`. Damaged ones are passed over with a warning.
+        """
+        self._refs = []
+        good: tuple[CheckpointRef, TrainState] | None = None
+        for generation, step in generations.candidates(self._out):
+            where = self._out.child(manifest.folder(generation, step))
+            try:
+                found = self._manifest(where, (generation, step))
+                ref = self._ref(found, where, generation)
+                if good is None:
+                    check_identity(ref.uri, found.identity, self._identity, None)
+                    _check_shapes(ref.uri, found, shapes, None)
+                    good = ref, parts.unpack(where, found)
+                    self._compare_environment(ref.uri, found)
+                self._refs.append(ref)
+            except DamagedError as error:
+                self._warn(f"checkpoint {where.uri()} is damaged: {error}; falling back to the one before it")
+        if good is None and self._config.checkpoints.resume_from:
+            good = self._resume_from(self._config.checkpoints.resume_from, shapes)
+        self._loaded = good
+        self._on_commit(self.listed())
+        return good[0] if good else None
+
+    def load(self, ref: CheckpointRef, *, only: str | None = None) -> TrainState:
+        """The verified state of a checkpoint; `only`: just the tensors whose names begin so. Every rank."""
+        if self._loaded is not None and self._loaded[0] == ref and only is None:
+            state, self._loaded = self._loaded[1], None
+            return state
+        where = self._where(ref)
+        try:
+            found = self._manifest(where, (ref.generation, ref.step) if ref.generation is not None else None)
+            if found.digest != ref.digest:
+                raise DamagedError("its manifest is not the one that was chosen")
+            return parts.unpack(where, found, only=only, full=ref.generation is None)
+        except DamagedError as error:
+            raise JobError(
+                Reason.STORAGE_UNAVAILABLE, f"checkpoint {ref.uri} could be read a moment ago and is damaged now: {error}",
+                hint="The next attempt falls back to the checkpoint before it.",
+            ) from error  # fmt: skip
+
+    def verify(self, ref: CheckpointRef) -> None:
+        """Read all parts and compare SHA-256 too. Raises DamagedError."""
+        where = self._where(ref)
+        parts.unpack(where, self._manifest(where, None), full=True)
+
+    # ------------------------------------------------------------------ saving
+
+    def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
+        """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other ranks.
+
+        A step that is saved already is not saved again. Raises what an earlier background save failed with.
+        """
+        if self._rank != 0:
+            return
+        assert self._generation is not None, "claim() first"
+        resume = self._generation.resume
+        known = state.step in self._saved or (resume is not None and resume.generation is not None and resume.step == state.step)
+        if known:
+            self._uploader.check()
+        else:
+            self._loaded = None
+            copy = TrainState(
+                state.step, json.loads(json.dumps(state.cursor)), parts.snapshot(state.tensors), json.loads(json.dumps(state.meta)), dict(state.blobs)
+            )
+            judged = {k: float(v) for k, v in metrics.items()} if metrics else None
+            self._saved.add(state.step)
+            self._uploader.submit(lambda: self._commit(copy, judged))
+        if wait:
+            self._uploader.drain()
+
+    def check(self) -> None:
+        """Raise what a background save failed with, such as FENCED. Costs nothing."""
+        self._uploader.check()
+
+    def close(self) -> None:
+        """Wait for background saves and clear up what no checkpoint needs. Raises FENCED if a newer generation exists."""
+        if self._rank != 0 or self._generation is None:
+            return
+        self._uploader.drain()
+        generations.check_newest(self._out, self._generation.number)
+        retention.sweep(self._out, self._refs, self._generation.number)
+
+    def listed(self) -> tuple[Checkpoint, ...]:
+        """The committed checkpoints as status lists them, newest first."""
+        best = self.best()
+        newest = sorted(self._refs, key=lambda r: (r.step, r.generation or 0), reverse=True)
+        return tuple(ref.listed(ref is best) for ref in newest[:CHECKPOINTS])
+
+    def best(self) -> CheckpointRef | None:
+        """The committed checkpoint with the best value of the metric that chooses."""
+        return retention.best_of(tuple(self._refs), self._metric)
+
+    def _commit(self, state: TrainState, metrics: dict[str, float] | None) -> None:
+        """Parts, then the manifest, then the list, then what may go. Runs in the background."""
+        assert self._generation is not None
+        number = self._generation.number
+        where = self._out.child(manifest.folder(number, state.step))
+        written = []
+        try:
+            for part, data in parts.pack(state, self._writer):
+                where.put(part.name, data)
+                written.append(part)
+            generations.check_newest(self._out, number)
+            sealed, text = self._sealed(state, metrics, tuple(written))
+            _put_once(where, text)
+        except BaseException:
+            self._saved.discard(state.step)
+            raise
+        self._refs = [*self._refs, self._ref(sealed, where, number)]
+        self._on_commit(self.listed())
+        self._retain(number)
+
+    def _retain(self, number: int) -> None:
+        """Remove what keepLast and keepBest do not hold; the first time also what dead writers left."""
+        rule = self._config.checkpoints
+        keep = retention.kept(self._refs, rule.keep_last, rule.keep_best, self._metric)
+        gone = [ref for ref in self._refs if ref not in keep]
+        if gone or not self._swept:
+            generations.check_newest(self._out, number)  # never delete what a newer generation may be reading
+        self._refs = [ref for ref in self._refs if ref in keep]
+        if gone:
+            self._on_commit(self.listed())
+            retention.delete(self._out, gone)
+        if not self._swept:
+            retention.sweep(self._out, self._refs, number - 1)
+            self._swept = True
+
+    def _sealed(self, state: TrainState, metrics: dict[str, float] | None, written: tuple[manifest.Part, ...]) -> tuple[Manifest, bytes]:
+        assert self._generation is not None
+        before = max(self._refs, key=lambda r: (r.step, r.generation or 0), default=self._generation.resume)
+        parent = {"uri": before.uri, "step": before.step, "digest": before.digest} if before else None
+        return Manifest(
+            job_id=self._config.job.id, job_name=self._config.job.name, attempt=self._config.attempt, generation=self._generation.number, step=state.step,
+            time=_now(), writer=self._writer, cursor=state.cursor, meta=state.meta, identity=self._identity, facts=self._facts,
+            parts=written, metrics=metrics, parent=parent,
+        ).sealed()  # fmt: skip
+
+    # ------------------------------------------------------------------ helpers
+
+    def _check_owner(self) -> None:
+        try:
+            text = self._out.find("job.json")
+            owner = None if text is None else json.loads(text)
+        except ValueError:
+            owner = {}
+        if owner is None or owner.get("jobId") != self._config.job.id:
+            said = "is gone: somebody removed it" if owner is None else f"names another job ({owner.get('name') or 'unreadable'})"
+            raise JobError(Reason.OUTPUT_IN_USE, f"the owner's mark {self._out.uri('job.json')} {said}", field="spec.output.uri")
+
+    def _overtaken(self, other: generations.Record | None) -> JobError:
+        by = f"generation {other.number} of attempt {other.attempt}" if other else "another process group"
+        return JobError(Reason.FENCED, f"{by} has taken over {self._out.uri()}; this is attempt {self._config.attempt}")
+
+    def _manifest(self, where: Location, place: tuple[int, int] | None) -> Manifest:
+        """The manifest at `where`; with `place` it must be this job's and stand where it says. Raises DamagedError."""
+        text = where.find(manifest.NAME)
+        if text is None:
+            raise DamagedError("its manifest is missing")
+        found = manifest.parse(text)
+        if place is not None and (found.generation, found.step) != place:
+            raise DamagedError(f"its manifest is that of generation {found.generation}, step {found.step}")
+        if place is not None and found.job_id != self._config.job.id:
+            raise DamagedError(f"it is another job's ({found.job_name})")
+        return found
+
+    def _resume_from(self, uri: str, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[CheckpointRef, TrainState]:
+        where = location(uri, self._config.storage)
+        try:
+            found = self._manifest(where, None)
+            check_identity(uri, found.identity, self._identity, RESUME_FIELD)
+            _check_shapes(uri, found, shapes, RESUME_FIELD)
+            state = parts.unpack(where, found, full=True)
+        except DamagedError as error:
+            raise JobError(
+                Reason.CHECKPOINT_MISMATCH, f"{uri} is not a good checkpoint: {error}", field=RESUME_FIELD,
+                hint="Name a checkpoint as status.checkpoints lists it: s3://…/ckpt/<generation>/<step>.",
+            ) from error  # fmt: skip
+        self._compare_environment(uri, found)
+        return self._ref(found, where, None), state
+
+    def _compare_environment(self, uri: str, found: Manifest) -> None:
+        differ = differences(found.facts, self._facts)
+        if differ:
+            self._warn(f"the environment differs from that of {uri}, so the last bits of the results may differ too (the rows do not): {'; '.join(differ)}")
+
+    def _ref(self, found: Manifest, where: Location, generation: int | None) -> CheckpointRef:
+        return CheckpointRef(generation, found.step, where.uri(), found.digest, found.bytes, found.time, found.metrics)
+
+    def _where(self, ref: CheckpointRef) -> Location:
+        if ref.generation is None:
+            return location(ref.uri, self._config.storage)
+        return self._out.child(manifest.folder(ref.generation, ref.step))
+
+    def _warn(self, message: str) -> None:
+        self.notes.append(message)
+        log.warning(message)
+
+
+def _put_once(where: Location, text: bytes) -> None:
+    """Write the manifest; a copy that is ours already (an answer was lost) is success, another's is FENCED."""
+    try:
+        where.put(manifest.NAME, text, if_none_match=True)
+    except FileExistsError:
+        if where.find(manifest.NAME) != text:
+            raise JobError(Reason.FENCED, f"another writer has committed {where.uri()}") from None
+
+
+def _check_shapes(uri: str, found: Manifest, shapes: Mapping[str, tuple[int, ...]] | None, field: str | None) -> None:
+    if shapes is not None:
+        check_shapes(uri, found.shapes("model"), shapes, field)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

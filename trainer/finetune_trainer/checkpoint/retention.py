@@ -1,0 +1,57 @@
+"""Which checkpoints stay, and how the others go: manifest first, so that a half-deleted checkpoint does not exist (I5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from finetune_api.resolve import higher_is_better
+from finetune_trainer.checkpoint.manifest import KEY, folder
+from finetune_trainer.checkpoint.state import CheckpointRef
+from finetune_trainer.storage import Location
+
+_OBJECT = re.compile(r"^ckpt/(\d+)/(\d+)/")
+
+
+def best_of(refs: Iterable[CheckpointRef], metric: str) -> CheckpointRef | None:
+    """The checkpoint with the best value of `metric`; the earlier one where two are equal."""
+    sign = 1 if higher_is_better(metric) else -1
+    judged = [(value * sign, -ref.step, ref) for ref in refs if (value := value_of(ref, metric)) is not None]
+    return max(judged, key=lambda entry: entry[:2])[2] if judged else None
+
+
+def value_of(ref: CheckpointRef, metric: str) -> float | None:
+    """The checkpoint's value of a metric; the evaluation's loss may be called loss or eval_loss."""
+    metrics = ref.metrics or {}
+    return metrics.get(metric, metrics.get(f"eval_{metric}"))
+
+
+def kept(refs: Sequence[CheckpointRef], keep_last: int, keep_best: bool, metric: str) -> list[CheckpointRef]:
+    """Those that stay, newest first."""
+    newest = sorted(refs, key=lambda r: (r.step, r.generation or 0), reverse=True)
+    best = best_of(refs, metric) if keep_best else None
+    return [ref for i, ref in enumerate(newest) if i < keep_last or ref is best]
+
+
+def delete(out: Location, refs: Iterable[CheckpointRef]) -> None:
+    """Remove checkpoints of this job: the manifest, then the data."""
+    for ref in refs:
+        assert ref.generation is not None
+        prefix = folder(ref.generation, ref.step) + "/"
+        keys = [info.key for info in out.list(prefix)]
+        out.delete(key for key in keys if KEY.match(key))
+        out.delete(key for key in keys if not KEY.match(key))
+
+
+def sweep(out: Location, live: Iterable[CheckpointRef], newest: int, busy: Iterable[tuple[int, int]] = ()) -> int:
+    """Remove what no live checkpoint needs: uncommitted data of dead writers, and what an older generation wrote past the
+    step that a newer one resumed from. `busy`: (generation, step) being written now. Returns how many objects went."""
+    needed = {(ref.generation, ref.step) for ref in live} | set(busy)
+    stale = []
+    for info in out.list("ckpt/"):
+        match = _OBJECT.match(info.key)
+        if match and (int(match.group(1)), int(match.group(2))) not in needed and int(match.group(1)) <= newest:
+            stale.append(info.key)
+    out.delete(key for key in stale if KEY.match(key))
+    out.delete(key for key in stale if not KEY.match(key))
+    return len(stale)
