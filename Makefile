@@ -103,12 +103,19 @@ images: ## Build both images and load them onto the nodes (kind, or IMAGE_BUILD 
 	$(IMAGE_BUILD) -t $(TRAINER_IMAGE) --build-arg REVISION=$(REVISION) --target trainer .
 	$(if $(strip $(IMAGE_LOAD)),$(IMAGE_LOAD) $(TRAINER_IMAGE))
 
+.PHONY: install
+install: ## Install or upgrade the chart with these images on the cluster of KUBECONFIG
+	helm upgrade --install finetune charts/finetune-operator -n finetune-system --create-namespace --wait \
+	  --set image.repository=$(firstword $(subst :, ,$(OPERATOR_IMAGE))) --set image.tag=$(lastword $(subst :, ,$(OPERATOR_IMAGE))) \
+	  --set trainer.image.repository=$(firstword $(subst :, ,$(TRAINER_IMAGE))) --set trainer.image.tag=$(lastword $(subst :, ,$(TRAINER_IMAGE))) $(ARGS)
+
 .PHONY: kind
 kind: ## Make a kind cluster for `make images e2e`
 	kind get clusters | grep -qx $(KIND_CLUSTER) || kind create cluster --name $(KIND_CLUSTER) --wait 120s
 
 .PHONY: e2e
 e2e: venv ## End to end on the cluster of KUBECONFIG: images, chart, storage, jobs, faults (FULL=1 for the long ones)
+	@kubectl get nodes >/dev/null || { echo "e2e: no cluster behind KUBECONFIG; with Docker and kind: make kind e2e"; exit 1; }
 	@test -n "$(SKIP_IMAGES)" || $(MAKE) images
 	OPERATOR_IMAGE=$(OPERATOR_IMAGE) TRAINER_IMAGE=$(TRAINER_IMAGE) FULL=$(FULL) $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 
