@@ -1,0 +1,140 @@
+"""The model's tokenizer, as its tokenizer.json says, behind the few calls that tasks need; without torch.
+
+The generic fast class is used on tokenizer.json itself, so that no architecture's class re-builds it and the import stays
+light; models without that file go through transformers' converters. Templates are rendered in transformers' sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked, and rows come one at a time
+
+MODEL_FIELD = "spec.model.uri"
+UNLIMITED = 1_000_000
+"""transformers writes 1e30 where a tokenizer knows no longest input."""
+
+
+class Tokenizer:
+    """A tokenizer with its chat template. Holds the Rust tokenizer's truncation setting, so: one thread at a time."""
+
+    def __init__(self, backend: Any) -> None:
+        self._hf = backend
+        self._fast = backend.backend_tokenizer
+        self._fast.no_truncation()
+        self._fast.no_padding()
+        self._cut: int | None = None
+        self.eos_id: int | None = backend.eos_token_id
+        self.bos_id: int | None = backend.bos_token_id
+        self.special_ids = frozenset(self._fast.token_to_id(str(t)) for t in backend.all_special_tokens) | frozenset(
+            i for i, token in self._fast.get_added_tokens_decoder().items() if token.special
+        )
+        self._specials = sorted(
+            {self._fast.id_to_token(i) for i in self.special_ids if i is not None}, key=len, reverse=True
+        )
+        pad = backend.pad_token_id
+        self.pad_id: int = pad if pad is not None else (self.eos_id if self.eos_id is not None else 0)
+        self.max_length: int | None = backend.model_max_length if backend.model_max_length < UNLIMITED else None
+
+    @property
+    def hf(self) -> Any:
+        """The transformers object, for generation and export."""
+        return self._hf
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source of the chat template."""
+        return self._hf.chat_template
+
+    def encode(self, text: str, pair: str | None, max_length: int) -> tuple[list[int], list[int] | None, int]:
+        """Ids with special tokens cut to max_length, type ids (pairs only), and the length before the cut."""
+        if self._cut != max_length:
+            self._fast.enable_truncation(max_length, strategy="longest_first")
+            self._cut = max_length
+        encoding = self._fast.encode(text, pair) if pair is not None else self._fast.encode(text)
+        length = len(encoding.ids) + sum(sum(1 for m in o.special_tokens_mask if not m) for o in encoding.overflowing)
+        return encoding.ids, encoding.type_ids if pair is not None else None, length
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of a continuation: no special tokens are added."""
+        return self._whole(text).ids
+
+    def with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids without added special tokens, and where in the text each begins and ends (characters)."""
+        encoding = self._whole(text)
+        return encoding.ids, encoding.offsets
+
+    def start(self, text: str) -> list[int]:
+        """Ids as the tokenizer starts a text: its BOS once, even if the text spells it too, and no EOS at the end."""
+        ids = self._whole(text, special=True).ids
+        if self.bos_id is not None and ids[:2] == [self.bos_id, self.bos_id]:
+            ids = ids[1:]
+        if ids and ids[-1] == self.eos_id and len(ids) > len(self._whole(text).ids):
+            ids = ids[:-1]
+        return ids
+
+    def _whole(self, text: str, special: bool = False) -> Any:
+        if self._cut is not None:
+            self._fast.no_truncation()
+            self._cut = None
+        return self._fast.encode(text, add_special_tokens=special)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, generation_prompt: bool = False) -> str:
+        """The chat as text. Raises JobError without a template, ValueError with the template's own complaint."""
+        if self.chat_template is None:
+            raise JobError(
+                Reason.INVALID_CONFIG, "the model's tokenizer has no chat template, and the data has chats", field=MODEL_FIELD,
+                hint="Use an instruct model, or data with prompt and completion columns.",
+            )  # fmt: skip
+        from jinja2 import TemplateError
+
+        try:
+            return self._hf.apply_chat_template(
+                [dict(m) for m in messages], tokenize=False, add_generation_prompt=generation_prompt
+            )
+        except TemplateError as error:
+            raise ValueError(f"the model's chat template refuses the chat: {error}") from None
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """Text of ids."""
+        return self._fast.decode(list(ids), skip_special_tokens=skip_special)
+
+    def end_of_special(self, text: str, position: int) -> int:
+        """The end of the special token that stands at `position` (white space may come first); `position` if none does."""
+        rest = text[position:].lstrip()
+        for token in self._specials:
+            if token and rest.startswith(token):
+                return len(text) - len(rest) + len(token)
+        return position
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a model folder. Raises JobError when there is none that can be read."""
+    try:
+        if (folder / "tokenizer.json").exists():
+            from transformers import PreTrainedTokenizerFast
+
+            return Tokenizer(PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True))
+        from transformers import AutoTokenizer
+
+        slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, use_fast=True)
+    except Exception as error:
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            f"the model's tokenizer cannot be read: {error}"[:900],
+            field=MODEL_FIELD,
+            hint="The model folder needs tokenizer.json.",
+        ) from error
+    if not getattr(slow, "is_fast", False):
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            "the model's tokenizer has no fast (Rust) version",
+            field=MODEL_FIELD,
+            hint="The model folder needs tokenizer.json.",
+        )
+    return Tokenizer(slow)

@@ -1,0 +1,82 @@
+"""The value types that tasks share: a row's encoding, and the task itself as a frozen set of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.job import Columns
+
+IGNORE = -100
+"""The label of a token that is not learned; torch's cross-entropy leaves it out."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as the model takes it.
+
+    `labels` is the class's index, or one token id or IGNORE for each input token. `length` counts the tokens before they
+    were cut to the maximum, so that it is larger than len(input_ids) if and only if the row was cut.
+    """
+
+    input_ids: list[int]
+    labels: int | list[int]
+    type_ids: list[int] | None
+    length: int
+
+    @property
+    def learned(self) -> int:
+        """How many losses the row has: 1 for a class, else the predicted tokens (the first token is never predicted)."""
+        return 1 if isinstance(self.labels, int) else sum(label != IGNORE for label in self.labels[1:])
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens were cut off."""
+        return self.length > len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task's functions.
+
+    columns(found, wanted)                    role -> column, from the data's columns and spec.data.columns; JobError if one is missing
+    label(row, columns)                       the row's class as text, None where the task has no classes
+    check_row(row, columns, labels)           what is wrong with the row and what to do, or None. `labels` None: any class will do
+    encode(row, columns, labels, tokenizer, max_length)   the Example; ValueError with a message for people where nothing is left to learn
+    """
+
+    name: str
+    columns: Callable[[Sequence[str], Columns | None], dict[str, str]]
+    label: Callable[[Row, Mapping[str, str]], str | None]
+    check_row: Callable[[Row, Mapping[str, str], Sequence[str] | None], str | None]
+    encode: Callable[..., Example]
+
+
+def pick(role: str, wanted: str | None, usual: Sequence[str], found: Sequence[str]) -> str | None:
+    """The column of a role: the one wanted, which must exist, else the first usual name that does, else None."""
+    if wanted is not None:
+        if wanted not in found:
+            raise missing(role, f"the data has no column {wanted!r}", found)
+        return wanted
+    return next((name for name in usual if name in found), None)
+
+
+def missing(role: str, why: str, found: Sequence[str]) -> JobError:
+    """The error for a column that is not there."""
+    shown = ", ".join(repr(name) for name in list(found)[:20]) + (", …" if len(found) > 20 else "")
+    return JobError(
+        Reason.INVALID_DATA, f"{why}; its columns are {shown or '(none)'}", field=f"spec.data.columns.{role}", hint=f"Name the right column in spec.data.columns.{role}."
+    )  # fmt: skip
+
+
+def text_problem(row: Row, column: str) -> str | None:
+    """What is wrong with a column that must hold text; None if nothing is."""
+    if column not in row or row[column] is None:
+        return f"column {column!r} is missing or null; give it a text, or leave the row out"
+    if not isinstance(row[column], str):
+        return f"column {column!r} holds {type(row[column]).__name__}, not text; write it as a string"
+    return None

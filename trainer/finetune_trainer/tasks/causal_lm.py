@@ -1,0 +1,77 @@
+"""Causal language modelling on chats or on prompt and completion; only what the assistant writes is learned.
+
+The learned part of a chat is found by rendering: the conversation up to a turn, with and without the generation prompt,
+is compared with the whole (`chat.py`), so no template needs generation markers. A prompt and its completion are encoded
+apart, exactly as they meet at inference, and the end-of-text token is learned. Rows with nothing to learn are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from finetune_api.job import Columns
+from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, missing, pick, text_problem
+from finetune_trainer.tasks.chat import encode_chat, messages_problem
+
+MESSAGES = ("messages", "conversation", "conversations", "chat")
+PROMPT = ("prompt", "instruction", "question", "input")
+COMPLETION = ("completion", "response", "answer", "output")
+
+
+def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
+    """Role messages, or roles prompt and completion. Raises JobError naming the field."""
+    w = wanted or Columns()
+    if w.prompt is None and (chat := pick("messages", w.messages, MESSAGES, found)):
+        return {"messages": chat}
+    prompt, completion = pick("prompt", w.prompt, PROMPT, found), pick("completion", w.completion, COMPLETION, found)
+    if prompt is None and completion is None:
+        raise missing("messages", "no column has a usual name for a chat, or for a prompt and its completion", found)
+    if prompt is None:
+        raise missing("prompt", "no column has a usual name for the prompt", found)
+    if completion is None:
+        raise missing("completion", "no column has a usual name for the completion", found)
+    return {"prompt": prompt, "completion": completion}
+
+
+def label(row: Row, columns: Mapping[str, str]) -> None:
+    """Language models have no classes."""
+
+
+def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None = None) -> str | None:
+    """What is wrong with the row, or None."""
+    if "messages" in columns:
+        return messages_problem(row.get(columns["messages"]), columns["messages"])
+    if problem := text_problem(row, columns["prompt"]) or text_problem(row, columns["completion"]):
+        return problem
+    if not row[columns["completion"]].strip():
+        return f"column {columns['completion']!r} is empty: nothing to learn; give it a text, or leave the row out"
+    return None
+
+
+def encode(
+    row: Row, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
+) -> Example:
+    """Token ids and labels, cut on the right. Raises ValueError where no learned token is left. The row has passed check_row."""
+    if "messages" in columns:
+        ids, targets = encode_chat(tokenizer, row[columns["messages"]])
+    else:
+        ids, targets = encode_completion(tokenizer, row[columns["prompt"]], row[columns["completion"]])
+    example = Example(ids[:max_length], targets[:max_length], None, len(ids))
+    if example.learned == 0:
+        raise ValueError(
+            f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the assistant's; raise spec.training.maxLength, or shorten what comes before"
+        )
+    return example
+
+
+def encode_completion(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+    """The prompt as the tokenizer starts a text, the completion as its continuation, then the end-of-text token."""
+    start = tokenizer.start(prompt)
+    learned = tokenizer.ids(completion)
+    if tokenizer.eos_id is not None:
+        learned = [*learned, tokenizer.eos_id]
+    return start + learned, [IGNORE] * len(start) + learned
+
+
+TASK = Task("causal-lm", columns, label, check_row, encode)
