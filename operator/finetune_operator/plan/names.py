@@ -1,0 +1,78 @@
+"""Names and labels of all children, derived from the job's name and UID alone.
+
+A child's name is the same in every plan, so making it twice is a 409 and never a duplicate (invariant I6). Services refuse
+names that start with a digit or hold dots (DNS-1035), and `<job>-<index>` must be a DNS label: hence a prefix and a slug.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from finetune_api.job import Spec
+
+GROUP = "finetune-operator.io"
+API_VERSION = f"{GROUP}/v1alpha1"
+KIND = "FineTuneJob"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "finetune-operator"
+APP = "app.kubernetes.io/name"
+JOB_UID = f"{GROUP}/job-uid"
+JOB = f"{GROUP}/job"
+COMPONENT = f"{GROUP}/component"
+ATTEMPT = f"{GROUP}/attempt"
+PREPARE = "prepare"
+WORKER = "worker"
+RESTARTS_USED = f"{GROUP}/restarts-used"
+CA_DIGEST = f"{GROUP}/report-ca"
+INDEX = "batch.kubernetes.io/job-completion-index"
+KUEUE = "kueue.x-k8s.io/"
+QUEUE = f"{KUEUE}queue-name"
+CONTAINER = "trainer"
+
+SLUG = 30
+LONGEST = 52
+
+
+def slug(name: str) -> str:
+    """At most 30 characters of the name that a DNS label may hold; "job" where nothing is left."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:SLUG].strip("-") or "job"
+
+
+def short_uid(uid: str) -> str:
+    """8 hex digits of the UID."""
+    head = uid[:8].lower()
+    return head if re.fullmatch(r"[0-9a-f]{8}", head) else hashlib.sha256(uid.encode()).hexdigest()[:8]
+
+
+def child(name: str, uid: str, component: str, number: int) -> str:
+    """Name of a Job, and of its ConfigMap and Service: ft-<slug>-<uid>-<attempt>, or -p<try> for the prepare step."""
+    assert 1 <= number < 10**7, number
+    full = f"ft-{slug(name)}-{short_uid(uid)}-{'p' if component == PREPARE else ''}{number}"
+    assert len(full) <= LONGEST, full
+    return full
+
+
+def label_value(name: str) -> str:
+    """The name as a label's value: itself up to 63 characters, else cut with a hash."""
+    if len(name) <= 63:
+        return name
+    return f"{name[:54].rstrip('.-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def labels(name: str, uid: str, component: str, number: int) -> dict[str, str]:
+    """Labels of every child."""
+    return {
+        MANAGED_BY: MANAGER,
+        APP: "finetune-trainer",
+        JOB_UID: uid,
+        JOB: label_value(name),
+        COMPONENT: component,
+        ATTEMPT: str(number),
+    }
+
+
+def output_key(spec: Spec) -> str:
+    """Two jobs with equal keys write to the same place: the endpoint and the output's URI, without closing slashes."""
+    return f"{(spec.storage.endpoint or '').rstrip('/')} {spec.output.uri.rstrip('/')}"

@@ -1,0 +1,329 @@
+"""What a plan is made from: small frozen projections of a FineTuneJob, its children and what the trainer said.
+
+The store keeps these instead of raw objects, so that memory goes by what a plan needs, not by what Kubernetes sends.
+`from_object` takes an object as the API server sends it. All moments are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_api.base import FieldError, parse_stored
+from finetune_api.job import Spec
+from finetune_api.report import Report
+from finetune_api.status import Status
+from finetune_operator.plan import names
+from finetune_operator.plan.times import seconds
+
+WORDS = 1024
+"""Longest text kept of a message of Kubernetes' own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """The trainer's container in a pod: waiting, running (started_at set, exit_code None) or terminated."""
+
+    exit_code: int | None = None
+    reason: str = ""  # of termination: Completed, Error, OOMKilled, ContainerStatusUnknown
+    message: str = ""  # the termination message, at most 4 KiB
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    started_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.started_at is not None and self.exit_code is None
+
+    @classmethod
+    def from_status(cls, status: Mapping[str, Any]) -> ContainerView:
+        """A core/v1 ContainerStatus."""
+        state = status.get("state") or {}
+        waiting, running, ended = state.get("waiting") or {}, state.get("running") or {}, state.get("terminated") or {}
+        return cls(
+            exit_code=ended.get("exitCode"),
+            reason=ended.get("reason") or "",
+            message=(ended.get("message") or "")[:4096],
+            waiting_reason=waiting.get("reason") or "",
+            waiting_message=(waiting.get("message") or "")[:WORDS],
+            started_at=seconds(running.get("startedAt") or ended.get("startedAt")),
+            finished_at=seconds(ended.get("finishedAt")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """A pod of ours."""
+
+    name: str
+    uid: str
+    component: str  # names.PREPARE or names.WORKER
+    attempt: int  # the try of the prepare step, or the workers' attempt
+    created: float
+    owner_uid: str | None = None  # UID of the Job that made it
+    index: int | None = None
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    disruption: tuple[str, str] | None = None  # reason and message of a true DisruptionTarget condition
+    deletion: float | None = None  # when its grace period is over, if it is being deleted
+    node: str = ""
+    scheduled: float | None = None
+    unschedulable: str | None = None  # the scheduler's words
+    container: ContainerView | None = None
+
+    @property
+    def deleting(self) -> bool:
+        return self.deletion is not None
+
+    @property
+    def terminal(self) -> bool:
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def running(self) -> bool:
+        """Whether the trainer's container runs now."""
+        return not self.terminal and self.container is not None and self.container.running
+
+    @classmethod
+    def from_object(cls, body: Mapping[str, Any]) -> PodView | None:
+        """A core/v1 Pod; None if it is none of ours."""
+        meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+        labels = meta.get("labels") or {}
+        identity = _identity(labels)
+        if identity is None:
+            return None
+        conditions = {c["type"]: c for c in status.get("conditions") or ()}
+        placed, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
+        containers = [c for c in status.get("containerStatuses") or () if c.get("name") == names.CONTAINER]
+        index = (meta.get("annotations") or {}).get(names.INDEX) or labels.get(names.INDEX)
+        return cls(
+            name=meta["name"],
+            uid=meta["uid"],
+            component=identity[0],
+            attempt=identity[1],
+            created=seconds(meta.get("creationTimestamp")) or 0.0,
+            owner_uid=_controller(meta),
+            index=int(index) if index is not None and index.isdecimal() else None,
+            phase=status.get("phase") or "Pending",
+            reason=status.get("reason") or "",
+            message=(status.get("message") or "")[:WORDS],
+            disruption=(disrupted.get("reason") or "", (disrupted.get("message") or "")[:WORDS])
+            if disrupted.get("status") == "True"
+            else None,
+            deletion=seconds(meta.get("deletionTimestamp")),
+            node=spec.get("nodeName") or "",
+            scheduled=seconds(placed.get("lastTransitionTime")) if placed.get("status") == "True" else None,
+            unschedulable=(placed.get("message") or placed.get("reason") or "")[:WORDS]
+            if placed.get("status") == "False"
+            else None,
+            container=ContainerView.from_status(containers[0]) if containers else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A batch/v1 Job of ours."""
+
+    name: str
+    uid: str
+    component: str
+    attempt: int
+    created: float
+    owner_uid: str | None = None
+    parallelism: int = 1
+    suspended: bool = False  # spec.suspend: by a queue manager, the operator never sets it afterwards
+    active: int = 0
+    ready: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    complete: bool = False
+    failing: bool = False  # condition FailureTarget: it will fail once its pods are gone
+    failed_condition: tuple[str, str] | None = None  # reason and message of a true Failed condition
+    finished: float | None = None  # when it became complete or failed
+    started: float | None = None  # status.startTime: reset when a queue manager admits it again
+    deleting: bool = False
+    queue_name: str | None = None
+    restarts_used: int = 0  # of the restart budget, when it was made
+    ca_digest: str = ""  # of the report server's CA in its ConfigMap
+
+    @property
+    def terminal(self) -> bool:
+        return self.complete or self.failed_condition is not None
+
+    @classmethod
+    def from_object(cls, body: Mapping[str, Any]) -> JobView | None:
+        """A batch/v1 Job; None if it is none of ours."""
+        meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+        labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
+        identity = _identity(labels)
+        if identity is None:
+            return None
+        true = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
+        failed = true.get("Failed")
+        end = true.get("Complete") or failed
+        used = notes.get(names.RESTARTS_USED, "0")
+        return cls(
+            name=meta["name"],
+            uid=meta["uid"],
+            component=identity[0],
+            attempt=identity[1],
+            created=seconds(meta.get("creationTimestamp")) or 0.0,
+            owner_uid=_controller(meta),
+            parallelism=spec.get("parallelism", 1),
+            suspended=bool(spec.get("suspend")),
+            active=status.get("active") or 0,
+            ready=status.get("ready") or 0,
+            succeeded=status.get("succeeded") or 0,
+            failed=status.get("failed") or 0,
+            complete="Complete" in true,
+            failing="FailureTarget" in true,
+            failed_condition=(failed.get("reason") or "", (failed.get("message") or "")[:WORDS]) if failed else None,
+            finished=seconds(status.get("completionTime") or end.get("lastTransitionTime")) if end else None,
+            started=seconds(status.get("startTime")),
+            deleting="deletionTimestamp" in meta,
+            queue_name=labels.get(names.QUEUE),
+            restarts_used=int(used) if used.isdecimal() else 0,
+            ca_digest=notes.get(names.CA_DIGEST, ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """A core/v1 Event about a child."""
+
+    reason: str
+    message: str
+    type: str = "Warning"
+    time: float = 0.0
+
+    @classmethod
+    def from_object(cls, body: Mapping[str, Any]) -> EventView:
+        """A core/v1 Event."""
+        when = (body.get("series") or {}).get("lastObservedTime") or body.get("lastTimestamp") or body.get("eventTime")
+        when = when or body["metadata"].get("creationTimestamp")
+        words = (body.get("message") or "")[:WORDS]
+        return cls(body.get("reason") or "", words, body.get("type") or "Normal", seconds(when) or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """The FineTuneJob itself. `spec` is None exactly where `spec_errors` says why it cannot be read."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    created: float
+    deleting: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    spec: Spec | None = None
+    spec_errors: tuple[str, ...] = ()
+    ignored_fields: tuple[str, ...] = ()
+    status: Status = field(default_factory=Status)
+
+    @classmethod
+    def from_object(cls, body: Mapping[str, Any]) -> Resource:
+        """A FineTuneJob as stored: read leniently, since a newer version may have written it."""
+        meta = body["metadata"]
+        spec, errors, ignored = None, (), ()  # type: Spec | None, tuple[str, ...], tuple[str, ...]
+        try:
+            spec, extra = parse_stored(Spec, body.get("spec") or {})
+            ignored = tuple(f"spec.{name}" for name in extra[:32])
+        except FieldError as error:
+            errors = tuple(f"spec.{where}: {why}" for where, why in error.findings[:16])
+        try:
+            status, _ = parse_stored(Status, body.get("status") or {})
+        except FieldError:  # not ours, or of a version that we cannot read: it is derived again from the children
+            status = Status()
+        return cls(
+            name=meta["name"],
+            namespace=meta["namespace"],
+            uid=meta["uid"],
+            generation=meta.get("generation") or 0,
+            created=seconds(meta.get("creationTimestamp")) or 0.0,
+            deleting="deletionTimestamp" in meta,
+            labels=dict(meta.get("labels") or {}),
+            annotations={k: v for k, v in (meta.get("annotations") or {}).items() if not k.startswith("kubectl.")},
+            spec=spec,
+            spec_errors=errors,
+            ignored_fields=ignored,
+            status=status,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another FineTuneJob of the cluster whose `names.output_key` is the same."""
+
+    name: str
+    namespace: str
+    created: float
+    uid: str
+    active: bool  # neither Succeeded nor Failed nor being deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A create that the API server refused in the last apply of this job's plan; the next apply starts a new list."""
+
+    kind: str
+    name: str
+    code: int  # HTTP status: 422 is final, 403 (quota, admission) may heal
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """What the operator's configuration gives to every plan."""
+
+    trainer_image: str
+    image_pull_policy: str | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+    report_url: str | None = None  # https://<service>.<namespace>.svc:8443, without a path
+    report_ca: str | None = None  # PEM
+    report_interval: float = 5.0
+    fs_group: int | None = 65532
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that one plan depends on."""
+
+    job: Resource
+    settings: PlanSettings
+    now: float
+    jobs: tuple[JobView, ...] = ()
+    pods: tuple[PodView, ...] = ()
+    report: Report | None = None  # the latest accepted one, by `report_order`
+    report_component: str = names.WORKER  # of the pod that sent it
+    report_received: float | None = None
+    listening_since: float = 0.0  # since when this operator takes reports
+    conflicts: tuple[str, ...] = ()  # of the last apply: "ConfigMap ft-x-1 belongs to ..."
+    refusals: tuple[Refusal, ...] = ()  # of the last apply
+    events: Mapping[str, tuple[EventView, ...]] = field(default_factory=dict)  # by name of the Job or Pod asked for
+    rivals: tuple[Rival, ...] = ()
+
+
+def report_order(pod: PodView, report: Report) -> tuple[bool, int, float, int]:
+    """The order of reports: one is taken only if it is higher than the last one taken.
+
+    Workers come after the prepare step, later tries after earlier ones; a pod that a queue manager admitted again counts
+    its sequence from 0 within the same attempt, so the pod's age goes before the sequence.
+    """
+    return pod.component == names.WORKER, pod.attempt, pod.created, report.sequence
+
+
+def _identity(labels: Mapping[str, str]) -> tuple[str, int] | None:
+    component, attempt = labels.get(names.COMPONENT), labels.get(names.ATTEMPT, "")
+    if component not in (names.PREPARE, names.WORKER) or not attempt.isdecimal():
+        return None
+    return component, int(attempt)
+
+
+def _controller(meta: Mapping[str, Any]) -> str | None:
+    owners: Iterable[Mapping[str, Any]] = meta.get("ownerReferences") or ()
+    return next((o["uid"] for o in owners if o.get("controller")), None)

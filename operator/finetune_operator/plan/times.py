@@ -1,0 +1,15 @@
+"""Kubernetes' timestamps as seconds since the epoch, and back; no clock is read here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def seconds(text: str | None) -> float | None:
+    """RFC 3339 (2026-01-31T12:00:00Z, with or without a fraction) to seconds since the epoch; None stays None."""
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def rfc3339(moment: float) -> str:
+    """Seconds since the epoch to RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
