@@ -103,11 +103,14 @@ images: ## Build both images and load them onto the nodes (kind, or IMAGE_BUILD 
 	$(IMAGE_BUILD) -t $(TRAINER_IMAGE) --build-arg REVISION=$(REVISION) --target trainer .
 	$(if $(strip $(IMAGE_LOAD)),$(IMAGE_LOAD) $(TRAINER_IMAGE))
 
+tag = $(lastword $(subst :, ,$(1)))
+repository = $(patsubst %:$(call tag,$(1)),%,$(1))
+
 .PHONY: install
 install: ## Install or upgrade the chart with these images on the cluster of KUBECONFIG
 	helm upgrade --install finetune charts/finetune-operator -n finetune-system --create-namespace --wait \
-	  --set image.repository=$(firstword $(subst :, ,$(OPERATOR_IMAGE))) --set image.tag=$(lastword $(subst :, ,$(OPERATOR_IMAGE))) \
-	  --set trainer.image.repository=$(firstword $(subst :, ,$(TRAINER_IMAGE))) --set trainer.image.tag=$(lastword $(subst :, ,$(TRAINER_IMAGE))) $(ARGS)
+	  --set image.repository=$(call repository,$(OPERATOR_IMAGE)) --set image.tag=$(call tag,$(OPERATOR_IMAGE)) \
+	  --set trainer.image.repository=$(call repository,$(TRAINER_IMAGE)) --set trainer.image.tag=$(call tag,$(TRAINER_IMAGE)) $(ARGS)
 
 .PHONY: kind
 kind: ## Make a kind cluster for `make images e2e`
