@@ -1,0 +1,9 @@
+"""What a successful run leaves at output.uri: the model, its card, its report, its events, and last of all result.json."""
+
+from finetune_trainer.output.commit import Completed, commit, completed
+from finetune_trainer.output.events import EventLog
+from finetune_trainer.output.export import export
+from finetune_trainer.output.model import write_model
+from finetune_trainer.output.result import ClassScore, Result, Sample, versions
+
+__all__ = ["ClassScore", "Completed", "EventLog", "Result", "Sample", "commit", "completed", "export", "versions", "write_model"]

@@ -1,0 +1,140 @@
+"""README.md: a model card with the Hugging Face header, and a body that says how the model was made and how good it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from finetune_trainer.output.result import Result, bounds, headline, name_of
+
+_TAGS = {"text-classification": "text-classification", "causal-lm": "text-generation"}
+_CLASSES = {"text-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
+
+
+def model_card(result: Result) -> str:
+    """The card's text."""
+    body = [f"# {result.title}", _summary(result), _metrics(result), _usage(result), _data(result), _training(result), _checkpoints(result)]
+    return _header(result) + "\n" + "\n\n".join(part for part in body if part) + "\n"
+
+
+def _header(result: Result) -> str:
+    """The YAML header; JSON values are YAML values."""
+    sources = [name_of(s.uri) for s in (result.config.data.train,) if s.uri]
+    names = headline(result.metrics)
+    fields: dict[str, Any] = {
+        "license": result.license or "unknown", "base_model": result.base, "library_name": "peft" if _adapter(result) else "transformers",
+        "pipeline_tag": _TAGS[result.config.task], "datasets": sources, "metrics": names,
+        "tags": ["finetune-operator", result.config.method.type],
+    }  # fmt: skip
+    if names:
+        measured = [{"type": n, "name": n, "value": result.metrics[n]} for n in names]
+        dataset = {"name": sources[0] if sources else "custom", "type": sources[0] if sources else "custom", "split": result.judged_on}
+        fields["model-index"] = [{"name": result.title, "results": [{"task": {"type": _TAGS[result.config.task]}, "dataset": dataset, "metrics": measured}]}]
+    return "---\n" + "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items()) + "---\n"
+
+
+def _adapter(result: Result) -> bool:
+    return result.config.method.type == "lora"
+
+
+def _summary(result: Result) -> str:
+    how = {"full": "all weights tuned", "freeze": "the head and the last layers tuned", "lora": "a LoRA adapter"}[result.config.method.type]
+    best = result.report.best
+    chosen = f" The weights are those of step {best.step}, the best by {best.metric} ({best.value:.4g}) on the validation rows." if best else ""
+    return f"`{result.base}`, fine-tuned for {result.config.task} ({how}) by the job `{result.config.job.name}`.{chosen} See report.html for curves."
+
+
+def _metrics(result: Result) -> str:
+    metrics = result.metrics
+    if not metrics:
+        return "## Evaluation\n\nNo rows were held out, so the model was not evaluated. Set `data.validation` or `data.test`."
+    rows = []
+    for name in headline(metrics):
+        interval = bounds(metrics, name)
+        rows.append((name, f"{metrics[name]:.4f}", f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""))
+    text = f"## Evaluation\n\nOn the {result.judged_on} rows" + _rows_of(result) + ".\n\n" + _table(("metric", "value", "95 % interval"), rows)
+    if result.classes:
+        scores = [(c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}") for c in result.classes]
+        text += "\n\n" + _table(("class", "precision", "recall", "F1", "rows"), scores)
+    return text
+
+
+def _rows_of(result: Result) -> str:
+    data = result.report.data
+    count = 0 if data is None else data.test_rows if result.judged_on == "test" else data.validation_rows
+    return f" ({count:,})" if count else ""
+
+
+def _usage(result: Result) -> str:
+    where, auto = result.config.output.uri, _CLASSES[result.config.task]
+    base = result.base if result.config.model.uri.startswith("hf://") else "base"
+    lines = [f"from transformers import AutoTokenizer, {auto}", ""]
+    if _adapter(result):
+        lines.insert(0, "from peft import PeftModel")
+        lines += [f"# `folder`: a copy of {where}; `{base}`: the base model, {result.base}", 'folder = "model"']
+        lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
+        more = f", num_labels={len(result.labels)}" if result.labels else ""
+        lines += [f'model = PeftModel.from_pretrained({auto}.from_pretrained("{base}"{more}), folder)']
+    else:
+        lines += [f"# `folder`: a copy of {where}", 'folder = "model"', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+        lines += [f"model = {auto}.from_pretrained(folder)"]
+    if result.config.task == "text-classification":
+        lines += ["", 'inputs = tokenizer("some text", return_tensors="pt", truncation=True)']
+        lines += [f"labels = {json.dumps(list(result.labels), ensure_ascii=False)}" if len(result.labels) <= 20 else "labels = model.config.id2label"]
+        lines += ["print(labels[model(**inputs).logits.argmax(-1).item()])"]
+    else:
+        lines += ["", 'inputs = tokenizer("some text", return_tensors="pt")', "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))"]
+    text = "## How to use it\n\n```python\n" + "\n".join(lines) + "\n```"
+    return text + ("\n\n`merged/` holds the whole model with the adapter merged in; it needs no peft." if result.config.output.merge else "")
+
+
+def _data(result: Result) -> str:
+    data, source = result.report.data, result.config.data.train
+    rows = [("train", source.uri + (f" at {source.revision}" if source.revision else ""))]
+    if data is not None:
+        rows += [("rows", f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test, {data.bad_rows:,} left out")]
+        if data.lengths:
+            cut = f", {data.lengths.truncated_fraction:.1%} cut" if data.lengths.truncated_fraction else ""
+            rows += [("tokens a row", f"median {data.lengths.p50}, 95 % at most {data.lengths.p95}{cut}")]
+        if data.label_count:
+            rows += [("classes", f"{data.label_count}: {', '.join(data.labels or ())}")]
+        if data.manifest_digest:
+            rows += [("data manifest", f"`{data.manifest_digest}`")]
+    text = "## Data\n\n" + _table(("", ""), rows)
+    findings = data.findings if data else ()
+    return text + "".join(f"\n- {f.kind} ({f.count:,}): {_cell(f.message)}" for f in findings).replace("\n", "\n\n", 1 if findings else 0)
+
+
+def _training(result: Result) -> str:
+    training = result.config.training
+    rows = [(name, _value(value)) for name, value in (result.report.resolved.to_json() if result.report.resolved else {}).items()]
+    rows += [("method", result.config.method.type), *((k, _value(v)) for k, v in _method(result).items())]
+    rows += [("schedule", training.schedule), ("weightDecay", _value(training.weight_decay)), ("maxGradNorm", _value(training.max_grad_norm))]
+    rows += [("seed", str(training.seed))]
+    rows += [(name, version) for name, version in result.versions.items()]
+    return "## Training\n\n" + _table(("setting", "value"), rows)
+
+
+def _method(result: Result) -> dict[str, Any]:
+    settings = result.config.method.lora if _adapter(result) else result.config.method.freeze
+    return settings.to_json() if settings else {}
+
+
+def _checkpoints(result: Result) -> str:
+    if not result.report.checkpoints:
+        return ""
+    rows = [(str(c.step), c.uri + (" (best)" if c.best else ""), f"`{c.digest[:16]}…`") for c in result.report.checkpoints]
+    return "## Checkpoints\n\n" + _table(("step", "where", "SHA-256 of its manifest"), rows)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _table(head: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

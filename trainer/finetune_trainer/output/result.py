@@ -1,0 +1,117 @@
+"""All that the report, the card and metrics.json are made of: plain values, no tensors, no I/O."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from finetune_api.report import Report
+from finetune_api.run import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """How one class was judged."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A prompt with what the model wrote before and after tuning."""
+
+    prompt: str
+    before: str
+    after: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """`report` is the final snapshot; `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
+
+    `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings that
+    the reader should see.
+    """
+
+    config: RunConfig
+    report: Report
+    labels: tuple[str, ...] = ()
+    classes: tuple[ClassScore, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    samples: tuple[Sample, ...] = ()
+    attempts: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    license: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The final evaluation: on the test rows, else the best known on the validation rows."""
+        return self.report.test or self.report.evaluation or {}
+
+    @property
+    def judged_on(self) -> str:
+        """Which rows `metrics` is about."""
+        return "test" if self.report.test else "validation"
+
+    @property
+    def base(self) -> str:
+        """The base model as transformers and the hub name it: organisation/name for hf://, else the URI."""
+        return name_of(self.config.model.uri)
+
+    @property
+    def title(self) -> str:
+        """The job's name without its namespace."""
+        return self.config.job.name.rpartition("/")[2]
+
+
+def name_of(uri: str) -> str:
+    """organisation/name of an hf:// URI; other URIs as they are."""
+    return uri.removeprefix("hf://")
+
+
+def bounds(metrics: dict[str, float], name: str) -> tuple[float, float] | None:
+    """The 95 % confidence interval of a metric, where it was computed."""
+    low, high = metrics.get(f"{name}-low"), metrics.get(f"{name}-high")
+    return None if low is None or high is None else (low, high)
+
+
+def headline(metrics: dict[str, float]) -> list[str]:
+    """Names of the metrics without those of their bounds."""
+    return [name for name in metrics if not name.endswith(("-low", "-high"))]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the result."""
+    found = {"python": platform.python_version()}
+    for name in ("finetune-operator", "torch", "transformers", "peft", "tokenizers", "safetensors", "accelerate", "datasets"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def license_of(model: Path) -> str | None:
+    """The license that the base model's card states in its header, if it does."""
+    try:
+        lines = (model / "README.md").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    if not lines or lines[0].strip() != "---":
+        return None
+    for line in lines[1:200]:
+        if line.strip() == "---":
+            return None
+        key, _, value = line.partition(":")
+        if key == "license" and value.strip():
+            return value.strip().strip("'\"")
+    return None
