@@ -1,0 +1,172 @@
+"""S3 servers for tests: versitygw where its binary is found (VERSITYGW or PATH), moto's threaded server, or each in turn.
+
+`s3` is the best one there is; `s3_server` runs a test against every one that is there. Both live for the session, on a
+free port of the loopback, and hand out a fresh bucket for each test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api.run import StorageAccess
+from support.control_plane import free_ports
+
+ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key-of-a-throw-away-server"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+
+
+@dataclass
+class S3Server:
+    """A running server. `access` reaches it; CREDENTIALS must be in the environment."""
+
+    name: str
+    endpoint: str
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def access(self) -> StorageAccess:
+        """For `location` and RunConfig."""
+        return StorageAccess(endpoint=self.endpoint)
+
+    @property
+    def client(self) -> Any:
+        """A plain boto3 client with its own credentials."""
+        import boto3
+
+        return boto3.client(
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+        )  # fmt: skip
+
+    def bucket(self) -> str:
+        """Make a new, empty bucket."""
+        name = f"test-{next(self._numbers)}-{uuid.uuid4().hex[:8]}"
+        self.client.create_bucket(Bucket=name)
+        return name
+
+
+def find_versitygw() -> str | None:
+    """The binary of versitygw, or None."""
+    named = os.environ.get("VERSITYGW")
+    return named if named and Path(named).exists() else shutil.which("versitygw")
+
+
+def _has_xattr(folder: str) -> bool:
+    try:
+        os.setxattr(folder, "user.finetune-test", b"1")
+    except OSError:
+        return False
+    return True
+
+
+def _versitygw(binary: str) -> Iterator[S3Server]:
+    with tempfile.TemporaryDirectory(prefix="finetune-s3-") as folder:
+        data = Path(folder, "data")
+        data.mkdir()
+        extra: list[str] = []
+        if not _has_xattr(str(data)):
+            Path(folder, "sidecar").mkdir()
+            extra = ["--sidecar", f"{folder}/sidecar"]
+        (port,) = free_ports(1)
+        env = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+        command = [binary, "--port", f"127.0.0.1:{port}", "--quiet", "posix", *extra, str(data)]
+        with open(f"{folder}/log", "wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=env) as process:
+            try:
+                _wait(f"http://127.0.0.1:{port}", process, Path(folder, "log"))
+                yield S3Server("versitygw", f"http://127.0.0.1:{port}")
+            finally:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise RuntimeError(f"versitygw ended with {process.returncode}: {log.read_text()[-2000:]}")
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except urllib.error.HTTPError:
+            return  # it answers
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"versitygw did not answer within 20 s: {log.read_text()[-2000:]}")
+
+
+def _moto() -> Iterator[S3Server]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield S3Server("moto", f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+def _servers() -> list[str]:
+    return ["versitygw", "moto"] if find_versitygw() else ["moto"]
+
+
+def _serve(name: str) -> Iterator[S3Server]:
+    if name == "moto":
+        yield from _moto()
+        return
+    binary = find_versitygw()
+    assert binary is not None
+    yield from _versitygw(binary)
+
+
+@pytest.fixture(scope="session", params=_servers())
+def s3_server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
+    """Each server that is there, in turn."""
+    yield from _serve(request.param)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """The best server that is there."""
+    yield from _serve(_servers()[0])
+
+
+@pytest.fixture
+def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers' credentials in the environment, and nothing of the machine's own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """moto's server: it checks no signature, so that a proxy may stand before it."""
+    yield from _serve("moto")
+
+
+@pytest.fixture(scope="session")
+def versitygw() -> Iterator[S3Server]:
+    """versitygw; ask `find_versitygw` first."""
+    yield from _serve("versitygw")

@@ -1,0 +1,109 @@
+"""What a store is: keys with bytes, listed in order, read in ranges, and written once where asked (If-None-Match).
+
+The rest of the trainer knows only `Location`, a store and a prefix. Invariant: a conditional write has one winner,
+and the winner knows it even if the answer to its request was lost (I5 stands on this).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as listed: its key, size in bytes, and a tag that changes whenever its content does."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class ObjectStore(Protocol):
+    """One bucket, or the local file system. All failures but the two named are `JobError`s."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects whose key begins with `prefix`, sorted by key."""
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The object's facts; None when there is none."""
+
+    def get(self, key: str, *, start: int | None = None, end: int | None = None, if_match: str | None = None) -> bytes:
+        """Bytes [start, end). Raises FileNotFoundError; DataChanged when the tag is no longer `if_match`."""
+
+    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
+        """A forward reader that goes on where a broken connection left off. Raises as `get`, also while reading."""
+
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
+        """Write whole and at once. With if_none_match raises FileExistsError when the key exists."""
+
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+        """Write a file of any size; it becomes visible whole and at once."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the keys; those that do not exist are no error."""
+
+    @property
+    def conditional_writes(self) -> bool:
+        """Whether if_none_match is decided by the server. False: it is checked by us, with a small race."""
+
+    def uri(self, key: str) -> str:
+        """The key as a user writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A prefix in a store; keys are relative to it. `prefix` is empty or ends in '/'."""
+
+    store: ObjectStore
+    prefix: str = ""
+
+    def child(self, name: str) -> Location:
+        """The location `name` below this one."""
+        return Location(self.store, f"{self.prefix}{name.strip('/')}/")
+
+    def uri(self, key: str = "") -> str:
+        """The full URI of a key, without a slash at the end."""
+        return self.store.uri(self.prefix + key).rstrip("/")
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects below, sorted, keys relative to this location."""
+        cut = len(self.prefix)
+        for info in self.store.list(self.prefix + prefix):
+            yield ObjectInfo(info.key[cut:], info.size, info.etag)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """As the store's; the key is relative."""
+        info = self.store.head(self.prefix + key)
+        return info and ObjectInfo(key, info.size, info.etag)
+
+    def get(self, key: str, *, start: int | None = None, end: int | None = None, if_match: str | None = None) -> bytes:
+        """As the store's; the key is relative."""
+        return self.store.get(self.prefix + key, start=start, end=end, if_match=if_match)
+
+    def find(self, key: str) -> bytes | None:
+        """The whole object, or None when there is none."""
+        try:
+            return self.get(key)
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
+        """As the store's; the key is relative."""
+        return self.store.open(self.prefix + key, if_match=if_match)
+
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
+        """As the store's; the key is relative."""
+        info = self.store.put(self.prefix + key, data, if_none_match=if_none_match)
+        return ObjectInfo(key, info.size, info.etag)
+
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+        """As the store's; the key is relative."""
+        info = self.store.put_file(self.prefix + key, path, if_none_match=if_none_match)
+        return ObjectInfo(key, info.size, info.etag)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """As the store's; the keys are relative."""
+        self.store.delete(self.prefix + key for key in keys)

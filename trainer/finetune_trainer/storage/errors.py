@@ -1,0 +1,157 @@
+"""Failures of storage in the user's words: which bucket, key and endpoint, why, what to do (I9); no secret (I7)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+
+NO_BUCKET = {"NoSuchBucket"}
+REFUSED = {
+    "AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken",
+    "ExpiredToken", "TokenRefreshRequired", "InvalidSecurity", "NotSignedUp", "Forbidden", "Unauthorized", "401", "403",
+    "RequestTimeTooSkewed", "UnauthorizedAccess",
+}  # fmt: skip
+TRANSIENT = {
+    "RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
+    "RequestLimitExceeded", "BandwidthLimitExceeded", "PriorRequestNotComplete", "InternalError", "ServiceUnavailable",
+    "OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody",
+}  # fmt: skip
+"""Codes worth another try; ConditionalRequestConflict (409): another conditional write is in flight, nothing is decided."""
+
+
+@contextmanager
+def blaming(field: str) -> Iterator[None]:
+    """Name the manifest's field in any JobError that does not name one yet."""
+    try:
+        yield
+    except JobError as error:
+        error.field = error.field or field
+        raise
+
+
+def changed(uri: str) -> JobError:
+    """The object is not the one that the manifest describes."""
+    return JobError(Reason.DATA_CHANGED, f"{uri} changed after it was listed")
+
+
+def code_and_status(error: Any) -> tuple[str, int]:
+    """Error code and HTTP status of a botocore ClientError."""
+    return str(error.response.get("Error", {}).get("Code", "")), int(
+        error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    )
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether trying again may help."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        code, status = code_and_status(error)
+        return code in TRANSIENT or status in (408, 429) or (status >= 500 and status != 501)
+    if isinstance(error, boto.SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    network = (
+        boto.ConnectionError,
+        boto.HTTPClientError,
+        boto.ConnectionClosedError,
+        boto.IncompleteReadError,
+        boto.ResponseStreamingError,
+        ConnectionError,
+        TimeoutError,
+    )
+    return isinstance(error, network)
+
+
+def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: str) -> Exception:
+    """The JobError (or FileNotFoundError) that a botocore error means. `verb`: what we wanted, as "read"."""
+    from botocore import exceptions as boto
+
+    at = f"at {endpoint}"
+    if isinstance(error, boto.ClientError):
+        code, status = code_and_status(error)
+        if code in NO_BUCKET:
+            return JobError(Reason.BUCKET_NOT_FOUND, f"bucket {bucket} does not exist {at}")
+        if status == 412 or code == "PreconditionFailed":
+            return changed(uri)
+        if code in REFUSED or status in (401, 403):
+            why = f"{code}" if not code.isdigit() else f"HTTP {status}"
+            return JobError(
+                Reason.ACCESS_DENIED, f"cannot {verb} {uri}: the storage {at} refused the credentials ({why})"
+            )
+        if code in ("NoSuchKey", "404", "NotFound") or status == 404:
+            return FileNotFoundError(uri)
+        if (
+            code in ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
+            or status == 301
+        ):
+            return JobError(
+                Reason.INVALID_CONFIG,
+                f"bucket {bucket} {at} is in another region ({code})",
+                hint="Set spec.storage.region to the bucket's region.",
+                field="spec.storage.region",
+            )
+        if is_transient(error):
+            return JobError(
+                Reason.STORAGE_UNAVAILABLE,
+                f"cannot {verb} {uri}: the storage {at} answers with errors ({code}, HTTP {status})",
+            )
+        if status == 507 or code in ("QuotaExceeded", "XMinioStorageFull", "EntityTooLarge", "InsufficientStorage"):
+            return JobError(
+                Reason.STORAGE_UNAVAILABLE,
+                f"cannot {verb} {uri}: the storage {at} is full or over its quota ({code})",
+                hint="Free space in the bucket, or raise its quota.",
+            )
+        return JobError(
+            Reason.INVALID_CONFIG,
+            f"cannot {verb} {uri}: the storage {at} refused the request ({code}, HTTP {status})",
+            hint="Check spec.storage and the URI.",
+        )
+    if isinstance(
+        error,
+        boto.NoCredentialsError
+        | boto.PartialCredentialsError
+        | boto.CredentialRetrievalError
+        | boto.TokenRetrievalError,
+    ):
+        return JobError(
+            Reason.ACCESS_DENIED, f"cannot {verb} {uri}: no usable credentials for the storage {at}",
+            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret named in "
+            "spec.storage.credentialsSecret), or give the service account a role.",
+        )  # fmt: skip
+    if isinstance(error, boto.SSLError) and not is_transient(error):
+        return JobError(
+            Reason.INVALID_CONFIG, f"the certificate of the storage {at} is not trusted",
+            hint="Name its CA in spec.storage.ca.", field="spec.storage.ca",
+        )  # fmt: skip
+    if isinstance(error, boto.ParamValidationError | boto.InvalidRegionError | ValueError):
+        return JobError(
+            Reason.INVALID_CONFIG,
+            f"cannot {verb} {uri} {at}: {_first_line(error)}",
+            hint="Check the URI's bucket name and spec.storage.",
+        )
+    if is_transient(error):
+        return JobError(
+            Reason.STORAGE_UNAVAILABLE,
+            f"cannot {verb} {uri}: the storage {at} does not answer ({type(error).__name__})",
+        )
+    return JobError(Reason.STORAGE_UNAVAILABLE, f"cannot {verb} {uri} {at} ({type(error).__name__})")
+
+
+def from_os_error(error: OSError, uri: str) -> JobError:
+    """The JobError that a local file system's error means."""
+    why = (error.strerror or type(error).__name__).lower()
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return JobError(
+            Reason.ACCESS_DENIED, f"{uri}: {why}", hint="Check the owner and mode of the file and its folders."
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JobError(Reason.DISK_FULL, f"{uri}: {why}", hint="Free space on this file system.")
+    return JobError(Reason.STORAGE_UNAVAILABLE, f"{uri}: {why}", hint="Check the file system.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
