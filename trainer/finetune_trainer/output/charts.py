@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 38
@@ -94,14 +95,14 @@ def thin(points: Sequence[XY], most: int) -> list[XY]:
     return [points[0], *kept[1:-1], points[-1]]
 
 
-def smooth(points: Sequence[XY], share: float = 0.04) -> list[XY]:
-    """An exponential moving average over about `share` of the points, without the bias of its start."""
-    keep = 1 - 1 / max(1.0, len(points) * share)
-    total = weight = 0.0
+def smooth(points: Sequence[XY], share: float = 0.05) -> list[XY]:
+    """The mean over a window of `share` of the points around each, narrower at the ends: no lag, no invented start."""
+    reach = max(1, int(len(points) * share / 2))
+    sums = list(accumulate((y for _, y in points), initial=0.0))
     found = []
-    for x, y in points:
-        total, weight = keep * total + (1 - keep) * y, keep * weight + (1 - keep)
-        found.append((x, total / weight))
+    for i, (x, _) in enumerate(points):
+        near = min(reach, i, len(points) - 1 - i)
+        found.append((x, (sums[i + near + 1] - sums[i - near]) / (2 * near + 1)))
     return found
 
 

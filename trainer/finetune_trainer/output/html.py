@@ -59,7 +59,7 @@ def _tiles(result: Result, events: list[dict[str, Any]]) -> str:
     names = sorted(headline(metrics), key=lambda n: n != chosen)
     tiles = [_metric_tile(result, name, name == names[0]) for name in names[:5]]
     if report.best:
-        tiles.append(_tile(f"best {report.best.metric}", number(report.best.value), f"step {report.best.step:,}, on the validation rows"))
+        tiles.append(_tile(f"best {report.best.metric}", _figure(report.best.value), f"step {report.best.step:,}, on the validation rows"))
     if report.progress:
         tiles.append(_tile("steps", f"{report.progress.step:,}", f"{report.progress.epoch:.3g} epochs"))
     losses = [e["loss"] for e in events if e["kind"] == "step" and e.get("loss") is not None]
@@ -67,7 +67,7 @@ def _tiles(result: Result, events: list[dict[str, Any]]) -> str:
         tiles.append(_tile("training loss", number(losses[-1]), f"from {number(losses[0])}"))
     if report.progress and report.progress.rows_per_second:
         tokens = report.progress.tokens_per_second
-        tiles.append(_tile("speed", f"{number(report.progress.rows_per_second)} rows/s", f"{number(tokens)} tokens/s" if tokens else ""))
+        tiles.append(_tile("rows a second", number(report.progress.rows_per_second), f"{tokens:,.0f} tokens a second" if tokens else ""))
     return f'<section class="tiles">{"".join(tiles)}</section>'
 
 
@@ -187,13 +187,13 @@ def _data(result: Result) -> str:
         if data.manifest_digest:
             facts.append(("data manifest (SHA-256)", data.manifest_digest))
     found = data.findings if data else ()
-    rows = [(escape(f.kind), escape(_place(f.file, f.line)), escape(f.message), f"{f.count:,}") for f in found]
-    findings = _table(("finding", "first seen", "what", "rows"), rows, words=3) if rows else '<p class="muted">Nothing out of the ordinary was found.</p>'
+    rows = [(escape(f.kind), escape(f.message), _place(f.file, f.line), f"{f.count:,}") for f in found]
+    findings = _table(("finding", "what", "first seen", "rows"), rows, words=3) if rows else '<p class="muted">Nothing out of the ordinary was found.</p>'
     return f'<h2>Data</h2><section class="pair"><div class="card">{_facts(facts)}</div><div class="card"><h3>Findings</h3>{findings}</div></section>'
 
 
 def _place(file: str | None, line: int | None) -> str:
-    return f"{file or ''}{f':{line}' if line else ''}"
+    return escape(f"{file or ''}{f':{line}' if line else ''}").replace("/", "/<wbr>")
 
 
 def _settings(result: Result) -> str:
