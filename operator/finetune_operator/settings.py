@@ -43,7 +43,6 @@ class Settings:
     report_write_seconds: float = 5.0  # at most one status write a job in this time, but for transitions
     watch_namespaces: tuple[str, ...] = ()  # empty: all
     namespace: str = "default"  # the operator's own
-    cluster_domain: str = "cluster.local"
     identity: str = "operator"  # holder of the lease
     lease_namespace: str = "default"
     lease_name: str = "finetune-operator"
@@ -77,7 +76,6 @@ class Settings:
             report_write_seconds=read.number("REPORT_WRITE_SECONDS", 5.0, least=0.1),
             watch_namespaces=read.items("WATCH_NAMESPACES"),
             namespace=namespace,
-            cluster_domain=read.text("CLUSTER_DOMAIN", "cluster.local"),
             identity=read.text("POD_NAME", f"{socket.gethostname()}-{os.getpid()}"),
             lease_namespace=read.text("LEASE_NAMESPACE", namespace),
             lease_name=read.text("LEASE_NAME", "finetune-operator"),
@@ -103,7 +101,6 @@ class Settings:
             image_pull_secrets=self.trainer_image_pull_secrets,
             report_url=self.report_url,
             report_ca=report_ca,
-            cluster_domain=self.cluster_domain,
         )
 
 

@@ -1,0 +1,244 @@
+"""A thin client of the Kubernetes API: what the operator needs, and nothing more.
+
+Each call is one request, with no retry of its own: the queue retries. Errors have types, so that callers say what they
+expect. Every write passes the fence (see lease.py) before it is sent, and deletes carry the UID they mean (I6). Children
+are created once by POST; only our own status is applied server-side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+
+from finetune_operator.access import Access
+from finetune_operator.settings import FIELD_MANAGER, GROUP, PLURAL, VERSION
+
+READ_SECONDS = 30.0
+PAGE = 500
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource as URLs name it."""
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        return "/".join([*parts, self.plural, *([name] if name else [])])
+
+
+FINETUNE_JOB = Kind("FineTuneJob", GROUP, VERSION, PLURAL)
+JOB = Kind("Job", "batch", "v1", "jobs")
+POD = Kind("Pod", "", "v1", "pods")
+SERVICE = Kind("Service", "", "v1", "services")
+CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps")
+EVENT = Kind("Event", "", "v1", "events")
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+TOKEN_REVIEW = Kind("TokenReview", "authentication.k8s.io", "v1", "tokenreviews", namespaced=False)
+KINDS = {kind.kind: kind for kind in (FINETUNE_JOB, JOB, POD, SERVICE, CONFIG_MAP, EVENT, LEASE, TOKEN_REVIEW)}
+
+
+class ApiError(Exception):
+    """The API server refused; `code` is HTTP's, `reason` its one word, the message its own."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code, self.reason, self.message = code, reason, message
+
+
+class NotFound(ApiError): ...
+
+
+class Conflict(ApiError):
+    """409: the name is taken, or a precondition (UID, resourceVersion) does not hold."""
+
+
+class Forbidden(ApiError):
+    """401 or 403: no right, a quota, or an admission policy."""
+
+
+class Invalid(ApiError):
+    """400 or 422: the object itself is refused; the same request fails again."""
+
+
+class Throttled(ApiError):
+    """429; `retry_after` in seconds."""
+
+    def __init__(self, code: int, reason: str, message: str, retry_after: float) -> None:
+        super().__init__(code, reason, message)
+        self.retry_after = retry_after
+
+
+class Unavailable(ApiError):
+    """No answer, a broken one, or 5xx; a write may or may not have happened."""
+
+
+class Fenced(Exception):
+    """A write was refused on our side: the lease may be another's by the time it arrives."""
+
+
+class Recorder(Protocol):
+    """Takes a figure of every request: verb, kind, HTTP code (0: no answer), seconds."""
+
+    def __call__(self, verb: str, kind: str, code: int, seconds: float) -> None: ...
+
+
+class Cluster:
+    """Requests to one API server. `fence` returns the seconds that a write may take, or raises Fenced."""
+
+    def __init__(self, access: Access, *, fence: Callable[[], float] | None = None, record: Recorder | None = None) -> None:
+        self._access = access
+        self._session: aiohttp.ClientSession | None = None
+        self._stamp = 0.0
+        self._closing: set[asyncio.Task[None]] = set()
+        self._fence = fence or (lambda: READ_SECONDS)
+        self._record = record or (lambda verb, kind, code, seconds: None)
+
+    def set_fence(self, fence: Callable[[], float]) -> None:
+        """From now on every write asks `fence` first."""
+        self._fence = fence
+
+    async def close(self) -> None:
+        for task in tuple(self._closing):
+            task.cancel()
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
+        return await self._send("get", kind, "GET", kind.path(namespace, name))
+
+    async def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = PAGE) -> AsyncIterator[Object]:
+        """Every object, in pages of `limit`. A list that expired half-way (410) raises ApiError: start again."""
+        params = {"limit": str(limit)} | ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
+        while True:
+            page = await self._send("list", kind, "GET", kind.path(namespace), params=params)
+            for item in page.get("items") or ():
+                yield item
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            params["continue"] = token
+
+    async def create(self, kind: Kind, namespace: str | None, body: Object, *, fenced: bool = True) -> Object:
+        """POST. Raises Conflict where the name is taken."""
+        return await self._send("create", kind, "POST", kind.path(namespace), body=body, fenced=fenced)
+
+    async def patch(self, kind: Kind, namespace: str, name: str, body: Object, *, uid: str | None = None) -> Object:
+        """Merge patch; with `uid` only of that very object (else Conflict)."""
+        if uid:
+            body = body | {"metadata": (body.get("metadata") or {}) | {"uid": uid}}
+        return await self._send("patch", kind, "PATCH", kind.path(namespace, name), body=body, media="application/merge-patch+json")
+
+    async def replace(self, kind: Kind, namespace: str, name: str, body: Object, *, seconds: float, fenced: bool = True) -> Object:
+        """PUT; a resourceVersion in the body makes it conditional. For the lease."""
+        return await self._send("update", kind, "PUT", kind.path(namespace, name), body=body, fenced=fenced, seconds=seconds)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        """DELETE that object with its dependants in the background; gone already, or another by that name, is success."""
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        try:
+            await self._send("delete", kind, "DELETE", kind.path(namespace, name), body=body)
+        except (NotFound, Conflict):
+            return
+
+    async def apply_status(self, namespace: str, name: str, uid: str, status: Object) -> Object:
+        """Server-side apply of the whole status of that very FineTuneJob; fields left out are removed."""
+        kind = FINETUNE_JOB
+        body = {"apiVersion": f"{kind.group}/{kind.version}", "kind": kind.kind, "metadata": {"name": name, "namespace": namespace, "uid": uid}, "status": status}  # fmt: skip
+        return await self._send(
+            "apply_status", kind, "PATCH", f"{kind.path(namespace, name)}/status", body=body,
+            media="application/apply-patch+yaml", params={"fieldManager": FIELD_MANAGER, "force": "true"},
+        )  # fmt: skip
+
+    async def raw(self, path: str) -> Object:
+        """GET of a path that is no resource, such as /openid/v1/jwks."""
+        return await self._send("get", Kind("raw", "", "", ""), "GET", path)
+
+    async def _send(
+        self, verb: str, kind: Kind, method: str, path: str, *, body: Object | None = None, media: str = "application/json",
+        params: dict[str, str] | None = None, fenced: bool = True, seconds: float = READ_SECONDS,
+    ) -> Object:  # fmt: skip
+        if method != "GET" and fenced:
+            seconds = min(seconds, self._fence())
+        session = await self._ready()
+        headers = self._access.headers() | {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
+        data = None if body is None else json.dumps(body, allow_nan=False)
+        if data is not None:
+            headers["Content-Type"] = media
+        started, code = time.monotonic(), 0
+        try:
+            async with session.request(
+                method, self._access.server + path, data=data, headers=headers, params=params, timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10)
+            ) as response:
+                code = response.status
+                answer = _parse(await response.read())
+                if code < 300:
+                    return answer
+                raise _error(code, answer, response.headers.get("Retry-After"))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
+        finally:
+            self._record(verb, kind.kind, code, time.monotonic() - started)
+
+    async def _ready(self) -> aiohttp.ClientSession:
+        """The session; made anew when the CA has changed."""
+        stamp = self._access.stamp()
+        if self._session is None or stamp != self._stamp:
+            old, self._stamp = self._session, stamp
+            connector = aiohttp.TCPConnector(ssl=self._access.tls() or True, limit=64)
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+            if old:
+                task = asyncio.create_task(_close_later(old))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        return self._session
+
+
+async def _close_later(session: aiohttp.ClientSession) -> None:
+    try:
+        await asyncio.sleep(READ_SECONDS)  # requests on it may still run
+    finally:
+        await session.close()
+
+
+def _parse(body: bytes) -> Object:
+    try:
+        value = json.loads(body or b"{}")
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"message": body[:500].decode(errors="replace")}
+
+
+def _error(code: int, answer: Object, retry_after: str | None) -> ApiError:
+    reason, message = str(answer.get("reason") or "Unknown"), str(answer.get("message") or "")[:2000]
+    if code == 404:
+        return NotFound(code, reason, message)
+    if code == 409:
+        return Conflict(code, reason, message)
+    if code in (401, 403):
+        return Forbidden(code, reason, message)
+    if code in (400, 422):
+        return Invalid(code, reason, message)
+    if code == 429:
+        wait = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
+        return Throttled(code, reason, message, wait)
+    if code >= 500:
+        return Unavailable(code, reason, message)
+    return ApiError(code, reason, message)

@@ -1,0 +1,149 @@
+"""The lease that fences an overlap of two operators; it never speeds anything up.
+
+There is one operator (Recreate). If a node is cut off and a second one starts, the first must have stopped writing before
+the second takes over: a write may take only what is left until our hold runs out, counted from when the last renewal was
+*sent*, by our own clock. Others' clocks are never compared: a foreign lease has run out when it has not changed for its
+whole duration while we watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import time
+from collections.abc import Callable
+
+from finetune_operator.cluster import LEASE, ApiError, Cluster, Conflict, Fenced, NotFound, Object
+
+log = logging.getLogger(__name__)
+
+
+class LeaseLost(Exception):
+    """Another operator holds the lease; this process must end."""
+
+
+class Lease:
+    """A coordination.k8s.io Lease. Renewed every fifth of its `seconds`; writes stop when two thirds have passed."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str, identity: str, *, seconds: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster, self._namespace, self._name, self._identity = cluster, namespace, name, identity
+        self._seconds, self._clock = seconds, clock
+        self._open_until = float("-inf")
+        self._held: Object | None = None  # as the server stored it
+        self._foreign: tuple[str, float] | None = None  # resourceVersion of another's lease, and since when we see it
+        self.held = asyncio.Event()
+
+    def fence(self) -> float:
+        """Seconds that a write may take from now. Raises Fenced when there are none."""
+        left = self._open_until - self._clock()
+        if left <= 0:
+            raise Fenced("the lease was not renewed in time")
+        return left
+
+    @property
+    def is_open(self) -> bool:
+        return self._open_until > self._clock()
+
+    async def run(self) -> None:
+        """Acquire, then renew for ever. Raises LeaseLost once another holds it. An API server away only closes the fence."""
+        while True:
+            try:
+                await self.step()
+            except ApiError as error:
+                log.warning("Lease %s/%s could not be renewed: %s", self._namespace, self._name, error)
+            await asyncio.sleep(self._seconds / 5)
+
+    async def step(self) -> None:
+        """One attempt to acquire or renew. Raises LeaseLost, or ApiError."""
+        sent = self._clock()
+        if self._held is None:
+            await self._acquire(sent)
+            return
+        try:
+            self._hold(await self._write(self._held, self._identity), sent)
+        except (Conflict, NotFound):
+            await self._look_again(sent)
+
+    async def release(self) -> None:
+        """Let the next operator start at once. The fence is closed first."""
+        self._open_until = float("-inf")
+        held, self._held = self._held, None
+        if held is None:
+            return
+        try:
+            await self._write(held, "")
+        except ApiError as error:
+            log.warning("Lease %s/%s was not released and runs out by itself: %s", self._namespace, self._name, error)
+
+    async def _acquire(self, sent: float) -> None:
+        try:
+            found = await self._cluster.get(LEASE, self._namespace, self._name)
+        except NotFound:
+            try:
+                self._hold(await self._cluster.create(LEASE, self._namespace, self._body({}, self._identity), fenced=False), sent)
+            except Conflict:
+                log.debug("Another operator has just created the lease")
+            return
+        if self._free(found):
+            try:
+                self._hold(await self._write(found, self._identity), sent)
+            except Conflict:
+                self._foreign = None
+
+    def _free(self, found: Object) -> bool:
+        """Whether the lease is ours, nobody's, or has not changed for its duration while we watched."""
+        spec = found.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if holder in ("", self._identity):
+            return True
+        version = found["metadata"]["resourceVersion"]
+        if self._foreign is None or self._foreign[0] != version:
+            log.info("Waiting for the lease, which %s holds", holder)
+            self._foreign = (version, self._clock())
+        return self._clock() - self._foreign[1] >= float(spec.get("leaseDurationSeconds") or self._seconds)
+
+    async def _look_again(self, sent: float) -> None:
+        """Our write met a change: a lost answer of our own, or another holder."""
+        self._held = None
+        try:
+            found = await self._cluster.get(LEASE, self._namespace, self._name)
+        except NotFound:
+            await self._acquire(sent)
+            return
+        holder = (found.get("spec") or {}).get("holderIdentity")
+        if holder != self._identity:
+            self._open_until = float("-inf")
+            raise LeaseLost(f"the lease {self._namespace}/{self._name} is now held by {holder or 'nobody'}")
+        self._hold(await self._write(found, self._identity), sent)
+
+    def _hold(self, stored: Object, sent: float) -> None:
+        if not self.held.is_set():
+            log.info("Holding the lease %s/%s as %s", self._namespace, self._name, self._identity)
+        self._held, self._foreign = stored, None
+        self._open_until = sent + self._seconds * 2 / 3
+        self.held.set()
+
+    async def _write(self, found: Object, holder: str) -> Object:
+        body = self._body(found, holder)
+        return await self._cluster.replace(LEASE, self._namespace, self._name, body, seconds=self._seconds / 3, fenced=False)
+
+    def _body(self, found: Object, holder: str) -> Object:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        old = found.get("spec") or {}
+        changed = old.get("holderIdentity") != holder
+        meta = {"name": self._name, "namespace": self._namespace}
+        if found:
+            meta["resourceVersion"] = found["metadata"]["resourceVersion"]
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": meta,
+            "spec": {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": max(1, round(self._seconds)),
+                "acquireTime": now if changed else old.get("acquireTime", now),
+                "renewTime": now,
+                "leaseTransitions": int(old.get("leaseTransitions") or 0) + (1 if changed and holder else 0),
+            },
+        }

@@ -1,0 +1,150 @@
+"""The running operator: all parts put together, started in order, and stopped in the reverse one.
+
+Start: servers listen, the first full list fills the store, watches begin, the lease is acquired, and only then work begins.
+Stop: no key is handed out any more, reconciles that run finish their writes, the lease is released, watches end. If any part
+ends by itself, all do, and the process exits non-zero: a half-dead operator is worse than a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import ssl
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from aiohttp import web
+
+from finetune_operator import wiring
+from finetune_operator.access import Access
+from finetune_operator.cluster import Cluster
+from finetune_operator.lease import Lease
+from finetune_operator.metrics import Metrics, metrics_app
+from finetune_operator.probe import Watchdog
+from finetune_operator.queue import WorkQueue
+from finetune_operator.reconcile import Reconciler
+from finetune_operator.relist import Relister
+from finetune_operator.reports import Certificate, ReportServer
+from finetune_operator.settings import Settings
+from finetune_operator.store import Key, Store
+from finetune_operator.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 8.0
+"""How long running reconciles may take to finish after SIGTERM."""
+
+
+class Operator:
+    """One process. `run` returns once stopped by `stop` or a signal; raises what ended it otherwise."""
+
+    def __init__(self, settings: Settings, access: Access) -> None:
+        self.settings = settings
+        self.metrics = Metrics(max_jobs=settings.metrics_max_jobs)
+        self.cluster = Cluster(access, record=self.metrics.requested)
+        self.lease = Lease(self.cluster, settings.lease_namespace, settings.lease_name, settings.identity, seconds=settings.lease_seconds)
+        self.cluster.set_fence(self.lease.fence)
+        self.store = Store()
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.relister = Relister(self.store, self.cluster, self.queue, self.metrics, namespaces=settings.watch_namespaces, seconds=settings.relist_seconds)
+        self.watchdog = Watchdog(self.queue, self.relister, stall=settings.stall_seconds, relist=settings.relist_seconds, leading=self._leading)
+        self.certificate = Certificate(settings.report_cert_dir)
+        self.reconciler = Reconciler(
+            self.store, self.cluster, self.queue, self.metrics, plan_settings=lambda: settings.plan_settings(self.certificate.ca)
+        )
+        mode = "jwt" if settings.report_auth == "auto" and not settings.clusterwide else settings.report_auth
+        self.reports = ReportServer(
+            self.store, self.queue, Tokens(self.cluster, mode), self.metrics, interval=settings.report_write_seconds, leading=self._leading
+        )  # fmt: skip
+        self.metrics.track(
+            phases=self.store.phases, depth=lambda: self.queue.depth, delayed=lambda: self.queue.delayed, oldest=self.queue.oldest, leading=self._leading
+        )  # fmt: skip
+        self._handlers = wiring.register(access, self.watchdog, wiring.taker(self.store, self.queue, self.relister, self.metrics))
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """End gracefully."""
+        self._stop.set()
+
+    def _leading(self) -> bool:
+        return self.lease.is_open and self.relister.synced.is_set() and not self._stop.is_set()
+
+    async def run(self) -> None:
+        """Start everything, wait for the end of anything, stop everything."""
+        self._take_signals()
+        kopf_stop, tasks = asyncio.Event(), set[asyncio.Task[Any]]()
+
+        def spawn(name: str, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+            task = asyncio.create_task(coroutine, name=name)
+            tasks.add(task)
+            return task
+
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.cluster.close)
+            for app, port, tls in self._servers():
+                await stack.enter_async_context(_serving(app, port, tls))
+            stopped = spawn("stop", self._stop.wait())
+            spawn("relist", self.relister.run())
+            spawn("lease", self.lease.run())
+            spawn("certificate", self.certificate.follow())
+            for number in range(self.settings.workers):
+                spawn(f"worker-{number}", self._work())
+            watch = spawn("watch", self._watch(kopf_stop))
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            log.info("Stopping")
+            self._stop.set()
+            await self._drain()
+            await self.lease.release()
+            kopf_stop.set()
+            if watch not in done:
+                await asyncio.wait([watch], timeout=5)
+            for task in tasks - done:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for task in done - {stopped}:
+                if task.exception():
+                    raise task.exception()  # type: ignore[misc]
+                raise RuntimeError(f"{task.get_name()} has ended by itself")
+
+    async def _work(self) -> None:
+        await self.relister.synced.wait()
+        await self.lease.held.wait()
+        if not self.store.listening_since:
+            self.store.listening_since = time.time()
+        await self.reconciler.work()
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Watching starts after the first list: by then the CRD is there."""
+        await self.relister.synced.wait()
+        await wiring.watch(self.settings, self._handlers, stop, self._take_signals)
+
+    async def _drain(self) -> None:
+        """Hand out nothing more, and let what runs finish."""
+        self.queue.close()
+        end = time.monotonic() + DRAIN_SECONDS
+        while self.queue.active and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+    def _servers(self) -> list[tuple[web.Application, int, ssl.SSLContext | None]]:
+        ready = metrics_app(self.metrics, self._leading)
+        return [(ready, self.settings.metrics_port, None), (self.reports.app(), self.settings.report_port, self.certificate.context)]
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread, as in tests
+                loop.add_signal_handler(number, self.stop)
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: web.Application, port: int, tls: ssl.SSLContext | None) -> Any:
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=port, ssl_context=tls).start()
+        yield runner
+    finally:
+        await runner.cleanup()

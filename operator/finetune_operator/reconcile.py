@@ -1,0 +1,241 @@
+"""The one loop: look at everything known of a job, ask `plan` what to do, do it, and write the status once if it differs.
+
+It may run at any time, any number of times, and after a crash between any two writes; it ends in the same state (I6). What
+makes that so: children have deterministic names and are made by POST, so a stale view meets a 409 and never makes a second
+one; deletes and patches carry UIDs; the answer to each of our writes goes straight into the store. An object of our name
+that is not ours is never touched, only shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+
+from finetune_operator.cluster import (
+    EVENT,
+    FINETUNE_JOB,
+    JOB,
+    KINDS,
+    ApiError,
+    Cluster,
+    Conflict,
+    Fenced,
+    Forbidden,
+    Invalid,
+    Kind,
+    NotFound,
+    Object,
+    Throttled,
+)  # fmt: skip
+from finetune_operator.metrics import Metrics
+from finetune_operator.plan.decide import plan as decide
+from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
+from finetune_operator.plan.observed import EventView, Observed, PlanSettings, Refusal, Resource
+from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
+from finetune_operator.plan.times import rfc3339
+from finetune_operator.queue import WorkQueue
+from finetune_operator.store import TERMINAL, Key, Store
+
+log = logging.getLogger(__name__)
+
+EVENTS_SECONDS = 10.0
+"""Events of a child are read again after so long."""
+EVENTS = 20
+"""So many of a child's newest Events are kept."""
+REFUSED_SECONDS = 30.0
+"""What could not be made is tried again after so long."""
+
+
+class Foreign(Exception):
+    """An object of a name that we need is not this job's; the message says whose it is."""
+
+
+class Reconciler:
+    """Brings one job at a time a step further. `plan_settings` and `clock` are asked anew each time."""
+
+    def __init__(
+        self, store: Store, cluster: Cluster, queue: WorkQueue[Key], metrics: Metrics, *,
+        plan_settings: Callable[[], PlanSettings], clock: Callable[[], float] = time.time, plan: Callable[[Observed], Plan] = decide,
+    ) -> None:  # fmt: skip
+        self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
+        self._plan_settings, self._clock, self._plan = plan_settings, clock, plan
+
+    async def work(self) -> None:
+        """Take keys from the queue for ever. No error of one job stops the others."""
+        while True:
+            key = await self._queue.get()
+            try:
+                await self.attempt(key)
+            finally:
+                self._queue.done(key)
+
+    async def attempt(self, key: Key) -> None:
+        """One reconcile with its error handling: the key comes back with back-off."""
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            await self.reconcile(key)
+            self._queue.forget(key)
+        except Fenced as error:
+            outcome = "fenced"
+            self._queue.add_after(key, 1.0)
+            log.debug("Not written: %s", error, extra={"job": "/".join(key)})
+        except Throttled as error:
+            outcome = "throttled"
+            self._queue.retry(key, error.retry_after)
+        except ApiError as error:
+            outcome = type(error).__name__.lower()
+            delay = self._queue.retry(key)
+            log.warning("Reconcile failed, again in %.1f s: %s", delay, error, extra={"job": "/".join(key)})
+        except Exception:
+            outcome = "bug"
+            delay = self._queue.retry(key)
+            log.exception("Reconcile failed by an error of the operator's own, again in %.1f s", delay, extra={"job": "/".join(key)})
+        finally:
+            self._metrics.reconciled(outcome, time.perf_counter() - started)
+
+    async def reconcile(self, key: Key) -> None:
+        """Observe, plan, apply. Raises ApiError or Fenced when something was not written."""
+        observed = self._store.snapshot(key, self._plan_settings(), self._clock())
+        if observed is None:
+            self._queue.discard(key)
+            self._metrics.forget(key)
+            return
+        plan = self._plan(observed)
+        if await self._read_events(key, plan):
+            observed = self._store.snapshot(key, self._plan_settings(), self._clock()) or observed
+            plan = self._plan(observed)
+        await self._apply(key, observed, plan)
+
+    async def _apply(self, key: Key, observed: Observed, plan: Plan) -> None:
+        """Make the plan's writes in its order; the status comes last, and is written only if it differs.
+
+        Notes come before it: a crash between the two repeats a note (which is one and the same Event), and loses none.
+        """
+        job, memory = observed.job, self._store.memory(observed.job.uid)
+        if plan.delete_self:
+            await self._cluster.delete(FINETUNE_JOB, job.namespace, job.name, uid=job.uid)
+            return
+        before = (memory.conflicts, memory.refusals)
+        memory.conflicts, memory.refusals = await self._create_all(job, plan.create)
+        for patch in plan.patch:
+            await self._patch(key, job, patch)
+        for delete in plan.delete:
+            await self._delete(job, delete)
+        for note in plan.notes:
+            await self._note(job, note)
+        if plan.status != job.status:
+            answer = await self._cluster.apply_status(job.namespace, job.name, job.uid, plan.status.to_json())
+            memory.written = self._clock()
+            for other in self._store.put(FINETUNE_JOB, answer):
+                self._queue.add(other)
+        self._metrics.observe(key, plan.status, self._clock())
+        if plan.status.phase in TERMINAL:
+            memory.report = None  # all of it is in the status now
+        if (memory.conflicts, memory.refusals) != before:
+            self._queue.add(key)  # planned again with what was just learnt
+        elif memory.conflicts or memory.refusals:
+            self._queue.add_after(key, min(plan.requeue_after or REFUSED_SECONDS, REFUSED_SECONDS))
+        elif plan.requeue_after is not None:
+            self._queue.add_after(key, plan.requeue_after)
+
+    # ------------------------------------------------------------ children
+
+    async def _create_all(self, job: Resource, creates: tuple[Create, ...]) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
+        """Make what is missing, in order, up to the first that cannot be made. Returns conflicts and refusals."""
+        for create in creates:
+            kind = KINDS[create.kind]
+            try:
+                answer = await self._cluster.create(kind, job.namespace, dict(create.object))
+            except Conflict:
+                try:
+                    answer = await self._ours(kind, job, create.name)
+                except Foreign as error:
+                    log.warning("Not made: %s", error, extra=_job(job))
+                    return (str(error),), ()
+            except (Forbidden, Invalid) as error:
+                log.warning("%s %s was refused: %s", create.kind, create.name, error, extra=_job(job))
+                return (), (Refusal(create.kind, create.name, error.code, error.message[:1024]),)
+            if kind is JOB:
+                self._store.put(kind, answer)
+        return (), ()
+
+    async def _ours(self, kind: Kind, job: Resource, name: str) -> Object:
+        """The object of that name, which this very job controls. Raises Foreign, or NotFound."""
+        found = await self._cluster.get(kind, job.namespace, name)
+        owner = next((r for r in found["metadata"].get("ownerReferences") or () if r.get("controller")), None)
+        if owner and owner.get("uid") == job.uid:
+            return found
+        whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "is not controlled by this job"
+        raise Foreign(f"{kind.kind} {name} exists and {whose}")
+
+    async def _patch(self, key: Key, job: Resource, patch: Patch) -> None:
+        kind = KINDS[patch.kind]
+        try:
+            uid = patch.uid or (await self._ours(kind, job, patch.name))["metadata"]["uid"]
+            answer = await self._cluster.patch(kind, job.namespace, patch.name, dict(patch.body), uid=uid)
+        except (NotFound, Conflict, Foreign) as error:  # gone or replaced meanwhile: planned again from what is there
+            log.info("%s %s was not patched: %s", patch.kind, patch.name, error, extra=_job(job))
+            self._queue.add_after(key, 1.0)
+            return
+        if kind is JOB:
+            self._store.put(kind, answer)
+
+    async def _delete(self, job: Resource, delete: Delete) -> None:
+        kind = KINDS[delete.kind]
+        try:
+            uid = delete.uid or (await self._ours(kind, job, delete.name))["metadata"]["uid"]
+        except (NotFound, Foreign):
+            return
+        await self._cluster.delete(kind, job.namespace, delete.name, uid=uid, grace_seconds=delete.grace_seconds)
+
+    # ------------------------------------------------------------ events
+
+    async def _read_events(self, key: Key, plan: Plan) -> bool:
+        """Read the Events of the Jobs that the plan asks for. Returns whether any were read."""
+        uid = self._store.uid(key)
+        if not uid:
+            return False
+        memory, now, read = self._store.memory(uid), self._clock(), False
+        for name in plan.read_events:
+            if now - memory.events_read.get(name, float("-inf")) < EVENTS_SECONDS:
+                continue
+            fields = f"involvedObject.name={name}"
+            views = [EventView.from_object(event) async for event in self._cluster.list(EVENT, key[0], fields=fields)]
+            memory.events[name] = tuple(sorted(views, key=lambda view: view.time)[-EVENTS:])
+            memory.events_read[name] = now
+            read = True
+        return read
+
+    async def _note(self, job: Resource, note: Note) -> None:
+        """An Event on the job, best effort. Its name follows from what it says: said again after a crash, it is still one."""
+        digest = hashlib.sha256("\0".join((job.uid, note.type, note.reason, note.message)).encode()).hexdigest()[:16]
+        now = rfc3339(self._clock())
+        about = {"apiVersion": API_VERSION, "kind": KIND, "name": job.name, "namespace": job.namespace, "uid": job.uid}
+        name = f"{job.name[:200].rstrip('.-')}.{digest}"
+        body = {
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": job.namespace}, "involvedObject": about,
+            "type": note.type, "reason": note.reason, "message": note.message[:1024],
+            "firstTimestamp": now, "lastTimestamp": now, "count": 1,
+            "source": {"component": MANAGER}, "reportingComponent": MANAGER, "reportingInstance": MANAGER,
+        }  # fmt: skip
+        try:
+            await self._cluster.create(EVENT, job.namespace, body)
+        except Conflict:
+            await self._again(job, name, now)
+        except ApiError as error:
+            log.warning("Event %s was not written: %s", note.reason, error, extra=_job(job))
+
+    async def _again(self, job: Resource, name: str, now: str) -> None:
+        """The same Event was made before: it is moved to now."""
+        try:
+            await self._cluster.patch(EVENT, job.namespace, name, {"lastTimestamp": now})
+        except ApiError as error:
+            log.warning("Event %s was not renewed: %s", name, error, extra=_job(job))
+
+
+def _job(job: Resource) -> dict[str, str]:
+    """For the log: whose line it is."""
+    return {"job": f"{job.namespace}/{job.name}"}

@@ -1,0 +1,99 @@
+"""The full list of everything, at start and every few minutes: what a watch cannot promise, this does.
+
+Before the first plan after a start the store must be full, or children would be made again and deletions missed. Later
+lists find what a watch lost (after 410 nothing ever reports a deletion), and show a watch that has gone silent: one that
+has delivered nothing since the last list, though this one finds changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError, Cluster, Kind, NotFound
+from finetune_operator.metrics import Metrics
+from finetune_operator.queue import WorkQueue
+from finetune_operator.settings import CHILD_SELECTOR
+from finetune_operator.store import Key, Store
+
+log = logging.getLogger(__name__)
+
+WATCHED: tuple[tuple[Kind, str], ...] = ((FINETUNE_JOB, ""), (JOB, CHILD_SELECTOR), (POD, CHILD_SELECTOR))
+"""Kinds and their selectors, owners first."""
+
+
+class Relister:
+    """Lists every kind in every namespace watched. `namespaces` empty: all."""
+
+    def __init__(
+        self, store: Store, cluster: Cluster, queue: WorkQueue[Key], metrics: Metrics, *, namespaces: Iterable[str], seconds: float
+    ) -> None:
+        self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._seconds = seconds
+        self._heard: Counter[str] = Counter()  # watch events by kind since the last list
+        self.synced = asyncio.Event()
+        self.last: float | None = None  # loop time of the last full list
+        self.silent: frozenset[str] = frozenset()  # kinds whose watch seems dead
+
+    def heard(self, kind: Kind) -> None:
+        """The watch delivered something."""
+        self._heard[kind.kind] += 1
+        if kind.kind in self.silent:
+            self.silent -= {kind.kind}
+
+    async def run(self) -> None:
+        """List at once and then for ever; a failed list is tried again soon, with back-off."""
+        failures = 0
+        while True:
+            try:
+                await self.once()
+                failures = 0
+            except ApiError as error:
+                failures += 1
+                self._metrics.relisted("error")
+                if isinstance(error, NotFound):
+                    log.error("The FineTuneJob resource is not known to the API server: install the CRD (%s)", error)
+                else:
+                    log.warning("The full list failed: %s", error)
+            await asyncio.sleep(min(self._seconds, 2.0**failures) if failures else self._seconds)
+
+    async def once(self) -> int:
+        """List everything. Returns how many objects differed from the store. Raises ApiError."""
+        corrections, silent = 0, set()
+        for kind, selector in WATCHED:
+            changed = await self._list(kind, selector)
+            if self.synced.is_set() and changed:
+                corrections += changed
+                if not self._heard[kind.kind]:
+                    silent.add(kind.kind)
+        self._heard.clear()
+        self.silent = frozenset(silent)
+        if silent:
+            log.warning("The watch of %s has delivered nothing since the last list, which has found changes", ", ".join(sorted(silent)))
+        for key in self._store.unfinished() if self.synced.is_set() else self._store.keys():
+            self._queue.add(key)
+        self.last = asyncio.get_running_loop().time()
+        self.synced.set()
+        self._metrics.relisted("ok", corrections)
+        return corrections
+
+    async def _list(self, kind: Kind, selector: str) -> int:
+        before, seen, changed = self._store.begin_relist(kind), set(), 0
+        try:
+            for namespace in self._namespaces:
+                async for obj in self._cluster.list(kind, namespace, labels=selector):
+                    seen.add(obj["metadata"]["uid"])
+                    keys = self._store.put_listed(kind, obj)
+                    changed += bool(keys)
+                    for key in keys:
+                        self._queue.add(key)
+        except BaseException:
+            self._store.abort_relist(kind)
+            raise
+        for key in self._store.end_relist(kind, before, seen):
+            changed += 1
+            self._queue.add(key)
+        return changed

@@ -1,0 +1,98 @@
+"""Kopf as the watching shell: its handlers write to the store and put keys into the queue, and do nothing else.
+
+An exception in such a handler would be logged and the event lost, so nothing that can fail stands in one. Kopf's login takes
+our own credentials; its probe endpoint asks our watchdog. Nothing of Kopf is known outside this module and settings.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from finetune_operator.access import Access
+from finetune_operator.cluster import Kind
+from finetune_operator.metrics import Metrics
+from finetune_operator.probe import Watchdog
+from finetune_operator.queue import WorkQueue
+from finetune_operator.relist import WATCHED, Relister
+from finetune_operator.settings import Settings, kopf_settings
+from finetune_operator.store import Key, Store
+
+log = logging.getLogger(__name__)
+
+
+def register(access: Access, watchdog: Watchdog, take: Callable[[Kind, Any], None]) -> kopf.OperatorRegistry:
+    """All of Kopf's handlers, in a registry of our own: one for each kind watched, the login and the probe."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry, id="login")
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return _connection(access)
+
+    # PERMANENT: a failing check answers at once instead of being tried again inside the request.
+    @kopf.on.probe(registry=registry, id="watchdog", errors=kopf.ErrorsMode.PERMANENT)
+    async def probe(**_: Any) -> dict[str, float]:
+        return watchdog.check()
+
+    for kind, _selector in WATCHED:
+        _watch(registry, kind, take)
+    return registry
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, take: Callable[[Kind, Any], None]) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"observe-{kind.plural}")
+    async def observe(event: Any, **_: Any) -> None:
+        take(kind, event)
+
+
+def taker(store: Store, queue: WorkQueue[Key], relister: Relister, metrics: Metrics) -> Callable[[Kind, Any], None]:
+    """What becomes of a watch event: {"type": None | ADDED | MODIFIED | DELETED, "object": …}."""
+
+    def take(kind: Kind, event: Any) -> None:
+        obj, deleted = event["object"], event["type"] == "DELETED"
+        if event["type"] is not None:  # None: Kopf's own first list, which is no sign of life of the watch
+            relister.heard(kind)
+            metrics.watched(kind.kind)
+        try:
+            keys = store.drop(kind, obj["metadata"]["uid"]) if deleted else store.put(kind, obj)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            log.exception("%s %s cannot be read and is left out", kind.kind, obj.get("metadata", {}).get("name"))
+            return
+        for key in keys:
+            queue.add(key)
+
+    return take
+
+
+async def watch(settings: Settings, registry: kopf.OperatorRegistry, stop: asyncio.Event, started: Callable[[], None]) -> None:
+    """Watch until `stop` is set. `started` is called once Kopf has taken the signal handlers, to take them back."""
+    before = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+    tasks = await kopf.spawn_tasks(
+        registry=registry,
+        settings=kopf_settings(settings),
+        clusterwide=settings.clusterwide,
+        namespaces=list(settings.watch_namespaces),
+        stop_flag=stop,
+        liveness_endpoint=f"http://0.0.0.0:{settings.probe_port}/healthz",
+    )
+    started()
+    # Tasks older than Kopf's are ours: it leaves them alone when it ends.
+    await kopf.run_tasks(tasks, ignored=before | {t for t in asyncio.all_tasks() if t is asyncio.current_task()})
+
+
+def _connection(access: Access) -> kopf.ConnectionInfo:
+    return kopf.ConnectionInfo(
+        server=access.server,
+        ca_path=access.ca_path,
+        ca_data=None if access.ca_path else access.ca,
+        token=access.bearer(),
+        username=access.username,
+        password=access.password,
+        certificate_data=access.certificate,
+        private_key_data=access.key,
+        insecure=access.insecure or None,
+    )
