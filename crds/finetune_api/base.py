@@ -25,6 +25,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from finetune_api.findings import findings
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -55,6 +57,36 @@ class Form:
         return {**handler(schema), "x-finetune-form": {"regex": self.regex, "message": self.message}}
 
 
+@dataclass(frozen=True, slots=True)
+class Says:
+    """One message for whatever is wrong with a value, where pydantic's own would be many or unclear."""
+
+    message: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(handler(source), "form", custom_error_message=self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A list that is a map by one field of its items (list map key): no key occurs twice."""
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}
+
+    def _check(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        keys = [getattr(item, self.key) for item in items]
+        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+            message = "{key} {names} occurs more than once; keep one"
+            raise PydanticCustomError("repeated", message, {"key": self.key, "names": ", ".join(repeated)})
+        return items
+
+
 class Model(BaseModel):
     """A frozen value of the contract; JSON in camelCase."""
 
@@ -66,7 +98,7 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _keep_rules(self, info: ValidationInfo) -> Self:
-        local = bool(info.context and info.context.get("local"))
+        local = info.context is None or bool(info.context.get("local"))  # values that were judged before are not judged again
         for rule in type(self).RULES:
             if not (rule.cluster_only and local) and not rule.check(self):
                 raise PydanticCustomError("rule", "{message}", {"message": rule.message, "field": rule.field or ""})
@@ -89,21 +121,28 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 
 def parse(model: type[ModelT], data: dict[str, Any], *, local: bool = False) -> ModelT:
-    """Validate strictly. Raises FieldError with every finding."""
+    """Validate strictly; as for the API server, a null is an absent field. Raises FieldError with every finding."""
     try:
-        return model.model_validate_json(json.dumps(data), by_name=False, context={"local": local})
+        return model.model_validate_json(json.dumps(_without_nulls(data)), by_name=False, context={"local": local})
     except ValidationError as error:
-        raise FieldError([_finding(e) for e in error.errors()]) from None
+        raise FieldError(findings(error)) from None
 
 
 def parse_stored(model: type[ModelT], data: dict[str, Any]) -> tuple[ModelT, list[str]]:
     """Validate what the API server stored: unknown fields are ignored and named. Raises FieldError for the rest."""
+    text = json.dumps(_without_nulls(data))
     try:
-        value = model.model_validate_json(json.dumps(data), by_name=False, extra="allow")
+        value = model.model_validate_json(text, by_name=False, extra="allow")
     except ValidationError as error:
-        raise FieldError([_finding(e) for e in error.errors()]) from None
+        raise FieldError(findings(error)) from None
     ignored = sorted(_extras(value, ""))
-    return model.model_validate_json(json.dumps(data), by_name=False, extra="ignore") if ignored else value, ignored
+    return model.model_validate_json(text, by_name=False, extra="ignore") if ignored else value, ignored
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _extras(value: Any, path: str) -> Iterator[str]:
@@ -117,21 +156,3 @@ def _extras(value: Any, path: str) -> Iterator[str]:
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _extras(item, f"{path}[{key}]")
-
-
-def _finding(error: Any) -> tuple[str, str]:
-    path = ""
-    for part in error["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    kind, message = error["type"], error["msg"]
-    if kind == "rule" and error["ctx"]["field"]:
-        path += f".{error['ctx']['field']}"
-    elif kind == "extra_forbidden":
-        message = "no such field; check the spelling (kubectl explain ftj.spec lists all)"
-    elif kind == "missing":
-        message = "this field is required"
-    elif kind.endswith("_type"):
-        message = f"{message[0].lower()}{message[1:]}, not {type(error['input']).__name__}"
-    else:
-        message = f"{message[0].lower()}{message[1:]}" if kind != "rule" else message
-    return path.lstrip(".") or "(top)", message

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Model, Rule
+from finetune_api.base import Form, Keyed, Model, Rule
 from finetune_api.pod import (
     Affinity,
     EnvVar,
@@ -22,15 +22,35 @@ from finetune_api.pod import (
     QuantityText,
     Resources,
     Toleration,
-    quantity,
+    exact_quantity,
 )  # fmt: skip
+from finetune_api.status import Status
 
 Task = Literal["text-classification", "causal-lm"]
 MethodType = Literal["full", "freeze", "lora"]
 
-_TAIL = r"[^\s?#]+$"
-S3Uri = Annotated[str, StringConstraints(max_length=1024, pattern=r"^(s3|file)://" + _TAIL)]
-AnyUri = Annotated[str, StringConstraints(max_length=1024, pattern=r"^(s3|hf|file)://" + _TAIL)]
+# No spaces, control characters, fragments or credentials; \p{Z} since \s means different things to RE2 and Rust.
+_PATH, _GLOB = r"[^\p{Z}\p{Cc}?#*]", r"[^\p{Z}\p{Cc}#]"
+_S3, _HF, _FILE = r"s3://[A-Za-z0-9][-A-Za-z0-9._]*(/{0}*)?", r"hf://[A-Za-z0-9]{0}*", r"file:///{0}+"
+
+
+def _uri(path: str, *schemes: str) -> str:
+    return "^(" + "|".join(scheme.replace("{0}", path) for scheme in schemes) + ")$"
+
+
+S3Uri = Annotated[str, StringConstraints(max_length=1024), Form(_uri(_PATH, _S3, _FILE), "must be s3://bucket/prefix, or file:///folder with `finetune run`")]
+ModelUri = Annotated[str, StringConstraints(max_length=1024), Form(
+    _uri(_PATH, _S3, _HF, _FILE), "must be s3://bucket/prefix, hf://organisation/name, or file:///folder with `finetune run`")]  # fmt: skip
+DataUri = Annotated[str, StringConstraints(max_length=1024), Form(
+    _uri(_GLOB, _S3, _HF, _FILE), "must be s3://bucket/prefix/*.jsonl, hf://organisation/data-set, or file:///path with `finetune run`")]  # fmt: skip
+Endpoint = Annotated[str, StringConstraints(max_length=512), Form(
+    r"^https?://[^\p{Z}\p{Cc}/?#@]+/?$", "must be http://host:port or https://host:port, without a path or credentials")]  # fmt: skip
+Revision = Annotated[str, StringConstraints(max_length=128), Form(r"^[^\p{Z}\p{Cc}]+$", "must be a branch, tag or commit")]
+Split = Annotated[str, StringConstraints(max_length=128), Form(r"^[^\p{Z}\p{Cc}]+$", "must be the name of a split, such as train")]
+Region = Annotated[str, StringConstraints(max_length=64), Form(r"^[-A-Za-z0-9._]+$", "must be the name of a region, such as eu-central-1")]
+Image = Annotated[str, StringConstraints(max_length=512), Form(r"^[a-zA-Z0-9][-a-zA-Z0-9._:/@]*$", "must be an image, such as registry.example.org/trainer:1.0")]
+Namespace = Annotated[str, StringConstraints(max_length=63), Form(
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "must be lower-case letters, digits and -, starting and ending with a letter or digit")]  # fmt: skip
 Column = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 _NO_FILE = "file:// is for `finetune run` on this machine; pods cannot see it: upload the files to s3:// and name them"
@@ -40,14 +60,14 @@ def _no_file(field: str = "uri", optional: bool = False) -> Rule:
     guard = f"!has(self.{field}) || " if optional else ""
     snake = {"resumeFrom": "resume_from"}.get(field, field)
     return Rule(
-        f"{guard}!self.{field}.startsWith('file://')", f"{field}: {_NO_FILE}",
+        f"{guard}!self.{field}.startsWith('file://')", _NO_FILE,
         lambda s: not (getattr(s, snake) or "").startswith("file://"), field=field, cluster_only=True,
     )  # fmt: skip
 
 
 _REVISION = Rule(
     "!has(self.revision) || (has(self.uri) && self.uri.startsWith('hf://'))",
-    "revision: only hf:// URIs have revisions; remove it, or put the version into the path",
+    "only hf:// URIs have revisions; remove it, or put the version into the path",
     lambda s: s.revision is None or (s.uri or "").startswith("hf://"),
     field="revision",
 )
@@ -56,8 +76,8 @@ _REVISION = Rule(
 class ModelSource(Model):
     """The pre-trained model to start from."""
 
-    uri: AnyUri = Field(description="Where the model lies: s3://bucket/prefix, hf://organisation/name, or file:///folder with `finetune run`. Holds config.json, tokenizer files and *.safetensors.")
-    revision: str | None = Field(None, min_length=1, max_length=128, description="Branch, tag or commit of an hf:// model. Resolved to a commit once, and recorded.")
+    uri: ModelUri = Field(description="Where the model lies: s3://bucket/prefix, hf://organisation/name, or file:///folder with `finetune run`. Holds config.json, tokenizer files and *.safetensors.")
+    revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// model. Resolved to a commit once, and recorded.")
 
     RULES = (_no_file(), _REVISION)
 
@@ -65,16 +85,16 @@ class ModelSource(Model):
 class TrainSource(Model):
     """The training data."""
 
-    uri: AnyUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), hf://organisation/data-set, or file:///path with `finetune run`.")
-    revision: str | None = Field(None, min_length=1, max_length=128, description="Branch, tag or commit of an hf:// data set. Resolved to a commit once, and recorded.")
-    split: str | None = Field(None, min_length=1, max_length=128, description="Split of an hf:// data set; \"train\" when absent.")
+    uri: DataUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), hf://organisation/data-set, or file:///path with `finetune run`.")
+    revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set. Resolved to a commit once, and recorded.")
+    split: Split | None = Field(None, description="Split of an hf:// data set; \"train\" when absent.")
 
     RULES = (
         _no_file(),
         _REVISION,
         Rule(
             "!has(self.split) || self.uri.startsWith('hf://')",
-            "split: only hf:// data sets have named splits; use a URI that matches the files wanted",
+            "only hf:// data sets have named splits; use a URI that matches the files wanted",
             lambda s: s.split is None or s.uri.startswith("hf://"),
             field="split",
         ),
@@ -84,9 +104,9 @@ class TrainSource(Model):
 class HeldOutSource(Model):
     """Data kept apart from training: other objects, or a fraction of the training rows."""
 
-    uri: AnyUri | None = Field(None, description="Objects to read, as for train.")
-    revision: str | None = Field(None, min_length=1, max_length=128, description="Branch, tag or commit of an hf:// data set.")
-    split: str | None = Field(None, min_length=1, max_length=128, description="Split of an hf:// data set; \"validation\" or \"test\" when absent.")
+    uri: DataUri | None = Field(None, description="Objects to read, as for train.")
+    revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set.")
+    split: Split | None = Field(None, description="Split of an hf:// data set; \"validation\" or \"test\" when absent.")
     fraction: float | None = Field(None, gt=0, le=0.5, description="Share of the training rows to hold out, chosen by a fixed hash of each row's place, whatever the seed.")
 
     RULES = (
@@ -95,7 +115,7 @@ class HeldOutSource(Model):
         Rule("has(self.uri) != has(self.fraction)", "set exactly one of uri and fraction", lambda s: (s.uri is None) != (s.fraction is None)),
         Rule(
             "!has(self.split) || (has(self.uri) && self.uri.startsWith('hf://'))",
-            "split: only hf:// data sets have named splits; use a URI that matches the files wanted",
+            "only hf:// data sets have named splits; use a URI that matches the files wanted",
             lambda s: s.split is None or (s.uri or "").startswith("hf://"),
             field="split",
         ),
@@ -118,11 +138,11 @@ class Columns(Model):
             lambda s: (s.prompt is None) == (s.completion is None),
         ),
         Rule(
-            "!(has(self.messages) && has(self.prompt))", "messages: set either messages or prompt and completion",
+            "!(has(self.messages) && has(self.prompt))", "set either messages or prompt and completion",
             lambda s: s.messages is None or s.prompt is None, field="messages",
         ),
         Rule(
-            "!has(self.textPair) || has(self.text)", "textPair: set text too", lambda s: s.text_pair is None or s.text is not None, field="textPair",
+            "!has(self.textPair) || has(self.text)", "set text too", lambda s: s.text_pair is None or s.text is not None, field="textPair",
         ),
     )  # fmt: skip
 
@@ -141,12 +161,12 @@ class Data(Model):
 
     RULES = (
         Rule(
-            "!has(self.labels) || self.labels.all(x, self.labels.exists_one(y, y == x))", "labels: each label may be named once; remove the repeated ones",
+            "!has(self.labels) || self.labels.all(x, self.labels.exists_one(y, y == x))", "each label may be named once; remove the repeated ones",
             lambda s: s.labels is None or len(set(s.labels)) == len(s.labels), field="labels",
         ),
         Rule(
             "!(has(self.validation) && has(self.validation.fraction) && has(self.test) && has(self.test.fraction)) || self.validation.fraction + self.test.fraction <= 0.5",
-            "test: validation.fraction and test.fraction together may be 0.5 at most; lower one of them",
+            "validation.fraction and test.fraction together may be 0.5 at most; lower one of them",
             lambda s: sum(h.fraction for h in (s.validation, s.test) if h and h.fraction) <= 0.5, field="test",
         ),
     )  # fmt: skip
@@ -176,8 +196,8 @@ class Method(Model):
     freeze: Freeze | None = Field(None, description="Settings of type freeze.")
 
     RULES = (
-        Rule("!has(self.lora) || self.type == 'lora'", "lora: only with type lora; remove it or set type: lora", lambda s: s.lora is None or s.type == "lora", field="lora"),
-        Rule("!has(self.freeze) || self.type == 'freeze'", "freeze: only with type freeze; remove it or set type: freeze", lambda s: s.freeze is None or s.type == "freeze", field="freeze"),
+        Rule("!has(self.lora) || self.type == 'lora'", "only with type lora; remove it or set type: lora", lambda s: s.lora is None or s.type == "lora", field="lora"),
+        Rule("!has(self.freeze) || self.type == 'freeze'", "only with type freeze; remove it or set type: freeze", lambda s: s.freeze is None or s.type == "freeze", field="freeze"),
     )
 
 
@@ -201,7 +221,7 @@ class Training(Model):
     RULES = (
         Rule(
             "!has(self.microBatchSize) || !has(self.globalBatchSize) || self.microBatchSize <= self.globalBatchSize",
-            "microBatchSize: may not be larger than globalBatchSize; lower it",
+            "may not be larger than globalBatchSize; lower it",
             lambda s: s.micro_batch_size is None or s.global_batch_size is None or s.micro_batch_size <= s.global_batch_size,
             field="microBatchSize",
         ),
@@ -228,7 +248,7 @@ class Evaluation(Model):
 
     RULES = (
         Rule(
-            "!(has(self.everySteps) && has(self.everyEpochs))", "everySteps: set either everySteps or everyEpochs",
+            "!(has(self.everySteps) && has(self.everyEpochs))", "set either everySteps or everyEpochs",
             lambda s: s.every_steps is None or s.every_epochs is None, field="everySteps",
         ),
     )  # fmt: skip
@@ -246,7 +266,7 @@ class Checkpoints(Model):
     RULES = (
         _no_file("resumeFrom", optional=True),
         Rule(
-            "!(has(self.everySteps) && has(self.everyMinutes))", "everySteps: set either everySteps or everyMinutes",
+            "!(has(self.everySteps) && has(self.everyMinutes))", "set either everySteps or everyMinutes",
             lambda s: s.every_steps is None or s.every_minutes is None, field="everySteps",
         ),
     )  # fmt: skip
@@ -272,7 +292,7 @@ class Prepare(Model):
 
 def _shared_memory_fits(workers: Workers) -> bool:
     limit = (workers.resources.limits or {}).get("memory") if workers.resources else None
-    return limit is None or workers.shared_memory_size is None or quantity(workers.shared_memory_size) < quantity(limit)
+    return limit is None or workers.shared_memory_size is None or exact_quantity(workers.shared_memory_size) < exact_quantity(limit)
 
 
 class Workers(Model):
@@ -290,23 +310,23 @@ class Workers(Model):
     priority_class_name: Name | None = Field(None, description="Priority class of the workers.")
     runtime_class_name: Name | None = Field(None, description="Runtime class of the workers, such as nvidia.")
     scheduler_name: Name | None = Field(None, description="Scheduler of the workers.")
-    image_pull_secrets: tuple[ObjectRef, ...] | None = Field(None, max_length=8, description="Secrets for private registries.")
+    image_pull_secrets: Annotated[tuple[ObjectRef, ...], Field(max_length=8), Keyed("name")] | None = Field(None, description="Secrets for private registries.")
     service_account_name: Name | None = Field(None, description="Service account of the pods, for workload identity; its token is not mounted.")
     labels: dict[LabelKey, LabelValue] | None = Field(None, max_length=32, description="More labels for the pods.")
     annotations: dict[LabelKey, Annotated[str, StringConstraints(max_length=4096)]] | None = Field(None, max_length=32, description="More annotations for the pods.")
-    env: tuple[EnvVar, ...] | None = Field(None, max_length=64, description="More environment variables for the containers, such as HTTPS_PROXY.")
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=64), Keyed("name")] | None = Field(None, description="More environment variables for the containers, such as HTTPS_PROXY.")
 
     RULES = (
         Rule(
             "!has(self.labels) || self.labels.all(k, !k.contains('finetune-operator.io/') && !k.startsWith('batch.kubernetes.io/') && k != 'app.kubernetes.io/managed-by')",
-            "labels: the prefixes finetune-operator.io/ and batch.kubernetes.io/ and app.kubernetes.io/managed-by are the operator's; choose other keys",
+            "the prefixes finetune-operator.io/ and batch.kubernetes.io/ and app.kubernetes.io/managed-by are the operator's; choose other keys",
             lambda s: not any("finetune-operator.io/" in k or k.startswith("batch.kubernetes.io/") or k == "app.kubernetes.io/managed-by" for k in s.labels or {}),
             field="labels",
         ),
         Rule(
             "!has(self.sharedMemorySize) || !has(self.resources) || !has(self.resources.limits) || !('memory' in self.resources.limits) || "
             "quantity(self.sharedMemorySize).isLessThan(quantity(string(self.resources.limits['memory'])))",
-            "sharedMemorySize: is held in memory and must be less than resources.limits.memory; raise the limit",
+            "is held in memory and must be less than resources.limits.memory; raise the limit",
             _shared_memory_fits,
             field="sharedMemorySize",
         ),
@@ -328,8 +348,8 @@ class CertificateAuthority(Model):
 class Storage(Model):
     """The S3-compatible storage of all s3:// URIs. Without credentialsSecret the default chain is used: service account, instance profile or environment."""
 
-    endpoint: Annotated[str, StringConstraints(max_length=512, pattern=r"^https?://[^\s/?#]+/?$")] | None = Field(None, description="URL of the S3 server; AWS when absent.")
-    region: str | None = Field(None, min_length=1, max_length=64, description="Region; us-east-1 when absent.")
+    endpoint: Endpoint | None = Field(None, description="URL of the S3 server; AWS when absent.")
+    region: Region | None = Field(None, description="Region; us-east-1 when absent.")
     path_style: bool | None = Field(None, description="Put the bucket into the path, not the host name; true when an endpoint is set and this is absent.")
     credentials_secret: Name | None = Field(None, description="Secret in the job's namespace with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_SESSION_TOKEN.")
     ca: CertificateAuthority | None = Field(None, description="CA of the endpoint's certificate, if it is not a public one.")
@@ -338,7 +358,7 @@ class Storage(Model):
 class Hub(Model):
     """The Hugging Face hub, for hf:// URIs."""
 
-    endpoint: Annotated[str, StringConstraints(max_length=512, pattern=r"^https?://[^\s/?#]+/?$")] | None = Field(None, description="URL of the hub or of a mirror (HF_ENDPOINT); huggingface.co when absent.")
+    endpoint: Endpoint | None = Field(None, description="URL of the hub or of a mirror (HF_ENDPOINT); huggingface.co when absent.")
     token_secret: ObjectRef | None = Field(None, description="Secret in the job's namespace with the key HF_TOKEN, for gated and private repositories.")
 
 
@@ -372,58 +392,76 @@ class Spec(Model):
     active_deadline_seconds: int | None = mutable(None, ge=1, le=31_536_000, description="Fail the job when it has not finished so long after its start; time suspended does not count.")
     ttl_seconds_after_finished: int | None = mutable(None, ge=0, le=31_536_000, description="Delete the job and its pods so long after it finished; what it stored stays.")
     suspend: bool = mutable(False, description="Checkpoint, remove the pods and wait; false goes on.")
-    image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(None, description="Trainer image of both pods; the operator's default when absent.")
+    image: Image | None = Field(None, description="Trainer image of both pods; the operator's default when absent.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(None, description="When the image is pulled; the operator's default when absent.")
 
     RULES = (
         Rule(
             "self.task == 'text-classification' || !has(self.data.columns) || !(has(self.data.columns.text) || has(self.data.columns.label))",
-            "data.columns: text and label are for text-classification; for causal-lm map messages, or prompt and completion",
-            lambda s: s.task == "text-classification" or not s.data.columns or not (s.data.columns.text or s.data.columns.label), field="data",
+            "text and label are for text-classification; for causal-lm map messages, or prompt and completion",
+            lambda s: s.task == "text-classification" or not s.data.columns or not (s.data.columns.text or s.data.columns.label), field="data.columns",
         ),
         Rule(
             "self.task == 'causal-lm' || !has(self.data.columns) || !(has(self.data.columns.messages) || has(self.data.columns.prompt))",
-            "data.columns: messages, prompt and completion are for causal-lm; for text-classification map text and label",
-            lambda s: s.task == "causal-lm" or not s.data.columns or not (s.data.columns.messages or s.data.columns.prompt), field="data",
+            "messages, prompt and completion are for causal-lm; for text-classification map text and label",
+            lambda s: s.task == "causal-lm" or not s.data.columns or not (s.data.columns.messages or s.data.columns.prompt), field="data.columns",
         ),
         Rule(
-            "self.task == 'text-classification' || !has(self.data.labels)", "data.labels: only text-classification has labels; remove it",
-            lambda s: s.task == "text-classification" or s.data.labels is None, field="data",
+            "self.task == 'text-classification' || !has(self.data.labels)", "only text-classification has labels; remove it",
+            lambda s: s.task == "text-classification" or s.data.labels is None, field="data.labels",
         ),
         Rule(
             "self.evaluation.metric in ['auto', 'loss'] || (self.task == 'text-classification') == (self.evaluation.metric in ['accuracy', 'macro-f1'])",
-            "evaluation.metric: text-classification has loss, accuracy and macro-f1; causal-lm has loss and perplexity",
-            lambda s: s.evaluation.metric in ("auto", "loss") or (s.task == "text-classification") == (s.evaluation.metric in ("accuracy", "macro-f1")), field="evaluation",
+            "text-classification has loss, accuracy and macro-f1; causal-lm has loss and perplexity",
+            lambda s: s.evaluation.metric in ("auto", "loss") or (s.task == "text-classification") == (s.evaluation.metric in ("accuracy", "macro-f1")), field="evaluation.metric",
         ),
         Rule(
-            "!has(self.evaluation.earlyStopping) || has(self.data.validation)", "evaluation.earlyStopping: needs data.validation to judge by; add it, as {fraction: 0.1}",
-            lambda s: s.evaluation.early_stopping is None or s.data.validation is not None, field="evaluation",
+            "has(self.data.validation) || !(has(self.evaluation.everySteps) || has(self.evaluation.everyEpochs) || self.evaluation.metric != 'auto')",
+            "needs data.validation to judge by; add it, as {fraction: 0.1}, or remove everySteps, everyEpochs and metric",
+            lambda s: s.data.validation is not None
+            or (s.evaluation.every_steps is None and s.evaluation.every_epochs is None and s.evaluation.metric == "auto"), field="evaluation",
         ),
         Rule(
-            "!self.output.merge || self.method.type == 'lora'", "output.merge: only method lora has adapters to merge; remove it",
-            lambda s: not s.output.merge or s.method.type == "lora", field="output",
+            "!has(self.evaluation.earlyStopping) || has(self.data.validation)", "needs data.validation to judge by; add it, as {fraction: 0.1}",
+            lambda s: s.evaluation.early_stopping is None or s.data.validation is not None, field="evaluation.earlyStopping",
         ),
         Rule(
-            "!self.output.uri.startsWith(self.model.uri + '/') && self.output.uri != self.model.uri", "output.uri: must not lie in model.uri; choose another prefix",
-            lambda s: not s.output.uri.startswith(s.model.uri + "/") and s.output.uri != s.model.uri, field="output",
+            "!self.output.merge || self.method.type == 'lora'", "only method lora has adapters to merge; remove it",
+            lambda s: not s.output.merge or s.method.type == "lora", field="output.merge",
+        ),
+        Rule(
+            "!(self.output.uri + '/').startsWith(self.model.uri.endsWith('/') ? self.model.uri : self.model.uri + '/')",
+            "must not lie in model.uri; choose another prefix",
+            lambda s: not f"{s.output.uri}/".startswith(f"{s.model.uri.removesuffix('/')}/"), field="output.uri",
         ),
     )  # fmt: skip
 
 
 class Metadata(Model):
-    """The part of an object's metadata that we read; the API server keeps the rest."""
+    """An object's metadata. We read name, namespace, labels and annotations; the rest is the API server's, as `kubectl get -o yaml` shows it."""
 
-    name: str = Field(min_length=1, max_length=253, description="Name, unique in its namespace.")
-    namespace: str | None = Field(None, max_length=63, description="Namespace; the current one when absent.")
-    labels: dict[str, str] | None = Field(None, description="Labels.")
-    annotations: dict[str, str] | None = Field(None, description="Annotations.")
+    name: Name = Field(description="Name, unique in its namespace.")
+    namespace: Namespace | None = Field(None, description="Namespace; the current one when absent.")
+    labels: dict[LabelKey, LabelValue] | None = Field(None, description="Labels.")
+    annotations: dict[LabelKey, str] | None = Field(None, description="Annotations.")
+    generate_name: str | None = Field(None, description="Not used: the name is given.")
+    finalizers: list[str] | None = Field(None, description="Kept by the API server.")
+    owner_references: list[dict[str, Any]] | None = Field(None, description="Kept by the API server.")
+    creation_timestamp: str | None = Field(None, description="Written by the API server.")
+    deletion_timestamp: str | None = Field(None, description="Written by the API server.")
+    deletion_grace_period_seconds: int | None = Field(None, description="Written by the API server.")
+    generation: int | None = Field(None, description="Written by the API server.")
+    resource_version: str | None = Field(None, description="Written by the API server.")
+    self_link: str | None = Field(None, description="Written by the API server.")
+    uid: str | None = Field(None, description="Written by the API server.")
+    managed_fields: list[dict[str, Any]] | None = Field(None, description="Written by the API server.")
 
 
 class Manifest(Model):
-    """A FineTuneJob as a user writes it to a file."""
+    """A FineTuneJob as a user writes it to a file, or as `kubectl get -o yaml` shows it."""
 
     api_version: Literal["finetune-operator.io/v1alpha1"] = Field(description="The API's version.")
     kind: Literal["FineTuneJob"] = Field(description="The kind.")
     metadata: Metadata = Field(description="Name and labels.")
     spec: Spec = Field(description="What to tune, on what, how, and where.")
-
+    status: Status | None = Field(None, description="What the operator said; never read from a file.")

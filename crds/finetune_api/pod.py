@@ -7,32 +7,68 @@ immutability rules are costed by the API server at creation.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Model, Rule
+from finetune_api.base import Form, Model, Rule, Says
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
-LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_WORD = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+
+Name = Annotated[str, StringConstraints(max_length=253), Form(
+    f"^{_SUBDOMAIN}$", "must be the name of an object: lower-case letters, digits, - and ., starting and ending with a letter or digit")]  # fmt: skip
+Key = Annotated[str, StringConstraints(max_length=253), Form(r"^[-._a-zA-Z0-9]+$", "must be a key of letters, digits, -, _ and .")]
+LabelKey = Annotated[str, StringConstraints(max_length=317), Form(
+    f"^({_SUBDOMAIN}/)?{_WORD}$", "must be name or prefix/name, of letters, digits, -, _ and ., such as example.org/team")]  # fmt: skip
+LabelValue = Annotated[str, StringConstraints(max_length=63), Form(
+    f"^({_WORD})?$", "must be letters, digits, -, _ and ., starting and ending with a letter or digit")]  # fmt: skip
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-QuantityText = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=QUANTITY)]
-Quantity = Annotated[int, Field(ge=0)] | QuantityText
+_A_QUANTITY = Says('must be an amount such as 2, "500m" or "8Gi"')
+QuantityText = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=QUANTITY), _A_QUANTITY]
+Quantity = Annotated[Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=QUANTITY)], _A_QUANTITY]
 """An amount as Kubernetes writes it: 2, "500m", "8Gi"."""
 
-_FACTORS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+_FACTORS: dict[str, int | Decimal] = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
             "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}  # fmt: skip
 
 
-def quantity(value: int | str) -> float:
-    """The amount as a number: cores, bytes or devices. Kubernetes' resource.Quantity, decimal and binary suffixes."""
+def exact_quantity(value: int | str) -> Decimal:
+    """The amount, exactly: cores, bytes or devices. Kubernetes' resource.Quantity, decimal and binary suffixes."""
     if isinstance(value, int):
-        return float(value)
+        return Decimal(value)
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)", value)
     assert match, f"{value} passed validation as a quantity"
-    return float(match[1]) * _FACTORS[match[2]]
+    return Decimal(match[1]) * _FACTORS[match[2]]
+
+
+def quantity(value: int | str) -> float:
+    """The amount as a number: cores, bytes or devices."""
+    return float(exact_quantity(value))
+
+
+_STANDARD = ("cpu", "memory", "ephemeral-storage")
+
+
+def _names(field: str) -> Rule:
+    return Rule(
+        f"!has(self.{field}) || self.{field}.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.indexOf('/') > 0)",
+        "keys: must be cpu, memory, ephemeral-storage, or a device with its prefix, such as nvidia.com/gpu",
+        lambda s: all(k in _STANDARD or "/" in k for k in getattr(s, field) or {}), field=field,
+    )  # fmt: skip
+
+
+def _requests_fit(resources: Resources) -> bool:
+    limits = resources.limits or {}
+    return all(exact_quantity(v) <= exact_quantity(limits[k]) for k, v in (resources.requests or {}).items() if k in limits)
+
+
+def _devices_are_limited(resources: Resources) -> bool:
+    limits = resources.limits or {}
+    devices = {k: v for k, v in (resources.requests or {}).items() if "/" in k}
+    return all(k in limits and exact_quantity(v) == exact_quantity(limits[k]) for k, v in devices.items())
 
 
 class Resources(Model):
@@ -40,6 +76,26 @@ class Resources(Model):
 
     requests: dict[LabelKey, Quantity] | None = Field(None, max_length=16, description="What the scheduler reserves, such as cpu, memory or nvidia.com/gpu.")
     limits: dict[LabelKey, Quantity] | None = Field(None, max_length=16, description="What the pod may use at most; accelerators go here.")
+
+    RULES = (
+        _names("requests"),
+        _names("limits"),
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
+            "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+            "may not be more than limits; lower the request or raise the limit", _requests_fit, field="requests",
+        ),
+        Rule(
+            "!has(self.requests) || self.requests.all(k, k.indexOf('/') < 0 || (has(self.limits) && k in self.limits && "
+            "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) == 0))",
+            "devices such as nvidia.com/gpu go into limits; move them there", _devices_are_limited, field="requests",
+        ),
+        Rule(
+            "!has(self.limits) || self.limits.all(k, k.indexOf('/') < 0 || quantity(string(self.limits[k])).isInteger())",
+            "devices such as nvidia.com/gpu are whole; write 1, 2, …",
+            lambda s: all("/" not in k or exact_quantity(v) % 1 == 0 for k, v in (s.limits or {}).items()), field="limits",
+        ),
+    )  # fmt: skip
 
     @property
     def accelerators(self) -> int:
@@ -50,25 +106,67 @@ class Resources(Model):
 class Toleration(Model):
     """A taint that the pod tolerates (core/v1 Toleration)."""
 
-    key: str | None = Field(None, max_length=317, description="The taint's key; empty with operator Exists matches all taints.")
+    key: LabelKey | None = Field(None, description="The taint's key; absent, with operator Exists, matches all taints.")
     operator: Literal["Exists", "Equal"] = Field("Equal", description="How the value is compared.")
-    value: str | None = Field(None, max_length=63, description="The taint's value, for operator Equal.")
+    value: LabelValue | None = Field(None, description="The taint's value, for operator Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(None, description="The taint's effect; absent matches all.")
-    toleration_seconds: int | None = Field(None, ge=0, description="How long a NoExecute taint is tolerated, in seconds.")
+    toleration_seconds: int | None = Field(None, ge=0, le=31_536_000, description="How long a NoExecute taint is tolerated, in seconds; for ever when absent.")
+
+    RULES = (
+        Rule(
+            "has(self.key) || self.operator == 'Exists'", "set operator: Exists, or name the key of the taint",
+            lambda s: s.key is not None or s.operator == "Exists", field="operator",
+        ),
+        Rule(
+            "!has(self.value) || self.value == '' || self.operator == 'Equal'", "only operator Equal compares values; remove it",
+            lambda s: not s.value or s.operator == "Equal", field="value",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')", "only for effect NoExecute; remove it",
+            lambda s: s.toleration_seconds is None or s.effect == "NoExecute", field="tolerationSeconds",
+        ),
+    )  # fmt: skip
 
 
-class Requirement(Model):
-    """One label expression (core/v1 NodeSelectorRequirement, meta/v1 LabelSelectorRequirement)."""
+_VALUES = Rule(
+    "self.operator in ['Exists', 'DoesNotExist'] ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0",
+    "Exists and DoesNotExist take no values; every other operator needs some",
+    lambda s: bool(s.values) == (s.operator not in ("Exists", "DoesNotExist")), field="values",
+)  # fmt: skip
 
-    key: str = Field(max_length=317, description="The label's key.")
+
+class NodeRequirement(Model):
+    """One expression about a node's labels (core/v1 NodeSelectorRequirement)."""
+
+    key: LabelKey = Field(description="The label's key.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(description="How the values are compared.")
     values: tuple[LabelValue, ...] | None = Field(None, max_length=32, description="The values, for In, NotIn, Gt and Lt.")
+
+    RULES = (
+        _VALUES,
+        Rule(
+            "!(self.operator in ['Gt', 'Lt']) || !has(self.values) || (size(self.values) == 1 && self.values[0].matches('^[0-9]+$'))",
+            "Gt and Lt compare with exactly one whole number, in quotes",
+            lambda s: s.operator not in ("Gt", "Lt") or not s.values or (len(s.values) == 1 and s.values[0].isascii() and s.values[0].isdigit()),
+            field="values",
+        ),
+    )  # fmt: skip
+
+
+class PodRequirement(Model):
+    """One expression about pods' labels (meta/v1 LabelSelectorRequirement)."""
+
+    key: LabelKey = Field(description="The label's key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the values are compared.")
+    values: tuple[LabelValue, ...] | None = Field(None, max_length=32, description="The values, for In and NotIn.")
+
+    RULES = (_VALUES,)
 
 
 class NodeTerm(Model):
     """Labels that a node must all have."""
 
-    match_expressions: tuple[Requirement, ...] = Field(max_length=16, min_length=1, description="Label expressions, all of which must hold.")
+    match_expressions: tuple[NodeRequirement, ...] = Field(max_length=16, min_length=1, description="Label expressions, all of which must hold.")
 
 
 class NodeTerms(Model):
@@ -95,14 +193,14 @@ class LabelSelector(Model):
     """Which pods are meant (meta/v1 LabelSelector)."""
 
     match_labels: dict[LabelKey, LabelValue] | None = Field(None, max_length=16, description="Labels that must all be equal.")
-    match_expressions: tuple[Requirement, ...] | None = Field(None, max_length=16, description="Expressions that must all hold.")
+    match_expressions: tuple[PodRequirement, ...] | None = Field(None, max_length=16, description="Expressions that must all hold.")
 
 
 class PodTerm(Model):
     """Pods to be near to or far from (core/v1 PodAffinityTerm), in the job's namespace."""
 
     label_selector: LabelSelector = Field(description="Which pods are meant.")
-    topology_key: str = Field(min_length=1, max_length=317, description="The node label that says what near means.")
+    topology_key: LabelKey = Field(description="The node label that says what near means.")
 
 
 class WeightedPodTerm(Model):
@@ -137,7 +235,7 @@ class KeyRef(Model):
 class EnvVar(Model):
     """An environment variable of the trainer's containers, such as HTTPS_PROXY."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(description="The variable's name.")
+    name: Annotated[str, StringConstraints(max_length=128), Form(r"^[A-Za-z_][A-Za-z0-9_]*$", "must be letters, digits and _, not starting with a digit")] = Field(description="The variable's name.")
     value: str | None = Field(None, max_length=4096, description="Its value. Put secrets into secretKeyRef instead.")
     secret_key_ref: KeyRef | None = Field(None, description="Take the value from a Secret.")
     config_map_key_ref: KeyRef | None = Field(None, description="Take the value from a ConfigMap.")
@@ -149,9 +247,9 @@ class EnvVar(Model):
             lambda s: sum(x is not None for x in (s.value, s.secret_key_ref, s.config_map_key_ref)) == 1,
         ),
         Rule(
-            "!self.name.startsWith('FINETUNE_')",
-            "name: variables that start with FINETUNE_ are the operator's own; choose another name",
-            lambda s: not s.name.startswith("FINETUNE_"),
+            "!self.name.startsWith('FINETUNE_') && self.name != 'JOB_COMPLETION_INDEX'",
+            "FINETUNE_… and JOB_COMPLETION_INDEX are the operator's own; choose another name",
+            lambda s: not s.name.startswith("FINETUNE_") and s.name != "JOB_COMPLETION_INDEX",
             field="name",
         ),
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Model
+from finetune_api.base import Keyed, Model
 
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Short = Annotated[str, StringConstraints(max_length=128)]
@@ -217,7 +217,7 @@ class Status(Model):
     phase: Phase | None = Field(None, description="Where the job is.")
     reason: Short | None = Field(None, description="Why it is there, in one word.")
     message: Text | None = Field(None, description="Why it is there, for people; the scheduler's words while pods wait.")
-    conditions: tuple[Condition, ...] = Field((), max_length=12, description="What holds.")
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=12), Keyed("type")] = Field((), description="What holds.")
     failure: Failure | None = Field(None, description="Why the job failed, and what to do.")
     start_time: Time | None = Field(None, description="When the operator first saw the job.")
     completion_time: Time | None = Field(None, description="When it succeeded or failed.")
