@@ -148,7 +148,7 @@ def in_a_pod(cluster: Cluster, image: str) -> Iterator[Storage]:
     finally:
         forward.terminate()
         forward.wait(timeout=10)
-        cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=90s", check=False)
 
 
 def _wait_until_served(storage: Storage) -> None:
