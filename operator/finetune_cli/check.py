@@ -138,19 +138,21 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def _findings(document: Document, error: FieldError, places: dict[str, _Place]) -> Iterator[Finding]:
     values = dict(_flat(document.data, ""))
     told: set[tuple[str, str]] = set()
-    for raw_path, raw_message in error.findings:
-        path, message = _blame(raw_path, raw_message)
+    blamed = [_blame(*finding) for finding in error.findings]
+    for path, message in blamed:
+        if message.startswith("must have at least") and any(
+            other.startswith((f"{path}[", f"{path}.")) for other, _ in blamed
+        ):
+            continue  # pydantic leaves refused items out, and then counts
         known = path
         while known and known not in values:
             known = known[: max(known.rfind("."), known.rfind("["), 0)]
-        if known != path and known and not isinstance(values[known], dict | list):
-            path, message = known, _union(path[len(known) :], message)
         place = places.get(path)
         if place is not None and place.stranger_in is not None:
             message = _stranger(path, place.stranger_in)
         elif path != known and message.endswith("required"):
             message = f"{message}; add it{_explain(_field_below(places, known, path))}"
-        elif place is not None and place.field is not None and ";" not in message:
+        elif place is not None and place.field is not None and ";" not in message and len(message) < CURT:
             message = f"{message}{_choice(message, values.get(path)) or _explain(place.field)}"
         if (path, message) not in told:
             yield Finding(document.file, document.line_of(path), message, None if path == "(top)" else path)
@@ -169,16 +171,9 @@ def _blame(path: str, message: str) -> tuple[str, str]:
     return path, message
 
 
-def _union(branch: str, message: str) -> str:
-    """One message for all branches of integer-or-string, which only amounts are."""
-    if "int" in branch or "str" in branch:
-        return 'not an amount as Kubernetes writes them; write a whole number, or a text such as "500m" or "8Gi"'
-    return message
-
-
 def _choice(message: str, value: Any) -> str:
     """The choice that was probably meant, where the message lists them."""
-    choices = re.findall(r"'([^']+)'", message) if message.startswith("input should be '") else []
+    choices = re.findall(r"'([^']+)'", message) if message.startswith("must be '") else []
     close = closest(value, choices) if isinstance(value, str) else []
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -202,7 +197,7 @@ def _field_below(places: dict[str, _Place], parent: str, path: str) -> FieldInfo
 
 
 def _explain(info: FieldInfo | None) -> str:
-    return f" ({info.description.rstrip('.')})" if info is not None and info.description else ""
+    return f" ({info.description.split('. ')[0].rstrip('.')})" if info is not None and info.description else ""
 
 
 def _stranger(path: str, model: type[BaseModel]) -> str:
@@ -236,8 +231,10 @@ def _paths(model: type[BaseModel], path: str) -> Iterator[str]:
             yield from _paths(inner, place)
 
 
-FIELDS = tuple(_paths(Manifest, ""))
-"""Every field of a manifest, as spec.training.learningRate."""
+FIELDS = tuple(path for path in _paths(Manifest, "") if path.startswith("spec."))
+"""Every field of a spec, as spec.training.learningRate."""
+CURT = 60
+"""A shorter message says what is wrong, but not what the field is for."""
 
 
 def _describe(data: Any) -> str:

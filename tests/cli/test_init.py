@@ -1,0 +1,143 @@
+"""`finetune init`: what it guesses from real files, what it says of it, and that its manifests are valid."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pytest
+import yaml
+import zstandard
+from pyarrow import parquet
+
+from cli.conftest import Terminal
+
+MAILS = [
+    {"id": i, "body": f"mail number {i} " * 9, "label": "spam" if i % 3 == 0 else "ham", "subject": f"s{i}"}
+    for i in range(40)
+]
+CHATS = [{"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}]} for i in range(5)]
+PAIRS = [{"instruction": f"do {i}", "output": f"done {i} times"} for i in range(9)]
+
+
+def jsonl(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def written(terminal: Terminal, name: str, *options: str) -> tuple[dict[str, Any], str]:
+    """The spec that was written for a data file, and what was said; the manifest is valid for a local run."""
+    done = terminal.run("init", name, "-o", "made.yaml", *options)
+    assert done.returncode == 0, done.stderr
+    valid = terminal.run("validate", "--local", "made.yaml")
+    assert valid.returncode == 0, valid.stdout
+    return yaml.safe_load((terminal.folder / "made.yaml").read_text())["spec"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mails.jsonl", jsonl(MAILS)),
+        ("mails.jsonl.gz", gzip.compress(jsonl(MAILS))),
+        ("mails.jsonl.zst", zstandard.compress(jsonl(MAILS))),
+        ("mails", jsonl(MAILS)),
+        ("mails.csv", ("id,body,label,subject\n" + "".join(f'{m["id"]},"{m["body"]}\n,",{m["label"]},{m["subject"]}\n' for m in MAILS)).encode()),
+        ("mails.jsonl", b"\xef\xbb\xbf\n" + jsonl(MAILS)),
+    ],
+)  # fmt: skip
+def test_mails_are_for_classification(terminal: Terminal, name: str, content: bytes) -> None:
+    (terminal.folder / name).write_bytes(content)
+    spec, said = written(terminal, name)
+    assert spec["task"] == "text-classification"
+    assert spec["data"]["columns"] == {"text": "body", "label": "label"}
+    assert spec["data"]["train"]["uri"] == f"file://{terminal.folder}/{name}"
+    assert spec["data"].get("format") == (None if "." in name else "jsonl")
+    assert "label holds the classes: 2 different values in 40 rows" in said
+    assert "classes: ham (26), spam (14)" in said
+    assert "finetune run made.yaml" in said
+
+
+def test_parquet(terminal: Terminal) -> None:
+    parquet.write_table(arrow.Table.from_pylist(MAILS), terminal.folder / "mails.parquet")
+    spec, _ = written(terminal, "mails.parquet")
+    assert spec["data"]["columns"] == {"text": "body", "label": "label"}
+
+
+def test_chats_and_prompts_are_for_language_models(terminal: Terminal) -> None:
+    (terminal.folder / "chats.jsonl").write_bytes(jsonl(CHATS))
+    spec, said = written(terminal, "chats.jsonl")
+    assert (spec["task"], spec["data"]["columns"]) == ("causal-lm", {"messages": "messages"})
+    assert "messages holds chats" in said
+    (terminal.folder / "pairs.jsonl").write_bytes(jsonl(PAIRS))
+    spec, _ = written(terminal, "pairs.jsonl", "--force")
+    assert spec["data"]["columns"] == {"prompt": "instruction", "completion": "output"}
+
+
+def test_columns_with_odd_names_and_what_the_user_knows_better(terminal: Terminal) -> None:
+    rows = [{"der Text: #1": f"wort {i} " * 5, "yes": f"x {i} " * 3, "kind": i % 2} for i in range(20)]
+    (terminal.folder / "d.jsonl").write_bytes(jsonl(rows))
+    spec, _ = written(terminal, "d.jsonl")
+    assert spec["data"]["columns"] == {"text": "der Text: #1", "label": "kind"}
+    spec, _ = written(
+        terminal, "d.jsonl", "--force", "--text", "yes", "--label", "kind", "--name", "mine", "--model", "file:///m"
+    )
+    assert spec["data"]["columns"] == {"text": "yes", "label": "kind"}
+    assert spec["model"]["uri"] == "file:///m"
+
+
+def test_pairs_of_texts(terminal: Terminal) -> None:
+    rows = [{"premise": f"a {i}", "hypothesis": f"b {i}", "label": i % 3} for i in range(30)]
+    (terminal.folder / "nli.jsonl").write_bytes(jsonl(rows))
+    assert written(terminal, "nli.jsonl")[0]["data"]["columns"] == {
+        "text": "premise",
+        "textPair": "hypothesis",
+        "label": "label",
+    }
+
+
+def test_the_manifest_goes_to_stdout_without_o(terminal: Terminal) -> None:
+    (terminal.folder / "m.jsonl").write_bytes(jsonl(MAILS))
+    done = terminal.run("init", "m.jsonl")
+    assert yaml.safe_load(done.stdout)["kind"] == "FineTuneJob"
+    assert terminal.run("validate", "--local", "-", stdin=done.stdout).returncode == 0
+
+
+def test_a_file_is_never_replaced_unasked(terminal: Terminal) -> None:
+    (terminal.folder / "m.jsonl").write_bytes(jsonl(MAILS))
+    (terminal.folder / "mine.yaml").write_text("precious")
+    done = terminal.run("init", "m.jsonl", "-o", "mine.yaml")
+    assert done.returncode == 1
+    assert done.stderr == "error: mine.yaml: is there already\n  --force replaces it.\n"
+    assert (terminal.folder / "mine.yaml").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.jsonl", None, "none.jsonl: no such file"),
+        ("e.jsonl", b"", "e.jsonl: is empty"),
+        ("blank.jsonl", b"\n\n", "blank.jsonl: holds no row"),
+        ("bad.jsonl", b'{"a": 1}\n{"a": \n', "bad.jsonl:2: not JSON: Expecting value"),
+        ("nums.jsonl", b"1\n", "nums.jsonl:1: is not a JSON object"),
+        ("list.jsonl", b'[{"a": 1}]', "list.jsonl: is one JSON list"),
+        ("wide.csv", b"a,b\n1,2,3\n", "wide.csv:2: has more fields than the header"),
+        ("latin.csv", b"a,b\n\xe9,1\n", "latin.csv: is not UTF-8"),
+        ("cut.jsonl.gz", gzip.compress(jsonl(MAILS))[:60], "cut.jsonl.gz: its compressed data is cut off"),
+        ("p.parquet", b"PAR1 nothing", "p.parquet: not a parquet file"),
+        ("one.jsonl", jsonl([{"a": "x" * i} for i in range(1, 9)]), "no column holds classes"),
+        (
+            "sharegpt.jsonl",
+            jsonl([{"conversations": [{"from": "human", "value": "x"}]}]),
+            "holds chats as from and value",
+        ),
+    ],
+)
+def test_files_that_cannot_be_used(terminal: Terminal, name: str, content: bytes | None, words: str) -> None:
+    if content is not None:
+        Path(terminal.folder / name).write_bytes(content)
+    done = terminal.run("init", name)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert done.stdout == ""
