@@ -1,7 +1,7 @@
 """What a plan is: the writes that bring a job one step on, as plain values. How they are made is the applier's business.
 
-The applier works in this order and stops at the first error: creates (in the order given), patches, deletes (in the order
-given), status, notes. A crash between any two writes is harmless: the next plan starts from what it then sees.
+The applier works in this order and stops at the first error: deletes, patches, creates (each in the order given), notes,
+status. A crash between any two writes is harmless: the next plan starts from what it then sees.
 """
 
 from __future__ import annotations

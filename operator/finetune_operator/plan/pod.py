@@ -1,0 +1,189 @@
+"""The pod of a try: the restricted security standard by construction, secrets by reference only, all writes to volumes.
+
+What a user may set is the allow-list of finetune_api.pod; everything else is fixed here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_api.base import Model
+from finetune_api.job import Spec
+from finetune_api.pod import EnvVar, Resources
+from finetune_operator.plan import config, names
+from finetune_operator.plan.observed import PlanSettings, Resource
+
+PREPARE_RESOURCES = {"requests": {"cpu": "1", "memory": "2Gi"}}
+PREPARE_GRACE_SECONDS = 30
+TOKEN_SECONDS = 3600
+SHARED_MEMORY = {"cpu": "64Mi", "cuda": "1Gi"}
+"""NCCL fails on the 64 MiB that container runtimes give."""
+
+Json = dict[str, Any]
+
+
+def template(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int) -> Json:
+    """The pod template of a Job."""
+    workers = spec.workers
+    of_workers = component == names.WORKER
+    metadata: Json = {"labels": {**(workers.labels or {}), **names.labels(job.name, job.uid, component, number)}}
+    if of_workers and workers.annotations:
+        metadata["annotations"] = dict(workers.annotations)
+    return {"metadata": metadata, "spec": pod(job, spec, settings, component, number)}
+
+
+def pod(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int) -> Json:
+    """A core/v1 PodSpec."""
+    workers = spec.workers
+    name = names.child(job.name, job.uid, component, number)
+    pull_secrets = dict.fromkeys((*settings.image_pull_secrets, *(s.name for s in workers.image_pull_secrets or ())))
+    fields: Json = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container(spec, settings, component)],
+        "volumes": volumes(job, spec, settings, name),
+    }
+    if settings.fs_group is not None:
+        fields["securityContext"]["fsGroup"] = settings.fs_group
+    if pull_secrets:
+        fields["imagePullSecrets"] = [{"name": secret} for secret in pull_secrets]
+    if workers.service_account_name:
+        fields["serviceAccountName"] = workers.service_account_name
+    if component == names.PREPARE:
+        placement: Model = spec.prepare
+        fields["terminationGracePeriodSeconds"] = PREPARE_GRACE_SECONDS
+    else:
+        placement = workers
+        fields["terminationGracePeriodSeconds"] = workers.termination_grace_period_seconds
+        fields["subdomain"] = name
+    given = placement.to_json()
+    passed = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName", "schedulerName")
+    fields.update({field: given[field] for field in passed if field in given})
+    return fields
+
+
+def container(spec: Spec, settings: PlanSettings, component: str) -> Json:
+    """The one container."""
+    of_workers = component == names.WORKER
+    resources = spec.workers.resources if of_workers else spec.prepare.resources
+    policy = spec.image_pull_policy or settings.image_pull_policy
+    command = [
+        "python",
+        "-m",
+        "finetune_trainer",
+        "launch" if of_workers else "prepare",
+        "--config",
+        config.CONFIG_FILE,
+    ]
+    fields: Json = {
+        "name": names.CONTAINER,
+        "image": spec.image or settings.trainer_image,
+        "command": command,
+        "env": environment(spec, component),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": config.TERMINATION_FILE,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": mounts(spec, settings),
+    }
+    if policy:
+        fields["imagePullPolicy"] = policy
+    if resources is not None:
+        fields["resources"] = resources.to_json()
+    elif not of_workers:
+        fields["resources"] = PREPARE_RESOURCES
+    return fields
+
+
+def environment(spec: Spec, component: str) -> list[Json]:
+    """Environment variables; the user's come last and replace ours of the same name."""
+    values: dict[str, Json] = {}
+
+    def put(name: str, value: str) -> None:
+        values[name] = {"name": name, "value": value}
+
+    def put_secret(name: str, secret: str, *, optional: bool = False) -> None:
+        reference: Json = {"name": secret, "key": name}
+        if optional:
+            reference["optional"] = True
+        values[name] = {"name": name, "valueFrom": {"secretKeyRef": reference}}
+
+    put("HOME", config.SCRATCH_DIR)
+    put("TMPDIR", config.SCRATCH_DIR)
+    put("HF_HOME", f"{config.SCRATCH_DIR}/huggingface")
+    put("XDG_CACHE_HOME", f"{config.SCRATCH_DIR}/cache")
+    put("PYTHONUNBUFFERED", "1")
+    threads = _threads(spec, component)
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            put(name, str(threads))
+    if spec.hub.endpoint:
+        put("HF_ENDPOINT", spec.hub.endpoint)
+    if spec.hub.token_secret:
+        put_secret("HF_TOKEN", spec.hub.token_secret.name)
+    if spec.storage.credentials_secret:
+        put_secret("AWS_ACCESS_KEY_ID", spec.storage.credentials_secret)
+        put_secret("AWS_SECRET_ACCESS_KEY", spec.storage.credentials_secret)
+        put_secret("AWS_SESSION_TOKEN", spec.storage.credentials_secret, optional=True)
+    for variable in spec.workers.env or ():
+        values[variable.name] = _user_variable(variable)
+    return list(values.values())
+
+
+def mounts(spec: Spec, settings: PlanSettings) -> list[Json]:
+    """Where the volumes are seen; only /tmp and /dev/shm can be written to."""
+    found: list[Json] = [
+        {"name": "config", "mountPath": config.CONFIG_DIR, "readOnly": True},
+        {"name": "scratch", "mountPath": config.SCRATCH_DIR},
+        {"name": "shared-memory", "mountPath": "/dev/shm"},
+    ]
+    if settings.report_url:
+        found.append({"name": "identity", "mountPath": config.IDENTITY_DIR, "readOnly": True})
+    if spec.storage.ca:
+        found.append({"name": "storage-ca", "mountPath": config.STORAGE_CA_DIR, "readOnly": True})
+    return found
+
+
+def volumes(job: Resource, spec: Spec, settings: PlanSettings, config_map: str) -> list[Json]:
+    """run.json, scratch space, shared memory, the token with the report server's CA, and the storage's CA."""
+    device = config.world(spec, config_map).device
+    shared = spec.workers.shared_memory_size or SHARED_MEMORY["cuda" if device == "cuda" else "cpu"]
+    found: list[Json] = [
+        {"name": "config", "configMap": {"name": config_map, "items": [{"key": "run.json", "path": "run.json"}]}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": spec.workers.scratch_size}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
+    ]
+    if settings.report_url:
+        token = {"audience": job.uid, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+        sources: list[Json] = [{"serviceAccountToken": token}]
+        if settings.report_ca:
+            ca = {"name": config_map, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+            sources.append({"configMap": ca})
+        found.append({"name": "identity", "projected": {"sources": sources}})
+    authority = spec.storage.ca
+    if authority:
+        items = [{"key": authority.key, "path": "ca.crt"}]
+        if authority.config_map:
+            found.append({"name": "storage-ca", "configMap": {"name": authority.config_map, "items": items}})
+        else:
+            found.append({"name": "storage-ca", "secret": {"secretName": authority.secret, "items": items}})
+    return found
+
+
+def _threads(spec: Spec, component: str) -> int | None:
+    if component == names.WORKER:
+        return config.world(spec, "any").threads_per_process
+    return config.threads(config.cpus(spec.prepare.resources or Resources(requests={"cpu": 1})))
+
+
+def _user_variable(variable: EnvVar) -> Json:
+    if variable.secret_key_ref:
+        return {"name": variable.name, "valueFrom": {"secretKeyRef": variable.secret_key_ref.to_json()}}
+    if variable.config_map_key_ref:
+        return {"name": variable.name, "valueFrom": {"configMapKeyRef": variable.config_map_key_ref.to_json()}}
+    return {"name": variable.name, "value": variable.value or ""}

@@ -1,0 +1,69 @@
+"""spec.suspend: the pods are told to stop and write their checkpoint on the way out; nothing is made until it is false again.
+
+A queue manager suspends the Job itself, which then stays; the user's suspend deletes it, and resume makes the next attempt.
+"""
+
+from __future__ import annotations
+
+from finetune_api.status import ConditionType, Phase
+from finetune_operator.plan import conditions, objects
+from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.times import seconds
+from finetune_operator.plan.tries import LOST_SECONDS, Try
+
+
+def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
+    """Whether the job is to rest: deletes what is still at work, and says Suspended when the last pod is gone."""
+    if not draft.spec.suspend:
+        _resume(draft)
+        return False
+    resting = True
+    for of in (t for tries in components for t in tries):
+        if of.job is not None and not of.job.terminal and not of.failing and not of.job.deleting:
+            draft.delete.extend(objects.removal(of.job.name, of.component, of.job.uid))
+            resting = False
+        alive = of.alive(draft.now)
+        if alive:
+            resting = False
+            draft.say(
+                Phase.RESTARTING if of.failing else draft.status.phase or Phase.PENDING,
+                "Suspending",
+                _stopping(len(alive)),
+            )
+            wake_when_lost(draft, of)
+    if not resting:
+        draft.condition(ConditionType.RUNNING, False, "Suspending")
+        return True
+    draft.condition(ConditionType.RUNNING, False, "Suspended")
+    if draft.condition(ConditionType.SUSPENDED, True, "Suspended", "spec.suspend is true"):
+        draft.note("Normal", "Suspended", "the pods are gone; set spec.suspend to false to go on")
+    draft.say(Phase.SUSPENDED, "Suspended", "set spec.suspend to false to go on")
+    return True
+
+
+def suspended_for(draft: Draft) -> float:
+    """Seconds that the job has rested so far."""
+    total = draft.status.suspended_seconds or 0.0
+    condition = conditions.get(draft.status.conditions, ConditionType.SUSPENDED)
+    since = seconds(condition.last_transition_time) if condition and condition.status == "True" else None
+    return total + (max(0.0, draft.now - since) if since is not None else 0.0)
+
+
+def wake_when_lost(draft: Draft, of: Try) -> None:
+    """Plan again when the first pod that does not go away counts as lost."""
+    waits = [p.deletion + LOST_SECONDS - draft.now for p in of.pods if p.deletion is not None and not p.terminal]
+    waits = [w for w in waits if w > 0]
+    if waits:
+        draft.wake_in(min(waits))
+
+
+def _resume(draft: Draft) -> None:
+    if not draft.holds(ConditionType.SUSPENDED):
+        return
+    draft.update(suspended_seconds=suspended_for(draft))
+    draft.condition(ConditionType.SUSPENDED, False, "Resumed")
+    draft.note("Normal", "Resumed", "spec.suspend is false")
+
+
+def _stopping(pods: int) -> str:
+    return f"{pods} pod{'s' if pods > 1 else ''} still writing a checkpoint and leaving"

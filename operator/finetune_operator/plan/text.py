@@ -1,0 +1,15 @@
+"""Texts for people, kept within the status' bounds."""
+
+from __future__ import annotations
+
+
+def clip(text: str, length: int) -> str:
+    """At most `length` characters, with an ellipsis where something was cut off."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def join(message: str, hint: str) -> str:
+    """A message and what to do about it, as one text."""
+    if not hint:
+        return message
+    return f"{message.rstrip('. ')}. {hint}" if message else hint

@@ -1,0 +1,75 @@
+"""A try: one Job of ours with the pods that belong to its present run, and whether it is over.
+
+Two tries of a job never overlap: the next one is made only when every pod of the last is terminal, gone, or lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetune_operator.plan.observed import JobView, Observed, PodView
+
+SKEW_SECONDS = 5.0
+"""Clocks of the API server and the Job controller may differ by so much."""
+LOST_SECONDS = 60.0
+"""A pod still there so long after its grace period is on a node that nobody hears of: it counts as gone. Should it live
+on, the checkpoints' generations keep it from writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """The prepare step's try or the workers' attempt `number`; `job` is None when its Job is gone."""
+
+    component: str
+    number: int
+    job: JobView | None
+    pods: tuple[PodView, ...]
+
+    @property
+    def failing(self) -> bool:
+        """Whether Kubernetes has given the Job up, its pods being gone or not."""
+        return self.job is not None and (self.job.failing or self.job.failed_condition is not None)
+
+    @property
+    def held(self) -> bool:
+        """Whether a queue manager holds the Job back."""
+        return self.job is not None and self.job.suspended
+
+    def alive(self, now: float) -> tuple[PodView, ...]:
+        """Pods that may still do something."""
+        return tuple(p for p in self.pods if not p.terminal and not lost(p, now))
+
+
+def lost(pod: PodView, now: float) -> bool:
+    """Whether a pod that is being deleted is so long past its grace period that its node must be gone."""
+    return pod.deletion is not None and now >= pod.deletion + LOST_SECONDS
+
+
+def tries(observed: Observed, component: str) -> tuple[Try, ...]:
+    """All tries of a component of which a Job or pod is there, oldest first; Jobs of other owners are left out."""
+    jobs = {j.attempt: j for j in observed.jobs if j.component == component and j.owner_uid == observed.job.uid}
+    pods = [p for p in observed.pods if p.component == component]
+    numbers = sorted({*jobs, *(p.attempt for p in pods)})
+    return tuple(
+        Try(component, n, jobs.get(n), _present(jobs.get(n), [p for p in pods if p.attempt == n])) for n in numbers
+    )
+
+
+def find(all_tries: tuple[Try, ...], component: str, number: int) -> Try:
+    """The try of that number; an empty one if nothing of it is there."""
+    return next((t for t in all_tries if t.number == number), Try(component, number, None, ()))
+
+
+def _present(job: JobView | None, pods: list[PodView]) -> tuple[PodView, ...]:
+    """The Job's own pods by index. A queue manager that stops a Job and admits it again replaces its pods: those of
+    before the last admission have left by its order, which says nothing of the run."""
+    if job is not None:
+        pods = [p for p in pods if p.owner_uid == job.uid]
+        if job.queue_name and job.started is not None:
+            pods = [p for p in pods if not p.terminal or p.created >= job.started - SKEW_SECONDS]
+    return tuple(sorted(pods, key=lambda p: (p.index if p.index is not None else -1, p.created, p.name)))
+
+
+def next_number(all_tries: tuple[Try, ...], known: int) -> int:
+    """One more than any try that is or was."""
+    return max((known, *(t.number for t in all_tries)), default=0) + 1

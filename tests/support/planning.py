@@ -1,0 +1,385 @@
+"""A small cluster in memory for tests of planning: it applies plans, and plays Job controller and kubelet by hand.
+
+Objects are kept as the API server would send them, so that the projections are tested on the way. Nothing happens by
+itself: a test says what the kubelet does, and time moves by `wait`.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import uuid
+from typing import Any
+
+from finetune_api.report import Outcome, Problem, Report, Stage
+from finetune_api.status import Checkpoint, Progress, Status
+from finetune_operator.plan import names
+from finetune_operator.plan.decide import plan
+from finetune_operator.plan.observed import (
+    EventView,
+    JobView,
+    Observed,
+    PlanSettings,
+    PodView,
+    Refusal,
+    Resource,
+    Rival,
+)
+from finetune_operator.plan.plan import Plan
+from finetune_operator.plan.times import rfc3339, seconds
+
+START = 1_800_000_000.0
+SETTINGS = PlanSettings(
+    trainer_image="registry.test/trainer:1", report_url="https://reports.finetune-system.svc:8443", report_ca="PEM"
+)
+SPEC: dict[str, Any] = {
+    "task": "text-classification",
+    "model": {"uri": "s3://models/minilm"},
+    "data": {"train": {"uri": "s3://mail/train/*.jsonl.zst"}, "validation": {"fraction": 0.1}},
+    "output": {"uri": "s3://models/spam-filter"},
+    "workers": {"replicas": 2},
+    "storage": {"endpoint": "http://s3.test:9000", "credentialsSecret": "s3"},
+}
+
+
+class Crash(Exception):
+    """The operator dies here."""
+
+
+class Cluster:
+    """One FineTuneJob and its children."""
+
+    def __init__(
+        self, spec: dict[str, Any] | None = None, *, name: str = "spam-filter", labels: dict[str, str] | None = None
+    ) -> None:
+        self.now = START
+        self.settings = SETTINGS
+        self.job: dict[str, Any] = {
+            "apiVersion": names.API_VERSION, "kind": names.KIND,
+            "metadata": {"name": name, "namespace": "team", "uid": "0a1b2c3d-1111-4222-8333-444455556666", "generation": 1,
+                         "creationTimestamp": rfc3339(START), "labels": labels or {}},
+            "spec": {**copy.deepcopy(SPEC), **(spec or {})}, "status": {},
+        }  # fmt: skip
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.report: Report | None = None
+        self.report_component = names.WORKER
+        self.received: float | None = None
+        self.listening_since = 0.0
+        self.events: dict[str, tuple[EventView, ...]] = {}
+        self.rivals: tuple[Rival, ...] = ()
+        self.conflicts: tuple[str, ...] = ()
+        self.refusals: tuple[Refusal, ...] = ()
+        self.refuse: dict[str, tuple[int, str]] = {}
+        self.notes: list[str] = []
+        self.writes = 0
+        self.crash_at: int | None = None
+        self.created: list[tuple[str, str]] = []
+        self.deleted: list[tuple[str, str]] = []
+        self.gone = False
+        self.last: Plan | None = None
+        self._sequence = itertools.count()
+
+    # ------------------------------------------------------------ operator
+
+    @property
+    def uid(self) -> str:
+        return str(self.job["metadata"]["uid"])
+
+    @property
+    def status(self) -> Status:
+        return Resource.from_object(self.job).status
+
+    @property
+    def phase(self) -> str | None:
+        return self.status.phase
+
+    def observed(self) -> Observed:
+        jobs = [JobView.from_object(o) for (kind, _), o in self.objects.items() if kind == "Job"]
+        pods = [PodView.from_object(p) for p in self.pods.values()]
+        return Observed(
+            job=Resource.from_object(self.job), settings=self.settings, now=self.now, jobs=tuple(j for j in jobs if j), pods=tuple(p for p in pods if p),
+            report=self.report, report_component=self.report_component, report_received=self.received, listening_since=self.listening_since,
+            conflicts=self.conflicts, refusals=self.refusals, events=self.events, rivals=self.rivals,
+        )  # fmt: skip
+
+    def reconcile(self, times: int = 3) -> Plan:
+        """Plan and apply until nothing changes, at most `times`. Returns the last plan."""
+        for _ in range(times):
+            made = plan(self.observed())
+            before = (copy.deepcopy(self.job["status"]), dict.fromkeys(self.objects), dict.fromkeys(self.pods))
+            self.apply(made)
+            if before == (self.job["status"], dict.fromkeys(self.objects), dict.fromkeys(self.pods)):
+                break
+        self.last = made
+        return made
+
+    def apply(self, made: Plan) -> None:
+        if made.delete_self:
+            self._write()
+            self.gone = True
+            return
+        for delete in made.delete:
+            self._write()
+            found = self.objects.get((delete.kind, delete.name))
+            if found is not None and (delete.uid is None or found["metadata"]["uid"] == delete.uid):
+                self._delete(delete.kind, delete.name)
+        for patch in made.patch:
+            self._write()
+            _merge(self.objects[patch.kind, patch.name], patch.body)
+        self.conflicts, self.refusals = (), ()
+        for create in made.create:
+            self._write()
+            if not self._create(copy.deepcopy(dict(create.object))):
+                break
+        for note in made.notes:
+            self.notes.append(note.reason)
+        status = made.status.to_json()
+        Status.model_validate_json(made.status.model_dump_json(by_alias=True, exclude_none=True))
+        if status != self.job["status"]:
+            self._write()
+            self.job["status"] = status
+
+    def _write(self) -> None:
+        """Count a write to the API server; the operator may die before it."""
+        if self.crash_at is not None and self.writes >= self.crash_at:
+            raise Crash
+        self.writes += 1
+
+    def _create(self, obj: dict[str, Any]) -> bool:
+        kind, name = obj["kind"], obj["metadata"]["name"]
+        if kind in self.refuse:
+            code, message = self.refuse[kind]
+            self.refusals = (Refusal(kind, name, code, message),)
+            return False
+        old = self.objects.get((kind, name))
+        if old is not None:
+            owners = old["metadata"].get("ownerReferences") or ()
+            if not any(o["uid"] == self.uid for o in owners):
+                self.conflicts = (f"{kind} {name} exists and is not controlled by this job",)
+                return False
+            return True
+        obj["metadata"]["uid"] = str(uuid.uuid4())
+        obj["metadata"]["creationTimestamp"] = rfc3339(self.now)
+        obj.setdefault("status", {})
+        self.objects[kind, name] = obj
+        self.created.append((kind, name))
+        return True
+
+    def _delete(self, kind: str, name: str) -> None:
+        found = self.objects.pop((kind, name))
+        self.deleted.append((kind, name))
+        if kind == "Job":  # background propagation
+            for pod in self.pods_of(found):
+                self.terminate(pod)
+
+    # ------------------------------------------------------------ Job controller
+
+    def jobs(self, component: str | None = None) -> list[dict[str, Any]]:
+        found = [o for (kind, _), o in self.objects.items() if kind == "Job"]
+        return [j for j in found if component is None or j["metadata"]["labels"][names.COMPONENT] == component]
+
+    def pods_of(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        return [p for p in self.pods.values() if p["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]]
+
+    def control(self) -> None:
+        """One round of the Job controller: make pods, count them, fail and complete Jobs."""
+        for job in self.jobs():
+            status = job["status"]
+            if _condition(job, "Complete") or _condition(job, "Failed"):
+                continue
+            pods = self.pods_of(job)
+            if job["spec"].get("suspend"):
+                for pod in pods:
+                    self.terminate(pod)
+                continue
+            status.setdefault("startTime", rfc3339(self.now))
+            failed = any(p["status"].get("phase") == "Failed" for p in pods) or status.get("failed")
+            if failed:
+                status["failed"] = status.get("failed", 0) or 1
+                _set(job, "FailureTarget", "BackoffLimitExceeded", self.now)
+                alive = [p for p in pods if p["status"].get("phase") not in ("Failed", "Succeeded")]
+                for pod in alive:
+                    self.terminate(pod)
+                if not alive:
+                    _set(job, "Failed", "BackoffLimitExceeded", self.now)
+                continue
+            done = [p for p in pods if p["status"].get("phase") == "Succeeded"]
+            if len(done) == job["spec"]["completions"]:
+                _set(job, "Complete", "CompletionsReached", self.now)
+                status["completionTime"] = rfc3339(self.now)
+                continue
+            have = {p["metadata"]["annotations"][names.INDEX] for p in pods}
+            for index in map(str, range(job["spec"]["parallelism"])):
+                if index not in have:
+                    self._pod(job, index)
+
+    def _pod(self, job: dict[str, Any], index: str) -> None:
+        template = job["spec"]["template"]
+        name = f"{job['metadata']['name']}-{index}-{uuid.uuid4().hex[:5]}"
+        meta = {
+            "name": name, "namespace": "team", "uid": str(uuid.uuid4()), "creationTimestamp": rfc3339(self.now),
+            "labels": {**template["metadata"]["labels"], names.INDEX: index}, "annotations": {names.INDEX: index},
+            "ownerReferences": [{"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}],
+        }  # fmt: skip
+        self.pods[name] = {"metadata": meta, "spec": copy.deepcopy(template["spec"]), "status": {"phase": "Pending"}}
+
+    # ------------------------------------------------------------ kubelet
+
+    def pod(self, index: int = 0, component: str = names.WORKER) -> dict[str, Any]:
+        """The newest pod of that index."""
+        found = [p for p in self.pods.values() if p["metadata"]["labels"][names.COMPONENT] == component]
+        found = [p for p in found if p["metadata"]["annotations"][names.INDEX] == str(index)]
+        return max(
+            found, key=lambda p: (int(p["metadata"]["labels"][names.ATTEMPT]), p["metadata"]["creationTimestamp"])
+        )
+
+    def start(self, *pods: dict[str, Any]) -> None:
+        for pod in pods:
+            pod["spec"]["nodeName"] = "node-1"
+            pod["status"] = {
+                "phase": "Running",
+                "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(self.now)}],
+                "containerStatuses": [
+                    {"name": names.CONTAINER, "state": {"running": {"startedAt": rfc3339(self.now)}}}
+                ],
+            }
+
+    def exit(
+        self,
+        pod: dict[str, Any],
+        code: int,
+        *,
+        reason: str = "",
+        problem: Problem | None = None,
+        outcome: bool = True,
+        **said: Any,
+    ) -> None:
+        """The container ends. A pod that is being deleted is gone as soon as `sweep` is called."""
+        attempt = int(pod["metadata"]["labels"][names.ATTEMPT])
+        words = (
+            Outcome(job_id=self.uid, attempt=attempt, exit_code=code, problem=problem, **said).to_message()
+            if outcome
+            else ""
+        )
+        started = seconds(pod["metadata"]["creationTimestamp"])
+        state = {"exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error"), "message": words,
+                 "startedAt": rfc3339(started or self.now), "finishedAt": rfc3339(self.now)}  # fmt: skip
+        pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
+        pod["status"]["containerStatuses"] = [{"name": names.CONTAINER, "state": {"terminated": state}}]
+
+    def terminate(self, pod: dict[str, Any], grace: float | None = None) -> None:
+        """DELETE of a pod: it gets its grace period; terminal ones go at once."""
+        grace = pod["spec"].get("terminationGracePeriodSeconds", 30) if grace is None else grace
+        pod["metadata"].setdefault("deletionTimestamp", rfc3339(self.now + grace))
+
+    def disrupt(self, pod: dict[str, Any], reason: str, message: str = "") -> None:
+        pod["status"].setdefault("conditions", []).append(
+            {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}
+        )
+
+    def sweep(self, code: int = 40) -> None:
+        """Pods that are being deleted end with this code, are counted, and go."""
+        for name, pod in list(self.pods.items()):
+            if "deletionTimestamp" in pod["metadata"]:
+                if pod["status"].get("phase") not in ("Failed", "Succeeded"):
+                    self.exit(pod, code)
+                    owner = next(
+                        (
+                            j
+                            for j in self.jobs()
+                            if j["metadata"]["uid"] == pod["metadata"]["ownerReferences"][0]["uid"]
+                        ),
+                        None,
+                    )
+                    if owner is not None and code and not owner["spec"].get("suspend"):
+                        owner["status"]["failed"] = owner["status"].get("failed", 0) + 1
+                del self.pods[name]
+
+    # ------------------------------------------------------------ trainer
+
+    def say(
+        self,
+        step: int | None = None,
+        *,
+        total: int = 100,
+        stage: Stage = Stage.TRAINING,
+        component: str = names.WORKER,
+        **fields: Any,
+    ) -> None:
+        """A report of the current try."""
+        attempt = max(int(j["metadata"]["labels"][names.ATTEMPT]) for j in self.jobs(component))
+        progress = (
+            Progress(step=step, total_steps=total, percent=100.0 * step / total, loss=0.5) if step is not None else None
+        )
+        self.report = Report(
+            job_id=self.uid, attempt=attempt, sequence=next(self._sequence), time=self.now, stage=stage, progress=progress, **fields
+        )  # fmt: skip
+        self.report_component, self.received = component, self.now
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        return Checkpoint(
+            step=step, uri=f"s3://models/spam-filter/ckpt/1/{step}", bytes=1, digest="d", time=rfc3339(self.now)
+        )
+
+    # ------------------------------------------------------------ walks
+
+    def wait(self, seconds: float = 1.0) -> None:
+        self.now += seconds
+
+    def prepare(self) -> None:
+        """From nothing to the first attempt's Job."""
+        self.reconcile()
+        self.control()
+        pod = self.pod(0, names.PREPARE)
+        self.start(pod)
+        self.reconcile()
+        self.wait(5)
+        self.exit(pod, 0)
+        self.control()
+        self.reconcile()
+
+    def train(self, step: int | None = 10, **fields: Any) -> None:
+        """The current attempt's pods run and report."""
+        self.control()
+        self.wait(1)
+        for job in self.jobs(names.WORKER):
+            if not _condition(job, "Failed"):
+                self.start(*(p for p in self.pods_of(job) if p["status"]["phase"] == "Pending"))
+        self.reconcile()
+        if step is not None:
+            self.say(step, **fields)
+            self.reconcile()
+
+    def finish(self) -> None:
+        """All workers exit 0."""
+        self.wait(5)
+        for pod in self.pods.values():
+            if pod["status"].get("phase") == "Running":
+                self.exit(pod, 0)
+        self.control()
+        self.reconcile()
+
+
+def _set(job: dict[str, Any], type_: str, reason: str, now: float) -> None:
+    if not _condition(job, type_):
+        found = {
+            "type": type_,
+            "status": "True",
+            "reason": reason,
+            "message": f"Job has {reason}",
+            "lastTransitionTime": rfc3339(now),
+        }
+        job["status"].setdefault("conditions", []).append(found)
+
+
+def _condition(job: dict[str, Any], type_: str) -> bool:
+    return any(c["type"] == type_ and c["status"] == "True" for c in job["status"].get("conditions", ()))
+
+
+def _merge(target: dict[str, Any], body: Any) -> None:
+    for key, value in body.items():
+        if isinstance(value, dict):
+            _merge(target.setdefault(key, {}), value)
+        else:
+            target[key] = value
