@@ -38,7 +38,10 @@ def _uri(path: str, *schemes: str) -> str:
     return "^(" + "|".join(scheme.replace("{0}", path) for scheme in schemes) + ")$"
 
 
-S3Uri = Annotated[str, StringConstraints(max_length=1024), Form(_uri(_PATH, _S3, _FILE), "must be s3://bucket/prefix, or file:///folder with `finetune run`")]
+_S3_URI = Form(_uri(_PATH, _S3, _FILE), "must be s3://bucket/prefix, or file:///folder with `finetune run`")
+S3Uri = Annotated[str, StringConstraints(max_length=1024), _S3_URI]
+OutputUri = Annotated[str, StringConstraints(max_length=640), _S3_URI]
+"""Shorter: what lies below it must stay within S3's 1024 bytes and the status' bounds."""
 ModelUri = Annotated[str, StringConstraints(max_length=1024), Form(
     _uri(_PATH, _S3, _HF, _FILE), "must be s3://bucket/prefix, hf://organisation/name, or file:///folder with `finetune run`")]  # fmt: skip
 DataUri = Annotated[str, StringConstraints(max_length=1024), Form(
@@ -275,7 +278,7 @@ class Checkpoints(Model):
 class Output(Model):
     """Where the result goes."""
 
-    uri: S3Uri = Field(description="Prefix for the tuned model, its report and the checkpoints; one job each.")
+    uri: OutputUri = Field(description="Prefix for the tuned model, its report and the checkpoints; one job each.")
     merge: bool = Field(False, description="Method lora: also write the full model with the adapters merged in, under merged/.")
     overwrite: bool = Field(False, description="Take the prefix over from an earlier job whose result may go.")
 

@@ -1,7 +1,7 @@
 """FineTuneJob's status: what the operator says, and what no other system keeps on the resource.
 
-Every list, map and string is bounded: the whole stays below 32 KiB in the worst case (a test fills every bound). The
-conditions carry the truth, after the Kubernetes API conventions; the phase is derived from them.
+Every list, map and string is bounded, and `finetune_api.fit` keeps the whole below 32 KiB in the worst case (a test fills
+every bound). The conditions carry the truth, after the Kubernetes API conventions; the phase is derived from them.
 """
 
 from __future__ import annotations
@@ -195,9 +195,9 @@ class Attempt(Model):
 class OutputStatus(Model):
     """The committed result."""
 
-    uri: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Where it lies.")
+    uri: Annotated[str, StringConstraints(max_length=640)] = Field(description="Where it lies.")
     bytes: int | None = Field(None, ge=0, description="Size of all files.")
-    report: Annotated[str, StringConstraints(max_length=1100)] | None = Field(None, description="The HTML report.")
+    report: Annotated[str, StringConstraints(max_length=768)] | None = Field(None, description="The HTML report.")
 
 
 class Display(Model):
