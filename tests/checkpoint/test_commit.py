@@ -1,0 +1,148 @@
+"""A checkpoint exists if and only if its manifest does: it is written last, once, and outages of the storage are waited out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from finetune_api.exits import JobError, Reason
+from finetune_trainer.checkpoint import manifest
+from finetune_trainer.storage import Location
+from support.checkpoints import faulty, same, state
+
+OUTAGE = JobError(Reason.STORAGE_UNAVAILABLE, "the storage is away")
+
+
+def test_the_manifest_is_written_last_and_conditionally(start, out: Location) -> None:
+    order: list[str] = []
+    writer = start(faulty(out, lambda operation, key, done: order.append(key.rpartition("/")[2]) if operation == "put" and done else None))
+    writer.claim()
+    writer.save(state(4), wait=True)
+    assert order[0] == "1.json"
+    assert len(order) == 5
+    assert order[-1] == "MANIFEST.json"
+    with pytest.raises(FileExistsError):
+        out.put("ckpt/1/4/MANIFEST.json", b"again", if_none_match=True)
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3, 4])
+def test_a_save_that_fails_at_any_write_leaves_no_checkpoint_and_the_next_one_works(start, out: Location, failing: int) -> None:
+    writes = 0
+
+    def fail_once(operation: str, key: str, done: bool) -> None:
+        nonlocal writes
+        if operation == "put" and "ckpt/" in key and not done:
+            writes += 1
+            if writes == failing:
+                raise OUTAGE
+
+    writer = start(faulty(out, fail_once))
+    writer.claim()
+    with pytest.raises(JobError, match="away"):
+        writer.save(state(4), wait=True)
+    assert start().latest() is None
+    writer.save(state(4), wait=True)  # the same step may be saved again
+    reader = start()
+    assert same(reader.load(reader.claim().resume), state(4))
+
+
+def test_short_outages_in_the_background_do_not_end_the_run_but_long_ones_do(start, out: Location) -> None:
+    away = True
+
+    def fault(operation: str, key: str, done: bool) -> None:
+        if away and operation == "put" and "ckpt/" in key:
+            raise OUTAGE
+
+    writer = start(faulty(out, fault))
+    writer.claim()
+
+    def save(step: int) -> None:
+        writer.save(state(step))
+        writer._uploader._queue.join()
+
+    save(1)
+    save(2)
+    away = False
+    save(3)
+    writer.check()
+    assert [c.step for c in writer.listed()] == [3]
+    away = True
+    for step in (4, 5, 6):
+        save(step)
+    with pytest.raises(JobError, match="away"):
+        writer.check()
+
+
+def test_errors_other_than_outages_are_told_at_the_next_save(start, out: Location) -> None:
+    def fault(operation: str, key: str, done: bool) -> None:
+        if operation == "put" and "ckpt/" in key:
+            raise JobError(Reason.ACCESS_DENIED, "no")
+
+    writer = start(faulty(out, fault))
+    writer.claim()
+    writer.save(state(1))
+    writer._uploader._queue.join()
+    with pytest.raises(JobError) as caught:
+        writer.save(state(2))
+    assert caught.value.reason is Reason.ACCESS_DENIED
+
+
+def test_a_commit_whose_answer_was_lost_is_a_success(start, out: Location) -> None:
+    def lose_the_answer(operation: str, key: str, done: bool) -> None:
+        if operation == "put" and done and key.endswith("MANIFEST.json"):
+            raise FileExistsError(key)
+
+    writer = start(faulty(out, lose_the_answer))
+    writer.claim()
+    writer.save(state(4), wait=True)
+    assert [c.step for c in writer.listed()] == [4]
+
+
+def test_another_writers_manifest_in_our_place_fences_us(start, out: Location) -> None:
+    writer = start()
+    writer.claim()
+    out.put("ckpt/1/4/MANIFEST.json", b"{}")
+    with pytest.raises(JobError) as caught:
+        writer.save(state(4), wait=True)
+    assert caught.value.reason is Reason.FENCED
+
+
+def test_a_step_is_saved_once(start, out: Location) -> None:
+    writer = start()
+    writer.claim()
+    writer.save(state(4))
+    writer.save(state(4), wait=True)  # as SIGTERM right after the interval's save
+    assert [info.key for info in out.list("ckpt/")] == [info.key for info in out.list("ckpt/1/4/")]
+    again = start()
+    again.claim()
+    again.save(state(4), wait=True)  # stopped before its first step
+    assert list(out.list("ckpt/2/")) == []
+
+
+def test_manifests_name_their_parent(start, out: Location) -> None:
+    writer = start(checkpoints={"keepLast": 9})
+    writer.claim()
+    writer.save(state(1), wait=True)
+    writer.save(state(2), wait=True)
+    again = start(checkpoints={"keepLast": 9})
+    again.claim()
+    again.save(state(3), wait=True)
+    found = [manifest.parse(out.get(f"ckpt/{place}/MANIFEST.json")) for place in ("1/1", "1/2", "2/3")]
+    assert found[0].parent is None
+    for before, after in pairwise(found):
+        assert after.parent["digest"] == before.digest
+
+
+def test_the_list_of_checkpoints_is_told_after_each_commit(start, out: Location) -> None:
+    told = []
+    writer = start(checkpoints={"keepLast": 2, "keepBest": False})
+    writer._on_commit = told.append
+    writer.claim()
+    for step in (1, 2, 3):
+        writer.save(state(step), metrics={"macro-f1": 1 / step}, wait=True)
+    assert [[c.step for c in listed] for listed in told] == [[], [1], [2, 1], [3, 2, 1], [3, 2]]
+    newest = told[-1][0]
+    assert newest.uri == out.uri("ckpt/1/3")
+    assert newest.digest == manifest.parse(out.get("ckpt/1/3/MANIFEST.json")).digest
+    assert newest.bytes == sum(info.size for info in out.list("ckpt/1/3/") if not info.key.endswith("json"))
