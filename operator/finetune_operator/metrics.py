@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -34,6 +34,7 @@ _GAUGES = {
     "finetune_job_restarts": "Restarts so far.",
     "finetune_job_goodput_ratio": "Share of the workers' time that went into steps that were kept.",
 }
+disable_created_metrics()  # they double the series and say nothing here
 METRICS_PER_JOB = 12
 """Evaluation metrics of one job and split."""
 

@@ -1,0 +1,104 @@
+"""An operator without Kopf, driven by hand: full lists instead of watches, one reconcile after the other, a clock of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fakecluster.api import FakeApi
+from fakecluster.node import Node
+from finetune_operator.access import Access
+from finetune_operator.cluster import ApiError, Cluster, Fenced
+from finetune_operator.metrics import Metrics
+from finetune_operator.plan.observed import PlanSettings
+from finetune_operator.queue import WorkQueue
+from finetune_operator.reconcile import Reconciler
+from finetune_operator.relist import Relister
+from finetune_operator.store import Key, Store
+
+NAMESPACE = "team"
+SPEC: dict[str, Any] = {
+    "task": "text-classification",
+    "model": {"uri": "s3://models/minilm"},
+    "data": {"train": {"uri": "s3://mail/train/*.jsonl.zst"}, "validation": {"fraction": 0.1}, "columns": {"text": "body", "label": "label"}},
+    "method": {"type": "lora", "lora": {"rank": 8}},
+    "output": {"uri": "s3://models/spam-filter"},
+    "workers": {"replicas": 2},
+    "storage": {"endpoint": "http://s3.minio.svc:9000", "credentialsSecret": "s3"},
+}
+SETTINGS = PlanSettings(trainer_image="trainer:test", report_url="https://reports.finetune-system.svc:8443", report_ca="PEM")
+
+
+def job(name: str = "spam-filter", namespace: str = NAMESPACE, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "finetune-operator.io/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name, "namespace": namespace}, "spec": SPEC | spec}
+
+
+def child(kind: str, name: str, owner: str, *, uid: str, version: int, controller: str | None = None, **labels: str) -> dict[str, Any]:
+    """A Job or Pod of ours as the API server sends it; `owner` is the FineTuneJob's UID."""
+    have = {
+        "app.kubernetes.io/managed-by": "finetune-operator", "finetune-operator.io/job-uid": owner,
+        "finetune-operator.io/component": "worker", "finetune-operator.io/attempt": "1",
+    } | {f"finetune-operator.io/{k}": v for k, v in labels.items()}  # fmt: skip
+    return {
+        "kind": kind,
+        "metadata": {
+            "name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "labels": have, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"uid": controller or owner, "controller": True, "kind": "x", "name": "x"}],
+        },
+        "spec": {},
+        "status": {"phase": "Running"} if kind == "Pod" else {},
+    }  # fmt: skip
+
+
+class Driver:
+    """One operator process at a time; `restart` throws away all it knew."""
+
+    def __init__(self, api: FakeApi, node: Node | None = None, start: float = 1_800_000_000.0) -> None:
+        self.api, self.node, self.now = api, node or Node(api.objects), start
+        self.restarts = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.metrics = Metrics()
+        self.cluster = Cluster(Access(self.api.url), record=self.metrics.requested)
+        self.store, self.queue = Store(), WorkQueue[Key]()
+        self.store.listening_since = self.now
+        self.relister = Relister(self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300)
+        self.reconciler = Reconciler(self.store, self.cluster, self.queue, self.metrics, plan_settings=lambda: SETTINGS, clock=lambda: self.now)
+
+    async def restart(self) -> None:
+        self.restarts += 1
+        await self.close()
+        self._begin()
+
+    async def close(self) -> None:
+        self.queue.close()
+        await self.cluster.close()
+
+    async def round(self, seconds: float = 5.0) -> None:
+        """A full list, and one reconcile of every job. Raises what a crash would."""
+        self.now += seconds
+        await self.relister.once()
+        for key in sorted(self.store.keys()):
+            await self.reconciler.reconcile(key)
+
+    async def settle(self, rounds: int = 60, seconds: float = 5.0) -> None:
+        """Rounds and ticks of the node until nothing changes; errors of the API are survived, as the queue would."""
+        quiet = 0
+        for _ in range(rounds):
+            before = self.api.objects.version
+            try:
+                await self.round(seconds)
+            except (ApiError, Fenced):
+                pass
+            self.node.tick()
+            quiet = quiet + 1 if self.api.objects.version == before else 0
+            if quiet >= 3:
+                return
+        raise AssertionError(f"not settled after {rounds} rounds:\n{self.picture()}")
+
+    def status(self, name: str = "spam-filter") -> dict[str, Any]:
+        return self.api.objects.get(("finetunejobs", NAMESPACE, name)).get("status") or {}
+
+    def picture(self) -> str:
+        return json.dumps({"/".join(ref): obj.get("status") for ref, obj in self.api.objects.all.items()}, indent=1)[:6000]

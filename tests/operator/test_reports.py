@@ -1,0 +1,428 @@
+"""The report server: only a live pod of that very job is heard, only its latest word counts, and writes are few."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fakecluster.api import Call, FakeApi
+from fakecluster.driver import NAMESPACE, SPEC, child
+from fakecluster.objects import Refusal
+from finetune_api.report import Report
+from finetune_operator.access import Access
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster
+from finetune_operator.metrics import Metrics
+from finetune_operator.queue import WorkQueue
+from finetune_operator.reports import BODY_BYTES, BURST, Certificate, ReportServer
+from finetune_operator.store import Key, Store
+from finetune_operator.tokens import Tokens
+
+UID, OTHER = "11111111-u", "22222222-u"
+KEY = (NAMESPACE, "spam-filter")
+PATH = f"/v1/namespaces/{NAMESPACE}/jobs/spam-filter/report"
+
+
+class Desk:
+    """A report server with a job that has one worker pod, and what it takes to send to it."""
+
+    def __init__(self, api: FakeApi, mode: str = "auto") -> None:
+        self.api, self.now, self.leading = api, 1000.0, True
+        self.cluster = Cluster(Access(api.url))
+        self.store, self.queue, self.metrics = Store(), WorkQueue[Key](), Metrics()
+        for name, uid in (("spam-filter", UID), ("other", OTHER)):
+            self.store.put(FINETUNE_JOB, self.resource(name, uid))
+            self.store.put(JOB, child("Job", f"j-{name}", uid, uid=f"j-{name}", version=2))
+            self.store.put(POD, self.pod(f"p-{name}", uid, f"j-{name}"))
+        self.tokens = Tokens(self.cluster, mode, clock=lambda: self.now)  # type: ignore[arg-type]
+        self.server = ReportServer(
+            self.store, self.queue, self.tokens, self.metrics, interval=5.0, leading=lambda: self.leading, clock=lambda: self.now
+        )  # fmt: skip
+        self.client = TestClient(TestServer(self.server.app()))
+        self.let_in("good", UID, "p-spam-filter")
+        self.let_in("others", OTHER, "p-other")
+
+    @staticmethod
+    def resource(name: str, uid: str, version: int = 1, **status: Any) -> dict[str, Any]:
+        meta = {"name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "creationTimestamp": "2026-01-01T00:00:00Z"}
+        return {"metadata": meta, "spec": SPEC | {"output": {"uri": f"s3://out/{name}"}}, "status": status}
+
+    @staticmethod
+    def pod(name: str, owner: str, controller: str, version: int = 3, **labels: str) -> dict[str, Any]:
+        return child("Pod", name, owner, uid=name, version=version, controller=controller, **labels)
+
+    def let_in(self, token: str, audience: str, pod: str, namespace: str = NAMESPACE) -> None:
+        extra = {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [pod]}
+        self.api.tokens[token] = (audience, {"username": f"system:serviceaccount:{namespace}:default", "extra": extra})
+
+    async def send(self, sequence: int = 1, *, token: str | None = "good", path: str = PATH, body: bytes | None = None, **fields: Any) -> tuple[int, str]:
+        report = Report(job_id=fields.pop("job_id", UID), attempt=fields.pop("attempt", 1), sequence=sequence, time=1, stage=fields.pop("stage", "training"), **fields)
+        data = body if body is not None else report.model_dump_json(by_alias=True).encode()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with self.client.post(path, data=data, headers=headers) as answer:
+            return answer.status, (await answer.json()).get("error", "taken")
+
+    def taken(self) -> Report | None:
+        received = self.store.memory(UID).report
+        return received.unpack() if received else None
+
+    def counted(self, result: str) -> float:
+        return self.metrics.registry.get_sample_value("finetune_operator_reports_total", {"result": result}) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def opened(api: FakeApi, mode: str = "auto") -> AsyncIterator[Desk]:
+    desk = Desk(api, mode)
+    await desk.client.start_server()
+    try:
+        yield desk
+    finally:
+        await desk.client.close()
+        await desk.cluster.close()
+
+
+@pytest.fixture
+async def desk(api: FakeApi) -> AsyncIterator[Desk]:
+    async with opened(api) as running:
+        yield running
+
+
+# ------------------------------------------------------------------ who is heard
+
+
+async def test_a_live_pod_of_the_job_is_heard(desk: Desk) -> None:
+    assert await desk.send(7) == (200, "taken")
+    report = desk.taken()
+    assert report
+    assert (report.sequence, report.stage) == (7, "training")
+    assert desk.counted("taken") == 1
+
+
+@pytest.mark.parametrize("token", [None, "", "unknown"])
+async def test_no_token_or_an_unknown_one_is_refused(desk: Desk, token: str | None) -> None:
+    assert (await desk.send(token=token))[0] == 401
+    assert desk.taken() is None
+
+
+async def test_a_token_for_another_audience_is_refused(desk: Desk) -> None:
+    desk.let_in("api", "https://kubernetes.default.svc", "p-spam-filter")
+    assert await desk.send(token="api") == (401, "bad-token")
+
+
+async def test_another_jobs_pod_is_refused_even_with_a_token_for_this_job(desk: Desk) -> None:
+    assert await desk.send(token="others") == (401, "bad-token")  # its audience is the other job
+    desk.let_in("forged", UID, "p-other")
+    assert await desk.send(token="forged") == (403, "foreign-pod")
+
+
+async def test_a_pod_that_only_carries_our_labels_is_refused(desk: Desk) -> None:
+    desk.store.put(POD, desk.pod("impostor", UID, "some-replica-set"))
+    desk.let_in("impostor", UID, "impostor")
+    assert await desk.send(token="impostor") == (403, "foreign-pod")
+
+
+async def test_a_pod_of_another_namespace_is_refused(desk: Desk) -> None:
+    desk.let_in("abroad", UID, "p-spam-filter", namespace="elsewhere")
+    assert await desk.send(token="abroad") == (403, "foreign-pod")
+
+
+async def test_a_pod_that_has_ended_or_is_gone_is_refused_though_its_token_is_cached(desk: Desk) -> None:
+    assert (await desk.send(1))[0] == 200
+    ended = desk.pod("p-spam-filter", UID, "j-spam-filter", version=9)
+    ended["status"] = {"phase": "Failed"}
+    desk.store.put(POD, ended)
+    assert await desk.send(2) == (403, "dead-pod")
+    desk.store.drop(POD, "p-spam-filter")
+    assert await desk.send(3) == (403, "foreign-pod")
+
+
+async def test_a_pod_that_is_being_deleted_may_still_report_its_checkpoint(desk: Desk) -> None:
+    leaving = desk.pod("p-spam-filter", UID, "j-spam-filter", version=9)
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    desk.store.put(POD, leaving)
+    assert await desk.send(2) == (200, "taken")
+
+
+async def test_a_report_about_another_job_is_refused(desk: Desk) -> None:
+    assert await desk.send(job_id=OTHER) == (403, "foreign-job")
+
+
+async def test_a_job_that_does_not_exist_is_not_found(desk: Desk) -> None:
+    assert await desk.send(path=PATH.replace("spam-filter", "nothing")) == (404, "no-job")
+
+
+async def test_a_standby_operator_takes_nothing(desk: Desk) -> None:
+    desk.leading = False
+    assert await desk.send() == (503, "not-leading")
+
+
+async def test_an_api_server_that_cannot_judge_is_no_verdict_and_nothing_is_remembered(desk: Desk) -> None:
+    def down(call: Call) -> None:
+        if call.plural == "tokenreviews":
+            raise Refusal(500, "InternalError", "etcd is away")
+
+    desk.api.faults.append(down)
+    assert await desk.send() == (503, "unverified")
+    desk.api.faults.clear()
+    assert await desk.send() == (200, "taken")
+
+
+async def test_a_verdict_is_kept_for_a_minute_and_not_longer(desk: Desk) -> None:
+    def reviews() -> int:
+        return sum(call.plural == "tokenreviews" for call in desk.api.calls)
+
+    for sequence in range(5):
+        await desk.send(sequence)
+    assert reviews() == 1
+    desk.api.tokens.clear()  # the token is revoked
+    desk.now += 61
+    assert await desk.send(9) == (401, "bad-token")
+    assert reviews() == 2
+
+
+# ------------------------------------------------------------------ what counts
+
+
+async def test_late_and_repeated_reports_are_dropped(desk: Desk) -> None:
+    assert await desk.send(5) == (200, "taken")
+    assert await desk.send(5) == (409, "late")
+    assert await desk.send(4) == (409, "late")
+    assert await desk.send(6) == (200, "taken")
+    assert desk.counted("late") == 2
+
+
+async def test_an_older_attempts_pod_is_late_once_a_newer_attempt_was_made(desk: Desk) -> None:
+    desk.store.put(JOB, child("Job", "j2", UID, uid="j2", version=20, attempt="2"))
+    assert await desk.send(50) == (409, "late")
+
+
+async def test_the_next_attempt_counts_its_sequence_anew(desk: Desk) -> None:
+    await desk.send(50)
+    desk.store.put(JOB, child("Job", "j2", UID, uid="j2", version=20, attempt="2"))
+    desk.store.put(POD, desk.pod("p2", UID, "j2", version=21, attempt="2"))
+    desk.let_in("second", UID, "p2")
+    assert await desk.send(1, token="second", attempt=1) == (409, "foreign-attempt")
+    assert await desk.send(1, token="second", attempt=2) == (200, "taken")
+
+
+async def test_a_finished_job_takes_no_more_reports(desk: Desk) -> None:
+    desk.store.put(FINETUNE_JOB, desk.resource("spam-filter", UID, 30, phase="Succeeded"))
+    assert await desk.send(5) == (409, "late")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"version": 2}', b'{"version":1,"jobId":7}', b"\xff\xfe", b"[" * 50_000])
+async def test_a_malformed_report_is_refused(desk: Desk, body: bytes) -> None:
+    assert await desk.send(body=body) == (400, "malformed")
+    assert desk.taken() is None
+
+
+async def test_not_a_number_is_refused(desk: Desk) -> None:
+    body = {"version": 1, "jobId": UID, "attempt": 1, "sequence": 1, "time": 1, "stage": "training", "progress": {"step": 1, "loss": float("nan")}}
+    assert await desk.send(body=json.dumps(body).encode()) == (400, "malformed")
+
+
+async def test_what_a_newer_trainer_adds_is_left_out(desk: Desk) -> None:
+    body = {"version": 1, "jobId": UID, "attempt": 1, "sequence": 1, "time": 1, "stage": "training", "mood": "good"}
+    assert await desk.send(body=json.dumps(body).encode()) == (200, "taken")
+
+
+async def test_a_report_over_the_bound_is_refused_whether_or_not_it_says_so(desk: Desk) -> None:
+    big = b"x" * (BODY_BYTES + 1)
+    assert await desk.send(body=big) == (413, "too-large")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * (BODY_BYTES // 10)
+
+    async with desk.client.post(PATH, data=chunks(), headers={"Authorization": "Bearer good"}) as answer:
+        assert answer.status == 413
+
+
+async def test_a_job_that_reports_too_often_is_told_to_wait_and_others_are_not(desk: Desk) -> None:
+    codes = [(await desk.send(i))[0] for i in range(int(BURST) + 5)]
+    assert codes.count(200) >= BURST
+    assert codes[-1] == 429
+    other = f"/v1/namespaces/{NAMESPACE}/jobs/other/report"
+    assert await desk.send(1, token="others", path=other, job_id=OTHER) == (200, "taken")
+
+
+async def test_no_token_gets_into_the_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    canary = "canary-7f3a-token"
+    desk.let_in(canary, UID, "p-other")
+    await desk.send(token=canary)
+    await desk.send(token=canary + "x")
+    assert canary not in caplog.text
+
+
+# ------------------------------------------------------------------ when it is written
+
+
+@pytest.mark.looptime(start=0.0)
+async def test_progress_waits_for_the_interval_and_a_new_stage_does_not(api: FakeApi) -> None:
+    """Straight into the server's offer: its clock is the loop's."""
+    desk = Desk(api)
+    loop = asyncio.get_running_loop()
+    base = 1_000_000.0
+    pod = desk.store.pod(UID, "p-spam-filter")
+    assert pod
+
+    def offer(sequence: int, stage: str = "training") -> None:
+        desk.server._clock = lambda: base + loop.time()
+        desk.server._offer(KEY, UID, pod, Report(job_id=UID, attempt=1, sequence=sequence, time=1, stage=stage))  # type: ignore[arg-type]
+
+    async def written() -> float:
+        key = await desk.queue.get()
+        desk.store.memory(UID).written = base + loop.time()
+        desk.queue.done(key)
+        return loop.time()
+
+    offer(0, "loading")
+    assert await written() == 0  # the first one at once
+    await asyncio.sleep(2)
+    for sequence in range(1, 50):
+        offer(sequence, "loading")
+    assert await written() == pytest.approx(5)  # 49 reports, one write
+    await asyncio.sleep(1.5)
+    offer(60, "loading")
+    offer(61, "training")
+    assert await written() == pytest.approx(6.5)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(desk.queue.get(), 3)
+    await desk.cluster.close()
+
+
+# ------------------------------------------------------------------ without TokenReview
+
+
+class Issuer:
+    """Signs tokens as an API server does, and publishes the key."""
+
+    def __init__(self, api: FakeApi, kid: str = "k1") -> None:
+        self.key, self.kid = ec.generate_private_key(ec.SECP256R1()), kid
+        public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key()))
+        api.documents["/.well-known/openid-configuration"] = {"issuer": "https://kubernetes.default.svc"}
+        api.documents["/openid/v1/jwks"] = {"keys": [public | {"kid": kid, "alg": "ES256", "use": "sig"}]}
+
+    def token(self, audience: str = UID, pod: str = "p-spam-filter", expires: float = 3600, issuer: str = "https://kubernetes.default.svc", **claims: Any) -> str:
+        now = datetime.datetime.now(datetime.UTC).timestamp()
+        bound = {"namespace": NAMESPACE, "pod": {"name": pod, "uid": pod}, "serviceaccount": {"name": "default", "uid": "s"}}
+        payload = {"iss": issuer, "aud": [audience], "iat": now - 10, "exp": now + expires, "kubernetes.io": bound} | claims
+        return jwt.encode(payload, self.key, algorithm="ES256", headers={"kid": self.kid})
+
+
+async def test_where_token_review_is_forbidden_the_signature_is_checked(api: FakeApi) -> None:
+    def forbid(call: Call) -> None:
+        if call.plural == "tokenreviews":
+            raise Refusal(403, "Forbidden", "no such right")
+
+    api.faults.append(forbid)
+    issuer = Issuer(api)
+    async with opened(api) as desk:
+        assert await desk.send(1, token=issuer.token()) == (200, "taken")
+        assert await desk.send(2, token=issuer.token()) == (200, "taken")
+        assert sum(call.plural == "tokenreviews" for call in api.calls) == 1  # asked once, then never again
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        ({"audience": OTHER}, 401),
+        ({"expires": -60}, 401),
+        ({"issuer": "https://evil"}, 401),
+        ({"kubernetes.io": {"namespace": NAMESPACE}}, 401),
+        ({"pod": "p-other"}, 403),
+        ({}, 200),
+    ],
+)
+async def test_a_signed_token_is_held_to_audience_issuer_expiry_and_pod(api: FakeApi, claims: dict[str, Any], code: int) -> None:
+    issuer = Issuer(api)
+    async with opened(api, "jwt") as desk:
+        assert (await desk.send(1, token=issuer.token(**claims)))[0] == code
+
+
+async def test_a_token_signed_by_somebody_else_or_not_at_all_is_refused(api: FakeApi) -> None:
+    issuer = Issuer(api)
+    forger = Issuer(FakeApi())
+    async with opened(api, "jwt") as desk:
+        assert (await desk.send(1, token=forger.token()))[0] == 401  # the same key id, another key
+        unsigned = jwt.encode(jwt.decode(issuer.token(), options={"verify_signature": False}), "", algorithm="none", headers={"kid": "k1"})
+        assert (await desk.send(1, token=unsigned))[0] == 401
+        assert (await desk.send(1, token="not.a.jwt"))[0] == 401
+
+
+async def test_a_new_signing_key_is_fetched_and_unknown_ones_do_not_cause_a_storm(api: FakeApi) -> None:
+    Issuer(api, "old")
+    async with opened(api, "jwt") as desk:
+        fresh = Issuer(api, "new")
+        forger = Issuer(FakeApi(), "none-such")
+        assert (await desk.send(1, token=fresh.token()))[0] == 200
+        verifier = desk.tokens._keys
+        fetched = verifier._fetched
+        for i in range(3):
+            assert (await desk.send(2 + i, token=forger.token(expires=1000 + i)))[0] == 401
+        assert verifier._fetched == fetched
+
+
+# ------------------------------------------------------------------ the certificate
+
+
+def self_signed(folder: Path, name: str) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+    certificate = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False).sign(key, hashes.SHA256())
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    (folder / "tls.crt").write_bytes(pem)
+    (folder / "ca.crt").write_bytes(pem)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "tls.key").write_bytes(private)
+
+
+async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_does_not_stop_the_old(desk: Desk, tmp_path: Path) -> None:
+    self_signed(tmp_path, "first")
+    certificate = Certificate(tmp_path)
+    first = certificate.ca
+    async with TestServer(desk.server.app(), scheme="https") as _, TestServer(desk.server.app()) as plain:
+        del plain
+        server = TestServer(desk.server.app(), scheme="https")
+        await server.start_server(ssl=certificate.context)
+        url = f"https://localhost:{server.port}{PATH}"
+
+        async def trusted(ca: str | None) -> bool:
+            context = ssl.create_default_context(cadata=ca)
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
+                try:
+                    async with session.post(url) as answer:
+                        return answer.status == 401
+                except aiohttp.ClientConnectorCertificateError:
+                    return False
+
+        assert await trusted(first)
+        self_signed(tmp_path, "second")
+        assert certificate.load()
+        assert certificate.ca != first
+        assert await trusted(certificate.ca)
+        assert not await trusted(first)
+        (tmp_path / "tls.key").write_text("half written")
+        with pytest.raises(ssl.SSLError):
+            certificate.load()
+        assert await trusted(certificate.ca)
+        await server.close()

@@ -1,0 +1,170 @@
+"""The store: newest wins, ghosts go, strangers stay out, and nothing that did not change causes work."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+import pytest
+
+from fakecluster.driver import NAMESPACE, SETTINGS, SPEC, child
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
+from finetune_operator.store import Store
+
+KEY = (NAMESPACE, "spam-filter")
+
+
+def resource(version: int = 1, *, name: str = "spam-filter", uid: str = "11111111-u", status: dict[str, Any] | None = None, **meta: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
+        } | meta,
+        "spec": copy.deepcopy(SPEC),
+        "status": status or {},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def store() -> Store:
+    store = Store()
+    assert store.put(FINETUNE_JOB, resource()) == {KEY}
+    return store
+
+
+def pods(store: Store) -> list[str]:
+    observed = store.snapshot(KEY, SETTINGS, 0)
+    assert observed
+    return [pod.name for pod in observed.pods]
+
+
+def test_the_echo_of_a_status_write_causes_no_work(store: Store) -> None:
+    written = resource(5, status={"phase": "Running"})
+    assert store.put(FINETUNE_JOB, written) == set()  # the answer to the write
+    assert store.put(FINETUNE_JOB, written) == set()  # its echo in the watch
+    assert store.phase(KEY) == "Running"
+
+
+def test_a_change_of_the_spec_or_its_metadata_causes_work(store: Store) -> None:
+    changed = resource(5, generation=2)
+    changed["spec"]["suspend"] = True
+    assert store.put(FINETUNE_JOB, changed) == {KEY}
+    assert store.put(FINETUNE_JOB, resource(6, deletionTimestamp="2026-01-01T00:00:00Z")) == {KEY}
+
+
+def test_an_older_version_never_replaces_a_newer_one(store: Store) -> None:
+    store.put(FINETUNE_JOB, resource(9, status={"phase": "Running"}))
+    assert store.put(FINETUNE_JOB, resource(8, status={"phase": "Pending"})) == set()
+    assert store.phase(KEY) == "Running"
+    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=10))
+    stale = child("Pod", "p", "11111111-u", uid="p1", version=9)
+    stale["status"]["phase"] = "Pending"
+    assert store.put(POD, stale) == set()
+
+
+def test_a_child_wakes_its_job_only_when_something_that_matters_changed(store: Store) -> None:
+    pod = child("Pod", "p", "11111111-u", uid="p1", version=10)
+    assert store.put(POD, pod) == {KEY}
+    pod = copy.deepcopy(pod)
+    pod["metadata"]["resourceVersion"] = "11"
+    pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    assert store.put(POD, pod) == set()
+    assert store.drop(POD, "p1") == {KEY}
+    assert pods(store) == []
+
+
+def test_a_child_seen_before_its_job_is_not_lost() -> None:
+    store = Store()
+    assert store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=10)) == set()
+    store.put(FINETUNE_JOB, resource())
+    assert pods(store) == ["p"]
+
+
+def test_a_relist_removes_what_was_deleted_while_the_watch_was_away(store: Store) -> None:
+    for name in ("a", "b"):
+        store.put(POD, child("Pod", name, "11111111-u", uid=name, version=10))
+    before = store.begin_relist(POD)
+    store.put_listed(POD, child("Pod", "a", "11111111-u", uid="a", version=10))
+    assert store.end_relist(POD, before, {"a"}) == {KEY}
+    assert pods(store) == ["a"]
+
+
+def test_a_relist_keeps_what_was_made_while_it_ran(store: Store) -> None:
+    before = store.begin_relist(POD)
+    store.put(POD, child("Pod", "new", "11111111-u", uid="new", version=12))
+    store.end_relist(POD, before, set())
+    assert pods(store) == ["new"]
+
+
+def test_a_relist_does_not_revive_what_was_deleted_while_it_ran(store: Store) -> None:
+    pod = child("Pod", "a", "11111111-u", uid="a", version=10)
+    store.put(POD, pod)
+    before = store.begin_relist(POD)
+    store.drop(POD, "a")
+    assert store.put_listed(POD, pod) == set()
+    store.end_relist(POD, before, {"a"})
+    assert pods(store) == []
+
+
+def test_a_relist_of_pods_leaves_jobs_alone(store: Store) -> None:
+    store.put(JOB, child("Job", "j", "11111111-u", uid="j1", version=10))
+    before = store.begin_relist(POD)
+    store.end_relist(POD, before, set())
+    observed = store.snapshot(KEY, SETTINGS, 0)
+    assert observed
+    assert [j.name for j in observed.jobs] == ["j"]
+
+
+def test_a_job_deleted_and_made_again_by_the_same_name_starts_with_nothing(store: Store) -> None:
+    store.memory("11111111-u").conflicts = ("taken",)
+    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=10))
+    assert store.put(FINETUNE_JOB, resource(20, uid="22222222-u")) == {KEY}
+    observed = store.snapshot(KEY, SETTINGS, 0)
+    assert observed
+    assert (observed.conflicts, observed.pods, observed.job.uid) == ((), (), "22222222-u")
+    assert store.drop(FINETUNE_JOB, "11111111-u") == set()  # the late event of the first one
+    assert store.uid(KEY) == "22222222-u"
+
+
+def test_a_job_that_merely_carries_our_labels_is_not_this_jobs(store: Store) -> None:
+    store.put(JOB, child("Job", "j", "11111111-u", uid="j1", version=10, controller="someone-else"))
+    observed = store.snapshot(KEY, SETTINGS, 0)
+    assert observed
+    assert observed.jobs == ()
+    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=11, controller="j1"))
+    assert store.pod("11111111-u", "p1") is None
+
+
+def test_a_pod_whose_job_is_gone_already_is_still_known_as_ours(store: Store) -> None:
+    store.put(JOB, child("Job", "j", "11111111-u", uid="j1", version=10))
+    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=11, controller="j1"))
+    store.drop(JOB, "j1")
+    assert store.pod("11111111-u", "p1") is not None
+
+
+def test_jobs_with_the_same_output_see_each_other_and_wake_each_other_when_one_ends(store: Store) -> None:
+    other = resource(2, name="other", uid="22222222-u")
+    other["spec"]["output"]["uri"] += "/"
+    assert store.put(FINETUNE_JOB, other) == {KEY, (NAMESPACE, "other")}
+    observed = store.snapshot(KEY, SETTINGS, 0)
+    assert observed
+    assert [(r.name, r.active) for r in observed.rivals] == [("other", True)]
+    ended = copy.deepcopy(other)
+    ended["metadata"]["resourceVersion"] = "3"
+    ended["status"] = {"phase": "Succeeded"}
+    assert store.put(FINETUNE_JOB, ended) == {KEY}
+    assert store.drop(FINETUNE_JOB, "22222222-u") == {KEY, (NAMESPACE, "other")}
+
+
+def test_the_projection_of_a_job_with_its_history_stays_small(store: Store) -> None:
+    history = [{"step": i * 10, "loss": round(2.0 / (i + 1), 4)} for i in range(128)]
+    raw = resource(9, status={"phase": "Succeeded", "history": history, "message": "done"})
+    raw["metadata"]["managedFields"] = [{"fieldsV1": {"f:spec": {str(i): {} for i in range(500)}}}]
+    raw["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 4000}
+    store.put(FINETUNE_JOB, raw)
+    size = sys.getsizeof(store._records[KEY].packed)
+    for n in range(2):
+        for kind, name in ((JOB, "Job"), (POD, "Pod")):
+            store.put(kind, child(name, f"{name}{n}", "11111111-u", uid=f"{name}{n}", version=10))
+    assert size < 2500
+    assert store.snapshot(KEY, SETTINGS, 0).job.status.history[127].step == 1270  # type: ignore[union-attr]
