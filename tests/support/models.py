@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 HAM = "meeting report lunch project review notes budget agenda thanks regards attached schedule team call minutes draft".split()
-SPAM = "winner free prize click offer viagra cash urgent credit deal cheap pills bonus casino guaranteed million".split()
+SPAM = (
+    "winner free prize click offer viagra cash urgent credit deal cheap pills bonus casino guaranteed million".split()
+)
 NEUTRAL = "the a to of and for in on we you it is this that with our your at be are from please will can".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?:;'-_@#/"
@@ -61,7 +63,9 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def tiny_bert(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2, dropout: float = 0.1, positions: int = 128) -> Path:
+def tiny_bert(
+    folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2, dropout: float = 0.1, positions: int = 128
+) -> Path:
     """A BertModel without a head (about 20,000 weights at the defaults) and its WordPiece tokenizer."""
     import torch
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -74,10 +78,20 @@ def tiny_bert(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2,
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     backend.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", words.index("[CLS]")), ("[SEP]", words.index("[SEP]"))]
+        "[CLS] $A [SEP]",
+        "[CLS] $A [SEP] $B:1 [SEP]:1",
+        [("[CLS]", words.index("[CLS]")), ("[SEP]", words.index("[SEP]"))],
     )
-    tokens = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
-    _save_tokenizer(folder, backend, SPECIAL, {"tokenizer_class": "BertTokenizer", "model_max_length": positions, **tokens})
+    tokens = {
+        "unk_token": "[UNK]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    }
+    _save_tokenizer(
+        folder, backend, SPECIAL, {"tokenizer_class": "BertTokenizer", "model_max_length": positions, **tokens}
+    )
 
     config = BertConfig(
         vocab_size=len(words), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=2 * hidden,
@@ -106,7 +120,11 @@ def tiny_llama(
     backend.decoder = decoders.ByteLevel()
     if bos:
         backend.post_processor = processors.TemplateProcessing("<|bos|> $A", "<|bos|> $A $B", [("<|bos|>", 3)])
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": positions, "eos_token": "<|im_end|>"}
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": positions,
+        "eos_token": "<|im_end|>",
+    }
     settings |= {"pad_token": "<|pad|>"} if pad else {"pad_token": "<|im_end|>"}
     settings |= {"bos_token": "<|bos|>"} if bos else {}
     settings |= {"chat_template": template} if template else {}

@@ -69,8 +69,11 @@ def missing(role: str, why: str, found: Sequence[str]) -> JobError:
     """The error for a column that is not there."""
     shown = ", ".join(repr(name) for name in list(found)[:20]) + (", …" if len(found) > 20 else "")
     return JobError(
-        Reason.INVALID_DATA, f"{why}; its columns are {shown or '(none)'}", field=f"spec.data.columns.{role}", hint=f"Name the right column in spec.data.columns.{role}."
-    )  # fmt: skip
+        Reason.INVALID_DATA,
+        f"{why}; its columns are {shown or '(none)'}",
+        field=f"spec.data.columns.{role}",
+        hint=f"Name the right column in spec.data.columns.{role}.",
+    )
 
 
 def text_problem(row: Row, column: str) -> str | None:

@@ -60,7 +60,8 @@ def encode(
     example = Example(ids[:max_length], targets[:max_length], None, len(ids))
     if example.learned == 0:
         raise ValueError(
-            f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the assistant's; raise spec.training.maxLength, or shorten what comes before"
+            f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the assistant's; "
+            "raise spec.training.maxLength, or shorten what comes before"
         )
     return example
 

@@ -9,7 +9,6 @@ replaced. A turn that cannot be found raises: a mask is never guessed (I8).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import commonprefix
 from typing import Any
 
 from finetune_trainer.model.tokenizer import Tokenizer
@@ -79,7 +78,8 @@ def assistant_spans(tokenizer: Tokenizer, messages: Messages, text: str) -> list
         span = _by_prefix(tokenizer, messages, i, text) or _by_marker(tokenizer, messages, i, text)
         if span is None:
             raise ValueError(
-                f"the chat template does not render message {i} in a way that can be told from the rest; use a template that renders every turn, or shorten the chat to one turn"
+                f"the chat template does not render message {i} in a way that can be told from the rest; "
+                "use a template that renders every turn, or shorten the chat to one turn"
             )
         spans.append(span)
     return spans
@@ -91,11 +91,15 @@ def _by_prefix(tokenizer: Tokenizer, messages: Messages, i: int, text: str) -> S
     after = text if i == len(messages) - 1 else tokenizer.render(messages[: i + 1])
     if not (text.startswith(before) and text.startswith(after)):
         return None
-    begin = len(commonprefix([prompt, text]))
+    begin = _common_length(prompt, text)
     content = messages[i]["content"].strip()
     if begin < len(before) or content not in text[begin : len(after)]:
         return None
     return begin, len(after)
+
+
+def _common_length(a: str, b: str) -> int:
+    return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _by_marker(tokenizer: Tokenizer, messages: Messages, i: int, text: str) -> Span | None:

@@ -1,0 +1,42 @@
+"""`python -m finetune_trainer prepare|launch --config run.json`: the two steps of a job, as pods and `finetune run` start them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from finetune_api.base import FieldError, parse
+from finetune_api.exits import EXITS, Reason
+from finetune_api.run import RunConfig
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code of the step."""
+    parser = argparse.ArgumentParser(prog="finetune-trainer", description="One step of a fine-tuning job.")
+    parser.add_argument(
+        "step",
+        choices=("prepare", "launch"),
+        help="prepare: check everything, write the data manifest; launch: run this node's workers",
+    )
+    parser.add_argument("--config", required=True, type=Path, metavar="run.json", help="the RunConfig")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        config = parse(RunConfig, json.loads(chosen.config.read_text()), local=True)
+    except (OSError, ValueError, FieldError) as error:
+        print(f"{chosen.config}: {error}", file=sys.stderr)
+        return EXITS[Reason.INVALID_CONFIG].code or 20
+    if chosen.step == "prepare":
+        from finetune_trainer.prepare import main as prepare
+
+        return prepare(config)
+    from finetune_trainer.launcher import launch
+
+    return launch(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Run the held-out rows through the model: each rank its own rows, in windows sorted by length; only sums are kept.
+
+The ranks agree in rounds, a few seconds apart, on whether all are done or one was told to stop, so that none waits long
+for another and SIGTERM is heeded in the midst. The model and all generators are left as they were found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+
+from finetune_trainer.distributed import Ranks
+from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.tasks.base import Example
+from finetune_trainer.tasks.batching import MicroBatch, forward, micro_batches
+
+WINDOW = 512
+"""Rows that are sorted together; bounds memory to a few MiB of ids."""
+ROUND_SECONDS = 2.0
+
+
+class Stopped(Exception):
+    """A rank was told to stop in the midst of an evaluation; every rank raises it together."""
+
+
+def evaluate(
+    model: Any, examples: Iterable[Example], tally: Tally, ranks: Ranks, *, size: int, pad_id: int, max_length: int, stop: Callable[[], bool] = lambda: False,
+) -> Tally:  # fmt: skip
+    """The tally over all ranks' rows, the same on every rank. Collective. Raises Stopped on all ranks if one is to stop."""
+    work = _windows(examples, size, pad_id, max_length)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), ranks.autocast():
+            while True:
+                done = _round(model, work, tally, ranks, stop)
+                stopping, unfinished = ranks.sum([float(stop()), float(not done)])
+                if stopping:
+                    raise Stopped
+                if not unfinished:
+                    break
+    finally:
+        model.train(was_training)
+    tally.vector[:] = ranks.sum(tally.vector.tolist())
+    return tally
+
+
+def _round(model: Any, work: Iterator[MicroBatch], tally: Tally, ranks: Ranks, stop: Callable[[], bool]) -> bool:
+    """Work for a few seconds; whether all is done. What each micro-batch holds does not depend on the clock."""
+    deadline = time.monotonic() + ROUND_SECONDS
+    for batch in work:
+        batch = batch.to(ranks.device)
+        tally.add(forward(model, batch), batch.labels)
+        if time.monotonic() > deadline or stop():
+            return False
+    return True
+
+
+def _windows(examples: Iterable[Example], size: int, pad_id: int, max_length: int) -> Iterator[MicroBatch]:
+    rows = iter(examples)
+    while window := list(islice(rows, WINDOW)):
+        yield from micro_batches(window, size, pad_id, max_length)

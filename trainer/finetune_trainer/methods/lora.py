@@ -1,0 +1,61 @@
+"""Low-rank adapters by peft on every linear layer but the head, which is trained whole for classification.
+
+Only the adapters and the head are trained, checkpointed and written; the base stays as it was. Adapters start at zero
+effect, from spec.training.seed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.job import Lora, Method, Task
+from finetune_trainer.methods.parts import head_modules
+
+FIELD = "spec.method.lora.targetModules"
+
+
+def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
+    """The peft model. Raises JobError when targetModules match no linear layer."""
+    from peft import LoraConfig, get_peft_model
+
+    settings = method.lora or Lora()
+    heads = head_modules(model, task)
+    targets = _targets(model, settings, heads)
+    torch.manual_seed(seed)
+    return get_peft_model(
+        model,
+        LoraConfig(
+            task_type="SEQ_CLS" if task == "text-classification" else "CAUSAL_LM",
+            r=settings.rank,
+            lora_alpha=settings.alpha if settings.alpha is not None else 2 * settings.rank,
+            lora_dropout=settings.dropout,
+            target_modules=targets,
+            modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in heads})
+            if task == "text-classification"
+            else None,
+        ),
+    )
+
+
+def _targets(model: Any, settings: Lora, heads: dict[str, nn.Module]) -> list[str]:
+    """The last parts of the linear layers' names, heads left out."""
+    inside = {id(m) for head in heads.values() for m in head.modules()}
+    linear = sorted(
+        {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear) and id(m) not in inside}
+    )
+    if settings.target_modules is None:
+        if not linear:
+            raise JobError(
+                Reason.UNSUPPORTED_MODEL, f"{type(model).__name__} has no linear layers outside its head", field=FIELD
+            )
+        return linear
+    names = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)}
+    for target in settings.target_modules:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            message = f"no linear layer is named {target!r}; the model has {', '.join(linear[:12])}"
+            raise JobError(Reason.INVALID_CONFIG, message, field=FIELD, hint="Name linear layers of the model.")
+    return list(settings.target_modules)

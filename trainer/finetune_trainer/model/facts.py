@@ -1,0 +1,100 @@
+"""What a model folder says about itself: its class for a task and its longest input; read from files, without torch.
+
+transformers' sources are looked at, not imported, so that the prepare step knows within a second what the workers would
+find out after ten. Nothing from the model's own repository is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.job import Task
+
+FIELD = "spec.model.uri"
+_CLASS = {
+    "text-classification": r"^class (\w+ForSequenceClassification)\b",
+    "causal-lm": r"^class (\w+(?:ForCausalLM|LMHeadModel))\b",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Which class of transformers a model is for a task, and how many tokens it can take (None: no limit of its own)."""
+
+    module: str
+    class_name: str
+    max_positions: int | None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json. Raises JobError."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise JobError(Reason.MODEL_NOT_FOUND, "the model folder has no config.json", field=FIELD) from None
+    except (OSError, ValueError) as error:
+        raise JobError(
+            Reason.MODEL_NOT_FOUND, f"the model's config.json cannot be read: {error}", field=FIELD
+        ) from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise JobError(Reason.UNSUPPORTED_MODEL, "the model's config.json names no model_type", field=FIELD)
+    return config
+
+
+def architecture(config: dict[str, Any], task: Task) -> Architecture:
+    """The model's class for the task. Raises JobError when transformers has none, or only by code from the repository."""
+    kind = config["model_type"]
+    name = kind.replace("-", "_")
+    module = f"transformers.models.{name}.modeling_{name}"
+    source = _source(module) if name.isidentifier() else None
+    if source is None:
+        if config.get("auto_map"):
+            message = f"model type {kind!r} needs code from the model's repository, which is never run"
+            raise JobError(
+                Reason.UNSAFE_MODEL, message, field=FIELD, hint="Choose a model that transformers supports itself."
+            )
+        raise JobError(Reason.UNSUPPORTED_MODEL, f"transformers knows no model type {kind!r}", field=FIELD)
+    if "quantization_config" in config:
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            "the model's weights are quantised",
+            field=FIELD,
+            hint="Choose the model in 16 or 32 bits.",
+        )
+    found = re.findall(_CLASS[task], source, re.MULTILINE)
+    if task == "causal-lm" and (
+        config.get("is_encoder_decoder") or re.search(r"^class \w+ForMaskedLM\b", source, re.MULTILINE)
+    ):
+        found = []  # sees both sides of a token: it cannot learn to write
+    if not found:
+        raise JobError(Reason.UNSUPPORTED_MODEL, f"model type {kind!r} does not support {task}", field=FIELD)
+    named = [c for c in found if c in (config.get("architectures") or ())]
+    return Architecture(module, (named or found)[0], _positions(config, source))
+
+
+def _source(module: str) -> str | None:
+    try:
+        spec = find_spec(module)
+    except ImportError:
+        return None
+    return Path(spec.origin).read_text() if spec and spec.origin else None
+
+
+def _positions(config: dict[str, Any], source: str) -> int | None:
+    for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        if isinstance(config.get(key), int) and config[key] > 0:
+            offset = (config.get("pad_token_id") or 0) + 1 if "create_position_ids_from_input_ids" in source else 0
+            return config[key] - offset
+    return None
+
+
+def model_max_length(found: Architecture, tokenizer_max: int | None) -> int:
+    """The most tokens of a row: the model's positions and the tokenizer's limit, whichever is less."""
+    limits = [n for n in (found.max_positions, tokenizer_max) if n]
+    return min(limits) if limits else 1_048_576

@@ -1,0 +1,210 @@
+"""The training loop: batches with their cursor in, steps, evaluations and checkpoints out; readable on one screen.
+
+Everything that the next step depends on is in `Run` and in a checkpoint (I3); stops are agreed on by all ranks with the
+step; the run ends by completion (the output is committed), or by a JobError whose reason is the exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.report import Stage
+from finetune_api.resolve import higher_is_better
+from finetune_api.run import RunConfig
+from finetune_api.status import Best
+from finetune_trainer.distributed import Place, open_ranks
+from finetune_trainer.evaluate import Stopped
+from finetune_trainer.feed import shares
+from finetune_trainer.finish import finish, judge, samples
+from finetune_trainer.model.facts import architecture, read_config
+from finetune_trainer.model.fetch import fetch_model
+from finetune_trainer.narrator import Narrator
+from finetune_trainer.optimizer import rate_at
+from finetune_trainer.output import completed
+from finetune_trainer.report import problem_for
+from finetune_trainer.session import Session, open_session
+from finetune_trainer.step import train_step
+from finetune_trainer.storage import Location, location
+from finetune_trainer.stream import load_profile
+
+log = logging.getLogger(__name__)
+DRAIN_SECONDS = 8.0
+EVENTS = 4000
+"""About so many step events are kept: the log travels with every checkpoint."""
+
+
+def warm_up(config: RunConfig) -> Path:
+    """Once a node, before the workers are forked: fetch the model, import its classes. The model's folder."""
+    _, profile = load_profile(location(config.output.uri, config.storage))
+    folder = fetch_model(config, revision=profile.model_revision)
+    importlib.import_module(architecture(read_config(folder), config.task).module)
+    if config.method.type == "lora":
+        importlib.import_module("peft")
+    return folder
+
+
+def train(config: RunConfig, place: Place, model: Path, folder: Path, started: float, stop: Callable[[], bool]) -> None:
+    """One rank's whole attempt, with the model of that folder. Returns when the output is committed; raises JobError otherwise.
+
+    `folder` takes the last snapshot, for the launcher; `started` is when the launcher began (monotonic).
+    """
+    out = location(config.output.uri, config.storage)
+    narrator = Narrator(config, place.rank, folder / "snapshot.json", started)
+    session: Session | None = None
+    try:
+        ranks = open_ranks(place, config.world, config.training.precision, stop)
+        if ranks.from_first(lambda: _already_done(out, config, narrator)):
+            return
+        session = open_session(config, out, model, ranks, narrator, stop)
+        loop(session)
+        finish(session)
+    except BaseException as error:
+        narrator.report(problem=problem_for(error, place.rank))
+        if session is not None:
+            _save_what_waits(session)
+        raise
+    finally:
+        narrator.close()
+
+
+def loop(s: Session) -> None:
+    """Train to the last step, or until the metric no longer improves. Collective."""
+    t, resolved, run = s.config.training, s.resolved, s.run
+    total = resolved.total_steps or 0
+    if run.step == 0:
+        run.samples = s.ranks.from_first(lambda: samples(s))
+    evaluate_if_due(s)
+    saved_at = time.monotonic()
+    s.narrator.stage(Stage.TRAINING)
+    if not finished(s):
+        for share, rows, cursor in shares(s, run.cursor):
+            step = run.step + 1
+            rate = rate_at(
+                step,
+                peak=resolved.learning_rate or 0.0,
+                total=total,
+                warmup=resolved.warmup_steps or 0,
+                schedule=t.schedule,
+            )
+            with s.narrator.clock("train"):
+                done = train_step(
+                    s.gradients,
+                    s.optimizer,
+                    share,
+                    s.ranks,
+                    step=step,
+                    rate=rate,
+                    max_norm=t.max_grad_norm,
+                    seed=t.seed,
+                    stop=s.stop,
+                )
+            if done is None:
+                interrupted(s)
+            run.step, run.cursor = step, cursor
+            run.empty_rows += done.empty
+            s.narrator.stepped(run, done, rate, resolved, rows)
+            if step % max(1, total // EVENTS) == 0:
+                s.events.add(
+                    "step", step, loss=done.loss, learning_rate=rate, grad_norm=done.norm, rows=rows, tokens=done.tokens
+                )
+            improved = evaluate_if_due(s)
+            if improved or checkpoint_is_due(s, saved_at):
+                s.save(metrics=run.evaluation if run.evaluated == step else None)
+                saved_at = time.monotonic()
+            if finished(s):
+                break
+    s.save(metrics=run.evaluation if run.evaluated == run.step else None)
+
+
+def finished(s: Session) -> bool:
+    """Whether the last step is made."""
+    return s.run.stopped_early or s.run.step >= (s.resolved.total_steps or 0)
+
+
+def checkpoint_is_due(s: Session, saved_at: float) -> bool:
+    """By steps or by minutes. By minutes the ranks may differ, which does no harm: only rank 0 writes."""
+    rule = s.config.checkpoints
+    if rule.every_steps is not None:
+        return s.run.step % rule.every_steps == 0
+    return time.monotonic() - saved_at >= 60.0 * (rule.every_minutes or 10.0)
+
+
+def evaluate_if_due(s: Session) -> bool:
+    """Judge on the validation rows after every so many steps and after the last. Whether it is the best so far and to be kept."""
+    run, every = s.run, s.resolved.evaluate_every_steps or 1
+    if (
+        run.step == 0
+        or run.evaluated == run.step
+        or not s.rows_in("validation")
+        or not (run.step % every == 0 or finished(s))
+    ):
+        return False
+    s.narrator.stage(Stage.EVALUATING)
+    try:
+        with s.narrator.clock("evaluate"):
+            found = judge(s, "validation").metrics()
+    except Stopped:
+        interrupted(s)
+    run.evaluated, run.evaluation = run.step, found
+    metric = s.resolved.metric or "loss"
+    improved = is_better(metric, found[metric], run.best, 0.0)
+    rule = s.config.evaluation.early_stopping
+    run.stale = 0 if is_better(metric, found[metric], run.best, rule.min_delta if rule else 0.0) else run.stale + 1
+    run.stopped_early = rule is not None and run.stale >= rule.patience
+    if improved:
+        run.best = Best(step=run.step, metric=metric, value=found[metric])
+    s.events.add("evaluation", run.step, **found)
+    s.narrator.evaluated(run, metric)
+    s.narrator.stage(Stage.TRAINING)
+    return improved and s.config.checkpoints.keep_best
+
+
+def is_better(metric: str, value: float, best: Best | None, delta: float) -> bool:
+    """Whether a value beats the best by more than `delta`; nan never does."""
+    if best is None:
+        return value == value
+    return value > best.value + delta if higher_is_better(metric) else value < best.value - delta
+
+
+def interrupted(s: Session) -> None:
+    """All ranks agreed to stop: the state of the last whole step is saved, and the run ends resumably."""
+    s.narrator.stage(Stage.SAVING)
+    s.save(wait=True)
+    raise JobError(
+        Reason.INTERRUPTED,
+        f"the run was told to stop after step {s.run.step}; the checkpoint of that step is committed",
+    )
+
+
+def _already_done(out: Location, config: RunConfig, narrator: Narrator) -> bool:
+    """A committed result is never made again: its report is told once more."""
+    found = completed(out, config)
+    if found is None:
+        return False
+    r = found.report
+    narrator.report(
+        stage=Stage.FINISHED, output=found.output, progress=r.progress, evaluation=r.evaluation, test=r.test, best=r.best, checkpoints=r.checkpoints,
+        resolved=r.resolved, data=r.data,
+    )  # fmt: skip
+    return True
+
+
+def _save_what_waits(s: Session) -> None:
+    """Let an upload that is under way end, for what it saves is good; but not for long."""
+    import threading
+
+    thread = threading.Thread(target=lambda: _quietly(s.checkpoints.close), daemon=True)
+    thread.start()
+    thread.join(DRAIN_SECONDS)
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Exception as error:
+        log.warning("while leaving: %s", error)
