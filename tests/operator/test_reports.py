@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fakecluster.api import Call, FakeApi
 from fakecluster.driver import NAMESPACE, SPEC, child
 from fakecluster.objects import Refusal
-from finetune_api.report import Report
+from finetune_api.report import Report, Stage
 from finetune_operator.access import Access
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster
 from finetune_operator.metrics import Metrics
@@ -274,14 +274,14 @@ async def test_no_token_gets_into_the_log(desk: Desk, caplog: pytest.LogCaptureF
 async def test_progress_waits_for_the_interval_and_a_new_stage_does_not(api: FakeApi) -> None:
     """Straight into the server's offer: its clock is the loop's."""
     desk = Desk(api)
-    loop = asyncio.get_running_loop()
-    base = 1_000_000.0
+    await desk.client.close()
+    loop, base = asyncio.get_running_loop(), 1_000_000.0
+    desk.server._clock = lambda: base + loop.time()
     pod = desk.store.pod(UID, "p-spam-filter")
     assert pod
 
     def offer(sequence: int, stage: str = "training") -> None:
-        desk.server._clock = lambda: base + loop.time()
-        desk.server._offer(KEY, UID, pod, Report(job_id=UID, attempt=1, sequence=sequence, time=1, stage=stage))  # type: ignore[arg-type]
+        desk.server._offer(KEY, UID, pod, Report(job_id=UID, attempt=1, sequence=sequence, time=1, stage=Stage(stage)))
 
     async def written() -> float:
         key = await desk.queue.get()
@@ -301,7 +301,6 @@ async def test_progress_waits_for_the_interval_and_a_new_stage_does_not(api: Fak
     assert await written() == pytest.approx(6.5)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(desk.queue.get(), 3)
-    await desk.cluster.close()
 
 
 # ------------------------------------------------------------------ without TokenReview
@@ -400,10 +399,9 @@ async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_doe
     self_signed(tmp_path, "first")
     certificate = Certificate(tmp_path)
     first = certificate.ca
-    async with TestServer(desk.server.app(), scheme="https") as _, TestServer(desk.server.app()) as plain:
-        del plain
-        server = TestServer(desk.server.app(), scheme="https")
-        await server.start_server(ssl=certificate.context)
+    server = TestServer(desk.server.app(), scheme="https")
+    await server.start_server(ssl=certificate.context)
+    try:
         url = f"https://localhost:{server.port}{PATH}"
 
         async def trusted(ca: str | None) -> bool:
@@ -425,4 +423,5 @@ async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_doe
         with pytest.raises(ssl.SSLError):
             certificate.load()
         assert await trusted(certificate.ca)
+    finally:
         await server.close()
