@@ -1,0 +1,123 @@
+"""What the rows' owner should know although the job goes on: overlap of splits, contradictions, duplicates, rare classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from finetune_api.status import FINDINGS, Finding
+from finetune_trainer.prepare.survey import BAD, Surveyed
+from finetune_trainer.stream.splits import Share, usable
+
+RARE_SHARE = 0.02
+_SEVERITY = (
+    "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "Overlap", "NothingToLearn", "Contradiction",
+    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "EmptyText", "Copied",
+)  # fmt: skip
+
+
+def most_important(found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """As many as status holds, the gravest first."""
+    rank = {kind: n for n, kind in enumerate(_SEVERITY)}
+    return tuple(sorted(found, key=lambda finding: rank.get(finding.kind, -1))[:FINDINGS])
+
+
+def split_numbers(seen: Surveyed, bad: Mapping[int, Sequence[int]], share: Share) -> np.ndarray:
+    """Positions in the source's arrays (`prints`, `classes`) of the rows that a split has."""
+    parts: list[np.ndarray] = []
+    before = 0
+    for number, item in enumerate(seen.source.objects):
+        parts.extend(before + usable(number, block, bad.get(number, ()), share) for block in item.blocks)
+        before += item.rows
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def place(seen: Surveyed, position: int) -> tuple[str, int]:
+    """Object and row (from 1) of a position; the line where every row is one line."""
+    for item in seen.source.objects:
+        if position < item.rows:
+            block = next(b for b in item.blocks if position < b.row + b.rows)
+            return item.key[-256:], block.line + position - block.row
+        position -= item.rows
+    raise AssertionError("no such row")
+
+
+def duplicates(seen: Surveyed, numbers: np.ndarray) -> list[Finding]:
+    """Equal texts among the training rows, and those of them whose classes differ."""
+    prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
+    classes = np.frombuffer(seen.classes, dtype=np.uint16)[numbers]
+    order = np.argsort(prints, kind="stable")
+    same = (prints[order][1:] == prints[order][:-1]) & (prints[order][1:] != BAD)
+    found = []
+    if contradictions := int((same & (classes[order][1:] != classes[order][:-1])).sum()):
+        first = int(np.flatnonzero(same & (classes[order][1:] != classes[order][:-1]))[0])
+        file, line = place(seen, int(numbers[order[first + 1]]))
+        found.append(
+            Finding(
+                kind="Contradiction",
+                count=contradictions,
+                file=file,
+                line=line,
+                message="The same text stands in several rows with different classes; correct or remove them.",
+            )
+        )
+    if same.any():
+        file, line = place(seen, int(numbers[order[int(np.flatnonzero(same)[0]) + 1]]))
+        found.append(
+            Finding(
+                kind="Duplicates",
+                count=int(same.sum()),
+                file=file,
+                line=line,
+                message=f"{same.sum()} training rows repeat the text of another; they weigh more than the rest.",
+            )
+        )
+    return found
+
+
+def overlap(train: np.ndarray, held: np.ndarray, split: str, where: Surveyed, numbers: np.ndarray) -> list[Finding]:
+    """Texts of a held-out split that are among the training rows, too; arguments are fingerprints."""
+    shared = np.isin(held, train)
+    if not shared.any():
+        return []
+    file, line = place(where, int(numbers[int(np.flatnonzero(shared)[0])]))
+    share = shared.mean()
+    return [
+        Finding(
+            kind="Overlap",
+            count=int(shared.sum()),
+            file=file,
+            line=line,
+            message=f"{shared.sum()} {split} rows ({share:.1%}) have a text that is in the training rows, too: "
+            "scores will look better than they are. Remove duplicates before splitting.",
+        )
+    ]
+
+
+def balance(counts: Mapping[str, int], labels: Sequence[str]) -> list[Finding]:
+    """Classes without a row, and rare ones."""
+    found = []
+    total = sum(counts.values())
+    if unseen := [name for name in labels if not counts.get(name)]:
+        found.append(
+            Finding(
+                kind="UnseenLabel",
+                count=len(unseen),
+                message=f"No row has the class {', '.join(map(repr, unseen[:5]))}: it cannot be learned. Add rows, or remove it from spec.data.labels."[
+                    :384
+                ],
+            )
+        )
+    rare = min((name for name in labels if counts.get(name)), key=lambda name: counts[name], default=None)
+    if rare is not None and len(labels) > 1 and counts[rare] < RARE_SHARE * total / max(1, len(labels) / 2):
+        found.append(
+            Finding(
+                kind="Imbalance",
+                count=counts[rare],
+                message=f"Class {rare!r} has {counts[rare]} of {total} rows; look at its own F1 in the report, not at accuracy."[
+                    :384
+                ],
+            )
+        )
+    return found

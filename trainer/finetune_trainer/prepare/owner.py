@@ -1,0 +1,100 @@
+"""One job owns an output prefix: job.json says which, and exactly one job can write it.
+
+A take-over (output.overwrite) is marked first and swept then, so that a crash between the two sweeps again and never lets an
+earlier job's checkpoints pass for this one's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.run import RunConfig
+from finetune_trainer.storage import Location, blaming
+
+MARKER = "job.json"
+FIELD = "spec.output.uri"
+_SWEPT = ("result.json", "ckpt/", "generations/", "prepare/")
+_MODELS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
+
+
+def claim_output(config: RunConfig, out: Location) -> None:
+    """Make this job the owner of its output, which proves that it can be written. Raises JobError, OutputInUse among others."""
+    with blaming(FIELD):
+        if out.find(MARKER) is None:
+            _refuse_foreign_model(config, out)
+        try:
+            out.put(MARKER, _marker(config, swept=True), if_none_match=True)
+            return
+        except FileExistsError:
+            found = _read(out)
+        if found.get("jobId") != config.job.id:
+            if not config.output.overwrite:
+                raise JobError(
+                    Reason.OUTPUT_IN_USE,
+                    f"{out.uri()} belongs to job {found.get('name') or found.get('jobId') or '(unknown)'}",
+                )
+            out.put(MARKER, _marker(config, swept=False))
+            found = {"swept": False}
+        if not found.get("swept", True):
+            _sweep(out)
+            out.put(MARKER, _marker(config, swept=True))
+        else:
+            out.put("prepare/.writable", b"")  # the marker is older than the credentials may be
+            out.delete(["prepare/.writable"])
+
+
+def check_owner(config: RunConfig, out: Location) -> None:
+    """Raise OutputInUse unless the output is (still) this job's."""
+    found = _read(out)
+    if found.get("jobId") != config.job.id:
+        raise JobError(
+            Reason.OUTPUT_IN_USE, f"{out.uri()} belongs to job {found.get('name') or '(unknown)'}", field=FIELD
+        )
+
+
+def _marker(config: RunConfig, swept: bool) -> bytes:
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return json.dumps(
+        {"jobId": config.job.id, "name": config.job.name, "created": created, "swept": swept}, indent=1
+    ).encode()
+
+
+def _read(out: Location) -> dict[str, Any]:
+    try:
+        found = json.loads(out.find(MARKER) or b"{}")
+    except ValueError:
+        found = {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse_foreign_model(config: RunConfig, out: Location) -> None:
+    """A model that no job of ours wrote is not overwritten by accident."""
+    if config.output.overwrite:
+        return
+    there = next((name for name in _MODELS if out.head(name) is not None), None)
+    if there:
+        raise JobError(
+            Reason.OUTPUT_IN_USE, f"{out.uri(there)} exists, and no job of this operator wrote it",
+            hint="Choose an empty prefix, or set spec.output.overwrite if that model may go.",
+        )  # fmt: skip
+
+
+def _sweep(out: Location) -> None:
+    """Remove what an earlier job left: its commit marker first, the files that this named, then its working state."""
+    result = out.find("result.json")
+    out.delete(["result.json"])
+    if result is not None:
+        out.delete(_files(result))
+    for prefix in _SWEPT[1:]:
+        out.delete([info.key for info in out.list(prefix)])
+
+
+def _files(result: bytes) -> list[str]:
+    try:
+        files = json.loads(result)["files"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [str(name) for name in files if name and not str(name).startswith("/")]

@@ -1,0 +1,264 @@
+"""The prepare step: find out everything that can go wrong before an accelerator is asked for, and write down what was found.
+
+In order: the output can be written and is this job's; the model is there and fits the task; the data is there; every row is
+looked at; the sample is tokenised; what the spec left open is resolved. A profile of the same job, configuration and listing
+is reused as it stands. Every refusal names the field, or the file and line (I9).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.report import Stage
+from finetune_api.resolve import resolve
+from finetune_api.run import RunConfig
+from finetune_api.status import DataProfile, Finding, Resolved
+from finetune_trainer.model import facts, fetch
+from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+from finetune_trainer.prepare import findings as look
+from finetune_trainer.prepare.lengths import judge, measure
+from finetune_trainer.prepare.owner import claim_output
+from finetune_trainer.prepare.reblock import reblock
+from finetune_trainer.prepare.scan import peek_columns
+from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
+from finetune_trainer.prepare.tally import Tally
+from finetune_trainer.report import Reporter
+from finetune_trainer.storage import Location, blaming, location
+from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.profile import Profile, find_profile, order_digest, save_profile
+from finetune_trainer.stream.source import Listing, field_of, list_source
+from finetune_trainer.stream.splits import HELD_OUT, share_of
+from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.registry import task_for
+
+log = logging.getLogger(__name__)
+SAMPLE_SEED = 20_250_101  # fixed: the estimate does not hang on the job's seed
+
+
+def prepare(config: RunConfig, reporter: Reporter) -> Profile:
+    """Check everything, write manifest and profile, report. Raises JobError."""
+    reporter.update(stage=Stage.PREPARING)
+    out = location(config.output.uri, config.storage)
+    claim_output(config, out)
+    model = _Model(config)
+    listings = {role: _list(config, role) for role in ("train", *HELD_OUT) if _has_source(config, role)}
+    basis = _basis(config, model.revision, listings)
+    profile = _reusable(config, out, basis)
+    if profile is None:
+        manifest, profile = _examine(config, out, model, listings, basis)
+        save_profile(out, manifest, profile)
+    else:
+        log.info("the profile of an earlier prepare step still holds")
+    reporter.update(data=profile.data, resolved=profile.resolved)
+    return profile
+
+
+def _list(config: RunConfig, role: str) -> Listing:
+    with blaming(field_of(role)):
+        return list_source(config, role)
+
+
+def _has_source(config: RunConfig, role: str) -> bool:
+    share = share_of(role, config.data)
+    return share is not None and share.source == role
+
+
+class _Model:
+    """The model's small files: where they are, what they say."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.revision = fetch.resolve_revision(config)
+        folder = fetch.fetch_model(config, weights=False, revision=self.revision)
+        architecture = facts.architecture(facts.read_config(folder), config.task)
+        self.class_name = architecture.class_name
+        self.tokenizer: Tokenizer = load_tokenizer(folder)
+        self.max_length = facts.model_max_length(architecture, self.tokenizer.max_length)
+        wanted = config.training.max_length
+        if wanted is not None and wanted > self.max_length:
+            raise JobError(
+                Reason.INVALID_CONFIG, f"maxLength {wanted} is more than the {self.max_length} tokens that the model takes",
+                field="spec.training.maxLength", hint=f"Set it to {self.max_length} or less, or leave it out.",
+            )  # fmt: skip
+
+
+def _basis(config: RunConfig, revision: str | None, listings: dict[str, Listing]) -> str:
+    """Digest of all that a profile is made from; the attempt and where reports go are not."""
+    told = config.to_json()
+    kept = {
+        name: told.get(name)
+        for name in ("task", "model", "data", "method", "training", "evaluation", "world", "output")
+    }
+    lists = {role: listing.digest for role, listing in listings.items()}
+    return hashlib.sha256(json.dumps([kept, revision, lists], sort_keys=True).encode()).hexdigest()
+
+
+def _reusable(config: RunConfig, out: Location, basis: str) -> Profile | None:
+    found = find_profile(out)
+    if found is None or found[1].job_id != config.job.id:
+        return None
+    if found[1].basis == basis:
+        return found[1]
+    if next(iter(out.list("ckpt/")), None) is not None:
+        raise JobError(
+            Reason.DATA_CHANGED, "the data (or the configuration) is not what this job's checkpoints were trained on", field="spec.data",
+            hint="Start a new job, with checkpoints.resumeFrom if the weights are to be kept.",
+        )  # fmt: skip
+    return None
+
+
+def _examine(
+    config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str
+) -> tuple[Manifest, Profile]:
+    task = task_for(config.task)
+    columns = _columns(config, task, listings["train"])
+    tally, sample = Tally(config.data.max_bad_rows), Sample(SAMPLE_SEED)
+    seen = {"train": survey(listings["train"], task, columns, config.data.labels, tally, sample)}
+    labels = _labels(config, seen["train"], columns, tally) if config.task == "text-classification" else None
+    for role in listings:
+        if role != "train":
+            seen[role] = survey(listings[role], task, columns, labels, tally, None)
+    if tally.too_many:
+        raise tally.refusal()
+    noted: list[Finding] = [*tally.findings()]
+    counts, overlaps = _splits(config, seen, tally.rows)
+    noted += overlaps
+    measured = measure(sample.rows, task, columns, labels, model.tokenizer)
+    resolved = resolve(
+        config,
+        train_rows=counts["train"],
+        model_max_length=model.max_length,
+        longest_row=measured.longest,
+        p99_length=measured.quantile(0.99),
+    )
+    assert resolved.max_length is not None
+    lengths, tokens, more = judge(
+        measured, task, columns, labels, model.tokenizer, resolved.max_length, counts["train"]
+    )
+    noted += more
+    if labels is not None:
+        noted += look.balance(seen["train"].label_counts, labels)
+    noted += _empty(seen)
+    sources = {}
+    for role, listing in listings.items():
+        sources[role], copied = reblock(
+            seen[role].source, role, listing.store, out, tuple(dict.fromkeys(columns.values()))
+        )
+        noted += copied
+    manifest = Manifest(sources)
+    revision = listings["train"].revision
+    resolved = Resolved(
+        **{
+            **dict(resolved),
+            "model_revision": model.revision,
+            "data_revision": revision,
+            "architecture": model.class_name,
+        }
+    )
+    data = DataProfile(
+        train_rows=counts["train"], validation_rows=counts.get("validation", 0), test_rows=counts.get("test", 0), bad_rows=tally.count,
+        objects=sum(len(s.source.objects) for s in seen.values()), bytes=sum(s.bytes for s in seen.values()), tokens_per_epoch=tokens, lengths=lengths,
+        labels=tuple(name[:64] for name in labels[:20]) if labels else None, label_count=len(labels) if labels else None,
+        manifest_digest=manifest.digest, findings=look.most_important(noted),
+    )  # fmt: skip
+    shares = {
+        split: share and [share.source, share.low, share.high]
+        for split in ("train", *HELD_OUT)
+        for share in [share_of(split, config.data)]
+    }
+    profile = Profile(
+        job_id=config.job.id, basis=basis, digest=order_digest(manifest, columns, tally.rows, shares), data=data, resolved=resolved, columns=columns,
+        labels=labels, bad=tally.rows, model_revision=model.revision, conditional_writes=out.store.conditional_writes,
+    )  # fmt: skip
+    return manifest, profile
+
+
+def _columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:
+    """The mapping, from the columns of the first object that has any."""
+    found: list[str] = []
+    for info, kind in listing.objects[:20]:
+        found = peek_columns(listing.store, info, kind)
+        if found:
+            return task.columns(found, config.data.columns)
+    # No readable row: the survey says where and why, under the names that were asked for.
+    return _as_asked(config)
+
+
+def _as_asked(config: RunConfig) -> dict[str, str]:
+    asked: dict[str, Any] = config.data.columns.to_json() if config.data.columns else {}
+    usual = {"text": "text", "label": "label"} if config.task == "text-classification" else {"messages": "messages"}
+    return {str(role): str(name) for role, name in asked.items()} or usual
+
+
+def _labels(config: RunConfig, train: Surveyed, columns: dict[str, str], tally: Tally) -> tuple[str, ...]:
+    labels = config.data.labels or sort_labels(list(train.label_counts))
+    if len(train.label_counts) == 1 and not tally.too_many:
+        (only,) = train.label_counts
+        raise JobError(
+            Reason.INVALID_DATA, f"{train.source.uri}: all {train.usable} usable rows have the class {only!r} (column "
+            f"{columns['label']!r}): there is nothing to tell apart",
+            field="spec.data.columns.label", hint="Check that spec.data.columns.label is the right column, and that "
+            "spec.data.train.uri matches objects of all classes.",
+        )  # fmt: skip
+    return tuple(labels)
+
+
+def _splits(
+    config: RunConfig, seen: dict[str, Surveyed], bad: dict[str, dict[int, tuple[int, ...]]]
+) -> tuple[dict[str, int], list[Finding]]:
+    """Usable rows of each split, and what the comparison of their texts showed. Raises JobError for an empty split."""
+    counts: dict[str, int] = {}
+    noted: list[Finding] = []
+    train = np.zeros(0, dtype=np.uint64)
+    for split in ("train", *HELD_OUT):
+        share = share_of(split, config.data)
+        if share is None:
+            continue
+        where = seen[share.source]
+        numbers = look.split_numbers(where, bad.get(share.source, {}), share)
+        counts[split] = len(numbers)
+        if not len(numbers):
+            raise _empty_split(split, share.whole, where)
+        prints = np.frombuffer(where.prints, dtype=np.uint64)[numbers]
+        if split == "train":
+            train = prints
+            noted += look.duplicates(where, numbers)
+        else:
+            noted += look.overlap(train, prints, split, where, numbers)
+    return counts, noted
+
+
+def _empty_split(split: str, whole: bool, where: Surveyed) -> JobError:
+    if whole:
+        return JobError(
+            Reason.INVALID_DATA,
+            f"{where.source.uri} has no usable rows",
+            field=field_of(split),
+            hint="Check that the objects are not empty, and that the URI matches the right ones.",
+        )
+    return JobError(
+        Reason.INVALID_CONFIG, f"the {split} share of {where.usable} rows holds no row", field=f"spec.data.{split}",
+        hint="Provide more rows, change the fraction, or name objects of their own.",
+    )  # fmt: skip
+
+
+def _empty(seen: dict[str, Surveyed]) -> Sequence[Finding]:
+    count = sum(s.empty_texts for s in seen.values())
+    first = next((s.first_empty for s in seen.values() if s.first_empty), None)
+    if first is None:
+        return ()
+    return (
+        Finding(
+            kind="EmptyText",
+            count=count,
+            file=first[0][-256:],
+            line=first[1],
+            message=f"{count} rows have an empty text.",
+        ),
+    )

@@ -1,0 +1,157 @@
+"""Read every row of an object once: its values or why it has none, with its line; and on the way the object's blocks.
+
+One pass gives both the manifest's part and the checks, and holds one record at a time, however large the object is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+from finetune_api.exits import JobError, Reason
+from finetune_trainer.storage import ObjectInfo, ObjectStore
+from finetune_trainer.stream.decompress import DamagedStream, plain_reader
+from finetune_trainer.stream.formats import Format
+from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject
+from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
+from finetune_trainer.stream.records import Fault, Record, csv_header, csv_records, json_records, parse_json
+
+PEEK_ROWS = 100
+
+
+class ObjectScan:
+    """Iterate over (row, line, values or Fault); afterwards `result` is the object as the manifest describes it."""
+
+    def __init__(self, store: ObjectStore, info: ObjectInfo, kind: Format, columns: Sequence[str]) -> None:
+        self._store, self._info, self._kind, self._columns = store, info, kind, columns
+        self._blocks: list[Block] = []
+        self._header: tuple[str, ...] | None = None
+        self._delimiter = ","
+        self.line = 0
+
+    @property
+    def name(self) -> str:
+        """The object as findings name it."""
+        return self._info.key
+
+    @property
+    def result(self) -> DataObject:
+        """To be asked once everything was read."""
+        info = self._info
+        return DataObject(
+            info.key, info.size, info.etag, self._kind, tuple(self._blocks), self._header, self._delimiter
+        )
+
+    def __iter__(self) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
+        try:
+            if self._kind.name == "parquet":
+                yield from self._parquet()
+            else:
+                with self._store.open(self._info.key, if_match=self._info.etag) as source:
+                    yield from self._text(source)
+        except FileNotFoundError:
+            raise JobError(
+                Reason.DATA_CHANGED, f"{self._store.uri(self._info.key)} was deleted after it was listed"
+            ) from None
+        except DamagedStream as error:
+            what = {"gz": "gzip", "zst": "zstd"}[self._kind.compression]
+            raise JobError(
+                Reason.INVALID_DATA, f"{self.name}:{self.line + 1}: the {what} stream is damaged here: {error}",
+                hint="Compress and upload the object again; allowed bad rows do not cover damaged objects.",
+            ) from None  # fmt: skip
+        except DamagedParquet as error:
+            raise JobError(
+                Reason.INVALID_DATA,
+                f"{self.name}:1: not a readable parquet file: {error}",
+                hint="Write and upload the object again.",
+            ) from None
+
+    def _parquet(self) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
+        reader = ParquetReader(self._store, self._info.key, self._info.size, self._info.etag)
+        row = 0
+        for group, (count, size) in enumerate(reader.groups()):
+            self._blocks.append(Block(group, group + 1, row, count, row + 1, size, 0))
+            for values in reader.rows(group, self._columns):
+                self.line = row + 1
+                yield row, row + 1, values
+                row += 1
+
+    def _text(self, source: BinaryIO) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
+        if self._kind.compression:
+            plain, counted = plain_reader(source, self._kind.compression)
+        else:
+            plain, counted = source, None
+        start, records = self._records(iter(plain))
+        row = 0
+        block = _Growing(start, 0, 0)
+        for record in records:
+            if counted is None and block.size and block.size + len(record.raw) > BLOCK_BYTES:
+                self._blocks.append(block.done())
+                block = _Growing(block.end, row, 0)
+            block.take(record, checksum=counted is None)
+            self.line = record.line
+            if record.blank:
+                continue
+            values = parse_json(record.raw) if record.values is None else record.values
+            yield row, record.line, values
+            row += 1
+        if counted is not None:
+            self._blocks.append(Block(0, self._info.size, 0, row, block.line, block.size, counted.crc))
+        elif block.size:
+            self._blocks.append(block.done())
+
+    def _records(self, lines: Iterator[bytes]) -> tuple[int, Iterator[Record]]:
+        """Where the records begin, and they."""
+        if self._kind.name == "jsonl":
+            return 0, json_records(lines)
+        self._header, self._delimiter, taken = csv_header(lines)
+        if len(set(self._header)) != len(self._header):
+            twice = next(name for name in self._header if self._header.count(name) > 1)
+            raise JobError(
+                Reason.INVALID_DATA,
+                f"{self.name}:1: the header names column {twice!r} twice",
+                hint="Give each column a name of its own.",
+            )
+        return sum(map(len, taken)), csv_records(lines, self._header, self._delimiter, 1 + len(taken))
+
+
+class _Growing:
+    """A block of uncompressed text while it is being read."""
+
+    def __init__(self, start: int, row: int, line: int) -> None:
+        self.start, self.row, self.line = start, row, line
+        self.rows = self.size = self.crc = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+    def take(self, record: Record, checksum: bool) -> None:
+        if not self.size:
+            self.line = record.line
+        self.rows += not record.blank
+        self.size += len(record.raw)
+        if checksum:
+            self.crc = zlib.crc32(record.raw, self.crc)
+
+    def done(self) -> Block:
+        return Block(self.start, self.end, self.row, self.rows, self.line, self.size, self.crc)
+
+
+def peek_columns(store: ObjectStore, info: ObjectInfo, kind: Format) -> list[str]:
+    """The columns of an object: from the schema, the header, or the first rows of jsonl, in the order they appear."""
+    scan = ObjectScan(store, info, kind, ())
+    if kind.name == "parquet":
+        try:
+            return ParquetReader(store, info.key, info.size, info.etag).columns
+        except DamagedParquet:
+            for _ in scan:  # says it in the user's words
+                pass
+    rows = iter(scan)
+    first = list(itertools.islice(rows, PEEK_ROWS))
+    rows.close()  # type: ignore[attr-defined]
+    if scan._header is not None:
+        return list(scan._header)
+    return list(dict.fromkeys(name for _, _, values in first if isinstance(values, dict) for name in values))

@@ -1,0 +1,181 @@
+"""Look at every row of every source: is it usable, which class has it, what is its fingerprint; keep a sample for lengths.
+
+Labels and bad rows are exact (I8). Memory is a few bytes a row: fingerprints and classes in flat arrays, and a bounded sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import random
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_trainer.prepare.scan import ObjectScan
+from finetune_trainer.prepare.tally import Tally
+from finetune_trainer.stream.manifest import DataObject, Source
+from finetune_trainer.stream.records import Fault
+from finetune_trainer.stream.source import Listing
+from finetune_trainer.tasks.base import Task
+
+SAMPLE_ROWS = 2_000
+SAMPLE_BYTES = 12 << 20
+LEAST_SAMPLE = 64
+MOST_CLASSES = 1_000
+BAD = 0
+"""Fingerprint of a row that cannot be used."""
+
+
+@dataclass(slots=True)
+class Surveyed:
+    """What was seen of one source. prints, classes: one entry a row, bad ones included, over all objects in order."""
+
+    source: Source
+    prints: array[int] = field(default_factory=lambda: array("Q"))
+    classes: array[int] = field(default_factory=lambda: array("H"))
+    label_counts: Counter[str] = field(default_factory=Counter)
+    empty_texts: int = 0
+    first_empty: tuple[str, int] | None = None
+    usable: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return sum(item.size for item in self.source.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A row of the sample and where it stands."""
+
+    values: dict[str, Any]
+    file: str
+    line: int
+
+
+class Sample:
+    """A uniform sample without replacement, bounded in rows and bytes: the rows with the smallest random keys."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._heap: list[tuple[float, int, int, Sampled]] = []
+        self._limit = 1.0
+        self._bytes = self._count = 0
+
+    def offer(self, values: dict[str, Any], size: int, file: str, line: int) -> None:
+        """Maybe keep the row."""
+        key = self._random.random()
+        self._count += 1
+        if key >= self._limit:
+            return
+        heapq.heappush(self._heap, (-key, self._count, size, Sampled(values, file, line)))
+        self._bytes += size
+        while len(self._heap) > SAMPLE_ROWS or (self._bytes > SAMPLE_BYTES and len(self._heap) > LEAST_SAMPLE):
+            key, _, size, _ = heapq.heappop(self._heap)
+            self._limit = -key
+            self._bytes -= size
+
+    @property
+    def rows(self) -> list[Sampled]:
+        """The sample, in the order of the data."""
+        return [entry[3] for entry in sorted(self._heap, key=lambda entry: entry[1])]
+
+
+def survey(
+    listing: Listing, task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, tally: Tally, sample: Sample | None,
+) -> Surveyed:  # fmt: skip
+    """Read a source. `labels` None: any class will do. Raises JobError for what no allowance covers."""
+    found = Surveyed(Source(listing.uri, (), listing.revision))
+    names = tuple(dict.fromkeys(columns.values()))
+    codes: dict[str, int] = {}
+    objects: list[DataObject] = []
+    for number, (info, kind) in enumerate(listing.objects):
+        scan = ObjectScan(listing.store, info, kind, names)
+        for row, line, values in scan:
+            fault = values if isinstance(values, Fault) else _problem(values, task, columns, labels)
+            if fault is None:
+                assert isinstance(values, dict)
+                kept = {name: values[name] for name in names if name in values}
+                try:
+                    text = fingerprint_text(kept, columns)
+                    digest = fingerprint(text)
+                except UnicodeEncodeError:
+                    fault = Fault(
+                        "InvalidEncoding",
+                        "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the character whole",
+                    )
+            if fault is not None:
+                tally.add(listing.role, number, row, scan.name, line, fault)
+                found.prints.append(BAD)
+                found.classes.append(0)
+                continue
+            found.usable += 1
+            found.prints.append(digest)
+            found.classes.append(_class(task.label(kept, columns), codes, found, listing, columns))
+            if not text.strip():
+                found.empty_texts += 1
+                found.first_empty = found.first_empty or (scan.name, line)
+            if sample is not None:
+                sample.offer(kept, len(text), scan.name, line)
+        objects.append(scan.result)
+    found.source = Source(listing.uri, tuple(objects), listing.revision)
+    return found
+
+
+def _problem(
+    values: dict[str, Any], task: Task, columns: Mapping[str, str], labels: Sequence[str] | None
+) -> Fault | None:
+    message = task.check_row(values, columns, labels)
+    if message is None:
+        return None
+    if message.startswith("class "):
+        return Fault("UnknownLabel", message)
+    absent = [name for name in columns.values() if name not in values]
+    if absent:
+        there = ", ".join(repr(name) for name in list(values)[:20]) or "none"
+        return Fault("MissingColumn", f"has no column {absent[0]!r}; its columns are {there}")
+    return Fault("InvalidRow", message)
+
+
+def _class(
+    name: str | None, codes: dict[str, int], found: Surveyed, listing: Listing, columns: Mapping[str, str]
+) -> int:
+    if name is None:
+        return 0
+    found.label_counts[name] += 1
+    if name not in codes:
+        codes[name] = len(codes) + 1
+        if len(codes) > MOST_CLASSES:
+            raise JobError(
+                Reason.INVALID_DATA, f"column {columns['label']!r} has more than {MOST_CLASSES} values in {listing.uri}: it does not look like a class",
+                field="spec.data.columns.label", hint="Name the column that holds the class in spec.data.columns.label.",
+            )  # fmt: skip
+    return codes[name]
+
+
+def fingerprint_text(values: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """What makes a row the same as another: its inputs, not its class."""
+    parts = [values.get(name) for role, name in columns.items() if role != "label"]
+    return "\x1f".join(
+        part if isinstance(part, str) else json.dumps(part, sort_keys=True, ensure_ascii=False, default=str)
+        for part in parts
+    )
+
+
+def fingerprint(text: str) -> int:
+    """64 bits of the text after NFKC, case folding and collapsing white space; never BAD."""
+    normal = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    plain = " ".join(normal.casefold().split()).encode()
+    return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little") or 1
+
+
+def sort_labels(names: Sequence[str]) -> tuple[str, ...]:
+    """Classes in order: numbers by value, everything else as text."""
+    if all(name.lstrip("-").isdecimal() and name.isascii() for name in names):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))

@@ -1,0 +1,84 @@
+"""Bad rows as they are met: counted by kind, the first of each with its file and line, all of them listed up to the limit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.status import Finding
+from finetune_trainer.stream.records import Fault
+
+GIVE_UP_AFTER = 10_000
+"""So many bad rows more than allowed, and the rest need not be read to know what is wrong."""
+
+
+@dataclass(slots=True)
+class Kind:
+    """One kind of fault."""
+
+    file: str
+    line: int
+    message: str
+    count: int = 0
+
+
+class Tally:
+    """Counts faults over all sources in the order they are read."""
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
+        self.count = 0
+        self.kinds: dict[str, Kind] = {}
+        self._rows: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+
+    def add(self, source: str, number: int, row: int, file: str, line: int, fault: Fault) -> None:
+        """Note one. Raises JobError once it is certain that reading on is of no use."""
+        self.count += 1
+        kind = self.kinds.setdefault(fault.kind, Kind(file, line, fault.message))
+        kind.count += 1
+        if self.count <= self.allowed:
+            self._rows[source][number].append(row)
+        if self.count >= self.allowed + GIVE_UP_AFTER:
+            raise self.refusal(at_least=True)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether the job must be refused."""
+        return self.count > self.allowed
+
+    @property
+    def rows(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """The bad rows for the profile."""
+        return {
+            source: {n: tuple(sorted(rows)) for n, rows in numbers.items()} for source, numbers in self._rows.items()
+        }
+
+    def refusal(self, at_least: bool = False) -> JobError:
+        """InvalidData; its message begins with the first bad row's file and line."""
+        first, *others = self.kinds.values()
+        message = f"{first.file}:{first.line}: {first.message}"
+        counts = ", ".join(f"{kind.count} {name}" for name, kind in self.kinds.items())
+        some = "at least " if at_least else ""
+        message += (
+            f". In all {some}{self.count} bad row{'s' if self.count > 1 else ''} ({counts}), {self.allowed} allowed"
+        )
+        if others:
+            message += "; first " + ", ".join(
+                f"{name} at {k.file}:{k.line}" for name, k in list(self.kinds.items())[1:4]
+            )
+        return JobError(Reason.INVALID_DATA, message[:1000], field="spec.data")
+
+    def findings(self) -> list[Finding]:
+        """One for each kind, most frequent first."""
+        found = sorted(self.kinds.items(), key=lambda item: -item[1].count)
+        return [
+            Finding(
+                kind=name,
+                count=kind.count,
+                file=kind.file[-256:],
+                line=kind.line,
+                message=f"Left out: {kind.message}"[:384],
+            )
+            for name, kind in found
+        ]

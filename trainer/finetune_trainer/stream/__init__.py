@@ -1,0 +1,8 @@
+"""Data as a global order of rows: found, cut into blocks and counted once, then streamed, the cursor beside each batch."""
+
+from finetune_trainer.stream.blocks import sweep_cache
+from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.profile import Profile, load_profile
+from finetune_trainer.stream.stream import Batch, Cursor, Stream
+
+__all__ = ["Batch", "Cursor", "Manifest", "Profile", "Stream", "load_profile", "sweep_cache"]

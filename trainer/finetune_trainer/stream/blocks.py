@@ -1,0 +1,114 @@
+"""Read one block: its rows as compact JSON bytes, checked against the manifest's tag and checksum.
+
+A row that the manifest does not know, or a checksum that differs, means that the data changed under the run: DataChanged.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_trainer.storage import Location, ObjectStore
+from finetune_trainer.stream.decompress import DamagedStream, plain_reader
+from finetune_trainer.stream.manifest import Block, DataObject
+from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
+from finetune_trainer.stream.records import Fault, csv_header, csv_records, json_records
+
+CACHE = "prepare/blocks/"
+"""Where the prepare step puts copies of blocks, below the output's prefix."""
+
+
+def block_rows(
+    store: ObjectStore, item: DataObject, block: Block, columns: Sequence[str], out: Location
+) -> list[bytes]:
+    """All rows of the block in order, bad ones included, each as the JSON text of an object.
+
+    jsonl lines are handed on as they are stored; csv and parquet rows hold `columns` only.
+    """
+    if block.cache is not None:
+        rows = _cached(out, block)
+    elif item.format.name == "parquet":
+        rows = _parquet(store, item, block, columns)
+    else:
+        rows = _text(store, item, block, columns)
+    if len(rows) != block.rows:
+        raise _differs(store, item, f"has {len(rows)} rows where {block.rows} were counted")
+    return rows
+
+
+def _text(store: ObjectStore, item: DataObject, block: Block, columns: Sequence[str]) -> list[bytes]:
+    if item.format.compression:
+        with store.open(item.key, if_match=item.etag) as source:
+            plain, counted = plain_reader(source, item.format.compression)
+            try:
+                lines: Iterator[bytes] = iter(plain)
+                if item.header is not None:
+                    csv_header(lines)
+                rows = list(_rows(lines, item, block, columns))
+            except DamagedStream as error:
+                raise _differs(store, item, f"cannot be decompressed: {error}") from None
+        crc = counted.crc
+    else:
+        data = store.get(item.key, start=block.start, end=block.end, if_match=item.etag)
+        crc = zlib.crc32(data)
+        rows = list(_rows(iter(io.BytesIO(data)), item, block, columns))
+    if crc != block.crc:
+        raise _differs(store, item, "has another checksum than when it was scanned")
+    return rows
+
+
+def _rows(lines: Iterator[bytes], item: DataObject, block: Block, columns: Sequence[str]) -> Iterator[bytes]:
+    if item.format.name == "jsonl":
+        yield from (record.raw for record in json_records(lines, block.line) if not record.blank)
+        return
+    for record in csv_records(lines, item.header or (), item.delimiter, block.line):
+        if not record.blank:
+            yield to_bytes(record.values, columns)
+
+
+def to_bytes(values: Any, columns: Sequence[str]) -> bytes:
+    """A row's wanted columns as JSON; an unreadable row as null (it is on the list of bad rows and never used)."""
+    if isinstance(values, Fault):
+        return b"null"
+    kept = {name: values[name] for name in columns if name in values}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "surrogatepass")
+
+
+def _parquet(store: ObjectStore, item: DataObject, block: Block, columns: Sequence[str]) -> list[bytes]:
+    try:
+        reader = ParquetReader(store, item.key, item.size, item.etag)
+        return [to_bytes(values, columns) for values in reader.rows(block.start, columns)]
+    except DamagedParquet as error:
+        raise _differs(store, item, f"cannot be read: {error}") from None
+
+
+def _cached(out: Location, block: Block) -> list[bytes]:
+    try:
+        source = out.open(f"{CACHE}{block.cache}")
+    except FileNotFoundError:
+        raise JobError(
+            Reason.DATA_CHANGED, f"{out.uri(f'{CACHE}{block.cache}')} is gone: the job's own copy of its data was deleted",
+            hint="Start a new job; leave its output prefix alone while it runs.",
+        ) from None  # fmt: skip
+    with source:
+        plain, counted = plain_reader(source, "zst")
+        try:
+            rows = [line.rstrip(b"\n") for line in plain]
+        except DamagedStream:
+            rows = []
+    if counted.crc != block.crc:
+        raise JobError(Reason.DATA_CHANGED, f"{out.uri(f'{CACHE}{block.cache}')} is not what the job wrote there")
+    return rows
+
+
+def _differs(store: ObjectStore, item: DataObject, why: str) -> JobError:
+    return JobError(Reason.DATA_CHANGED, f"{store.uri(item.key)} {why}")
+
+
+def sweep_cache(out: Location) -> None:
+    """Delete the job's copies of blocks; called once the job has succeeded."""
+    out.delete([info.key for info in out.list(CACHE)])

@@ -1,0 +1,108 @@
+"""The profile: what the prepare step found out, stored beside the data manifest for every rank of every attempt.
+
+`digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows and the
+held-out shares (I2). It says which job and configuration it belongs to, so that a second prepare step can reuse it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.status import DataProfile, Resolved
+from finetune_trainer.storage import Location
+from finetune_trainer.stream.manifest import Manifest
+
+PROFILE_VERSION = 1
+MANIFEST_KEY = "prepare/manifest.json.zst"
+PROFILE_KEY = "prepare/profile.json"
+
+BadRows = Mapping[str, Mapping[int, tuple[int, ...]]]
+"""source -> number of the object -> rows of it that are left out, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """columns: role -> column. labels: the classes in the order of the model's outputs. basis: what it was made from."""
+
+    job_id: str
+    basis: str
+    digest: str
+    data: DataProfile
+    resolved: Resolved
+    columns: dict[str, str]
+    labels: tuple[str, ...] | None = None
+    bad: BadRows = field(default_factory=dict)
+    model_revision: str | None = None
+    conditional_writes: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {
+            "version": PROFILE_VERSION, "jobId": self.job_id, "basis": self.basis, "digest": self.digest,
+            "data": self.data.to_json(), "resolved": self.resolved.to_json(), "columns": self.columns,
+            "labels": None if self.labels is None else list(self.labels), "modelRevision": self.model_revision,
+            "bad": {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in self.bad.items()},
+            "conditionalWrites": self.conditional_writes,
+        }  # fmt: skip
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Profile:
+        """The inverse of to_json. Raises ValueError for another version."""
+        if data.get("version") != PROFILE_VERSION:
+            raise ValueError(f"profile of version {data.get('version')}, not {PROFILE_VERSION}")
+        return Profile(
+            job_id=data["jobId"], basis=data["basis"], digest=data["digest"],
+            data=DataProfile.model_validate_json(json.dumps(data["data"])),
+            resolved=Resolved.model_validate_json(json.dumps(data["resolved"])), columns=data["columns"],
+            labels=None if data["labels"] is None else tuple(data["labels"]), model_revision=data["modelRevision"],
+            bad={role: {int(n): tuple(rows) for n, rows in numbers.items()} for role, numbers in data["bad"].items()},
+            conditional_writes=data["conditionalWrites"],
+        )  # fmt: skip
+
+
+def order_digest(manifest: Manifest, columns: Mapping[str, str], bad: BadRows, shares: Any) -> str:
+    """SHA-256 of all that decides which rows there are."""
+    wrong = {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in bad.items()}
+    facts = [manifest.digest, dict(sorted(columns.items())), wrong, shares]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def save_profile(out: Location, manifest: Manifest, profile: Profile) -> None:
+    """Write both; the profile last, so that it exists only with its manifest."""
+    import zstandard
+
+    out.put(MANIFEST_KEY, zstandard.compress(json.dumps(manifest.to_json(), separators=(",", ":")).encode()))
+    out.put(PROFILE_KEY, json.dumps(profile.to_json(), indent=1).encode())
+
+
+def find_profile(out: Location) -> tuple[Manifest, Profile] | None:
+    """What a prepare step left here; None if nothing, or nothing that this version reads."""
+    import zstandard
+
+    profile, manifest = out.find(PROFILE_KEY), out.find(MANIFEST_KEY)
+    if profile is None or manifest is None:
+        return None
+    try:
+        found = Manifest.from_json(json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(manifest)))
+        return found, Profile.from_json(json.loads(profile))
+    except (ValueError, KeyError, TypeError, zstandard.ZstdError):
+        return None
+
+
+def load_profile(out: Location, job_id: str | None = None) -> tuple[Manifest, Profile]:
+    """The manifest and the profile of this output. Raises JobError when there is none, or it is another job's."""
+    found = find_profile(out)
+    if found is None:
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"{out.uri('prepare')} has no profile that can be read",
+            hint="Run the prepare step first.",
+        )
+    if job_id is not None and found[1].job_id != job_id:
+        raise JobError(Reason.OUTPUT_IN_USE, f"{out.uri()} was prepared for another job", field="spec.output.uri")
+    return found

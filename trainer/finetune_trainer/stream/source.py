@@ -1,0 +1,137 @@
+"""From a data URI to its objects: patterns and folders on S3 and on disk, files of a split on the hub.
+
+Nothing is guessed in silence: an object whose name says no format is an error unless its name begins with '_' or '.', and a
+pattern that matches nothing names what lies nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.job import HeldOutSource, TrainSource
+from finetune_api.run import RunConfig
+from finetune_trainer.storage import ObjectInfo, ObjectStore, open_store
+from finetune_trainer.stream.formats import Format, format_of
+from finetune_trainer.stream.globs import fixed_prefix, has_glob, matcher
+
+_LOOK_AT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The objects of one source, sorted by key, with the store that reads them."""
+
+    role: str
+    uri: str
+    store: ObjectStore
+    objects: tuple[tuple[ObjectInfo, Format], ...]
+    revision: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever an object is added, removed or rewritten."""
+        facts = [self.uri, self.revision, [[i.key, i.size, i.etag, f.name] for i, f in self.objects]]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def field_of(role: str) -> str:
+    """The manifest's field that names a source."""
+    return f"spec.data.{role}.uri"
+
+
+def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectStore:
+    """The store that a source's objects are read from. `revision`: the commit that the prepare step pinned (hf://)."""
+    source = source_of(config, role)
+    assert source.uri is not None
+    if source.uri.startswith("hf://"):
+        from finetune_trainer.stream.hub import HubStore
+
+        return HubStore(source.uri, revision or source.revision, config.hub)
+    return open_store(source.uri, config.storage)[0]
+
+
+def source_of(config: RunConfig, role: str) -> TrainSource | HeldOutSource:
+    """The spec's source of a role."""
+    source = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}[role]
+    assert source is not None
+    return source
+
+
+def list_source(config: RunConfig, role: str) -> Listing:
+    """List a source. Raises JobError: DataNotFound, InvalidConfig, and what storage raises."""
+    source = source_of(config, role)
+    assert source.uri is not None
+    if source.uri.startswith("hf://"):
+        from finetune_trainer.stream.hub import list_hub
+
+        return list_hub(config, role, source.uri, source.revision, source.split or role)
+    store, pattern = open_store(source.uri, config.storage)
+    ours = open_store(config.output.uri, config.storage)[1].rstrip("/") + "/"
+    same_store = config.output.uri.split("/", 3)[:3] == source.uri.split("/", 3)[:3]
+    found = _matching(store, pattern)
+    if same_store and not pattern.startswith(ours):
+        found = [info for info in found if not info.key.startswith(ours)]  # what the job itself writes is no data
+    chosen = [(info, kind) for info in found if (kind := _format(info, config, source.uri, store)) is not None]
+    if not chosen:
+        raise _nothing(store, pattern, source.uri, role)
+    return Listing(role, source.uri, store, tuple(chosen))
+
+
+def _matching(store: ObjectStore, pattern: str) -> list[ObjectInfo]:
+    if has_glob(pattern):
+        wanted = matcher(pattern)
+        return [info for info in store.list(fixed_prefix(pattern)) if wanted.match(info.key) and _is_file(info)]
+    if pattern and not pattern.endswith("/"):
+        info = store.head(pattern)
+        if info is not None:
+            return [info]
+        pattern += "/"
+    return [info for info in store.list(pattern) if _is_file(info)]
+
+
+def _is_file(info: ObjectInfo) -> bool:
+    return not info.key.endswith("/")
+
+
+def _format(info: ObjectInfo, config: RunConfig, uri: str, store: ObjectStore) -> Format | None:
+    name = info.key.rpartition("/")[2]
+    if name.startswith(("_", ".")):
+        return None
+    found = format_of(info.key, config.data.format)
+    if found is None:
+        raise JobError(
+            Reason.INVALID_CONFIG, f"{store.uri(info.key)} matches {uri}, and its name says no format that can be read",
+            field="spec.data.format",
+            hint="Narrow the URI (as …/*.jsonl.zst), or set spec.data.format to jsonl, csv or parquet (parquet has its own compression).",
+        )  # fmt: skip
+    return found
+
+
+def _nothing(store: ObjectStore, pattern: str, uri: str, role: str) -> JobError:
+    near = nearest(store, pattern)
+    seen = f"; nearest: {', '.join(near)}" if near else "; the place is empty"
+    return JobError(Reason.DATA_NOT_FOUND, f"no object matches {uri}{seen}", field=field_of(role))
+
+
+def nearest(store: ObjectStore, pattern: str, count: int = 3) -> list[str]:
+    """Keys that are most like the pattern, from the closest prefix that has any."""
+    prefix = fixed_prefix(pattern)
+    while True:
+        keys = [info.key for info in itertools.islice(_quietly(store, prefix), _LOOK_AT)]
+        if keys or not prefix or (store.uri("").startswith("file") and prefix.count("/") < 2):
+            break
+        prefix = prefix.rstrip("/").rpartition("/")[0]
+        prefix += "/" if prefix else ""
+    return [store.uri(key) for key in difflib.get_close_matches(pattern, keys, count, cutoff=0.0)]
+
+
+def _quietly(store: ObjectStore, prefix: str) -> Iterable[ObjectInfo]:
+    if store.uri("").startswith("file") and not prefix:
+        return ()
+    return store.list(prefix)
