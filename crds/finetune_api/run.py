@@ -66,7 +66,7 @@ class RunConfig(Model):
 
     version: Literal[1] = 1
     job: Identity
-    attempt: int = Field(1, ge=1, description="Counts from 1; 0 is never used. The prepare step uses the next attempt's number.")
+    attempt: int = Field(1, ge=1, description="Counts from 1; 0 is never used. The prepare step counts its own tries.")
     task: Task
     model: ModelSource
     data: Data

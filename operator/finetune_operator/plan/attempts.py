@@ -35,7 +35,7 @@ def with_report(entry: Attempt, report: Report, of: Try) -> Attempt:
     fields = {
         "from_step": (report.resumed_from_step or 0) if started else entry.from_step,
         "last_step": report.progress.step if report.progress else entry.last_step,
-        "seconds": {**waited(of), **report.seconds} or entry.seconds,
+        "seconds": {**(entry.seconds or {}), **waited(of), **report.seconds} or None,
     }
     return entry.model_copy(update=fields)
 

@@ -110,7 +110,8 @@ def try_cause(
         causes.append(before)
     found = min(causes, key=_first) if causes else before
     if found is None or found.weight == 2:
-        found = _vanished(of, now) or found
+        first_seen = before is not None and before.reason is Reason.PEER_LOST  # then all pods were still there
+        found = before if first_seen else _vanished(of, now) or found
     return found
 
 

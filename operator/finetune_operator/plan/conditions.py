@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from finetune_api.status import Condition, ConditionType
 from finetune_operator.plan.text import clip
 from finetune_operator.plan.times import rfc3339
@@ -14,7 +16,7 @@ def put(
 ) -> Conditions:
     """The conditions with this one set; its place in the list stays."""
     old = get(conditions, type_)
-    status = "True" if holds else "False"
+    status: Literal["True", "False"] = "True" if holds else "False"
     new = Condition(
         type=type_,
         status=status,

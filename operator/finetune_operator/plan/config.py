@@ -5,8 +5,10 @@ It holds no secret (invariant I7): credentials reach the container as environmen
 
 from __future__ import annotations
 
+from typing import Literal
+
 from finetune_api.job import Spec
-from finetune_api.pod import quantity
+from finetune_api.pod import Resources, quantity
 from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_operator.plan import names
 from finetune_operator.plan.observed import PlanSettings, Resource
@@ -21,6 +23,7 @@ STORAGE_CA_FILE = f"{STORAGE_CA_DIR}/ca.crt"
 TERMINATION_FILE = "/dev/termination-log"
 SCRATCH_DIR = "/tmp"
 MASTER_PORT = 29500
+CUDA = ("nvidia.com/gpu", "amd.com/gpu")
 
 
 def build(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int) -> RunConfig:
@@ -51,16 +54,26 @@ def world(spec: Spec, service: str) -> World:
     return World(
         workers=workers.replicas,
         processes_per_worker=processes,
-        device="cuda" if accelerators else "cpu",
+        device=device(workers.resources),
         threads_per_process=threads(cpus(workers.resources), processes),
         master_address=f"{service}-0.{service}",
         master_port=MASTER_PORT,
     )
 
 
-def cpus(resources: object) -> float | None:
+def device(resources: Resources | None) -> Literal["auto", "cpu", "cuda"]:
+    """cuda where a GPU is asked for by a name that torch drives so (also ROCm's): a pod that finds none then fails rather
+    than train on its CPU. Other extended resources leave it to the trainer to look."""
+    asked = {*((resources and resources.requests) or ()), *((resources and resources.limits) or ())}
+    extended = [key for key in asked if "/" in key]
+    if any(key in CUDA or key.startswith("nvidia.com/mig-") for key in extended):
+        return "cuda"
+    return "auto" if extended else "cpu"
+
+
+def cpus(resources: Resources | None) -> float | None:
     """Cores that a container may count on: its CPU limit, else its request; None where it names neither."""
-    for amounts in (getattr(resources, "limits", None), getattr(resources, "requests", None)):
+    for amounts in (resources.limits, resources.requests) if resources else ():
         if amounts and "cpu" in amounts:
             return quantity(amounts["cpu"])
     return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from finetune_api.exits import EXITS
+from finetune_api.fit import fit
 from finetune_api.job import Spec
 from finetune_api.status import ConditionType, Failure, Phase, Status
 from finetune_operator.plan import conditions
@@ -91,7 +92,7 @@ class Draft:
 
     def seal(self) -> Plan:
         return Plan(
-            status=self.status,
+            status=fit(self.status),
             create=tuple(self.create),
             patch=tuple(self.patch),
             delete=tuple(self.delete),

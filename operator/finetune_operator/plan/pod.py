@@ -16,7 +16,7 @@ from finetune_operator.plan.observed import PlanSettings, Resource
 PREPARE_RESOURCES = {"requests": {"cpu": "1", "memory": "2Gi"}}
 PREPARE_GRACE_SECONDS = 30
 TOKEN_SECONDS = 3600
-SHARED_MEMORY = {"cpu": "64Mi", "cuda": "1Gi"}
+SHARED_MEMORY, SHARED_MEMORY_OF_ACCELERATORS = "64Mi", "1Gi"
 """NCCL fails on the 64 MiB that container runtimes give."""
 
 Json = dict[str, Any]
@@ -151,8 +151,8 @@ def mounts(spec: Spec, settings: PlanSettings) -> list[Json]:
 
 def volumes(job: Resource, spec: Spec, settings: PlanSettings, config_map: str) -> list[Json]:
     """run.json, scratch space, shared memory, the token with the report server's CA, and the storage's CA."""
-    device = config.world(spec, config_map).device
-    shared = spec.workers.shared_memory_size or SHARED_MEMORY["cuda" if device == "cuda" else "cpu"]
+    accelerated = config.device(spec.workers.resources) != "cpu"
+    shared = spec.workers.shared_memory_size or (SHARED_MEMORY_OF_ACCELERATORS if accelerated else SHARED_MEMORY)
     found: list[Json] = [
         {"name": "config", "configMap": {"name": config_map, "items": [{"key": "run.json", "path": "run.json"}]}},
         {"name": "scratch", "emptyDir": {"sizeLimit": spec.workers.scratch_size}},

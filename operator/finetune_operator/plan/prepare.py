@@ -5,10 +5,10 @@ Its result goes into status with the condition `Validated`; from then on the ste
 
 from __future__ import annotations
 
-from finetune_api.exits import Reason
+from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
 from finetune_api.status import ConditionType, Failure, Phase
-from finetune_operator.plan import attempts, causes, names, objects, pending, restart, suspend
+from finetune_operator.plan import attempts, causes, deadline, names, objects, pending, restart, suspend
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Rival
 from finetune_operator.plan.status import with_outcome, with_report
@@ -35,10 +35,10 @@ def passed(draft: Draft) -> bool:
         _validated(draft)
         return True
     cause = _cause(draft, current) if number else None
-    if cause is not None and cause.retry.value == "never":
+    if cause is not None and cause.retry is Retry.NEVER:
         _failed(draft, cause, cause.failure())
         return False
-    if suspend.hold(draft, made):
+    if deadline.passed(draft) or suspend.hold(draft, made):
         return False
     if any(t.alive(draft.now) for t in made if t.number != number):
         draft.say(Phase.PENDING, "Preparing", "waiting for the pod of the last try to leave")

@@ -31,6 +31,12 @@ class Try:
         return self.job is not None and (self.job.failing or self.job.failed_condition is not None)
 
     @property
+    def doomed(self) -> bool:
+        """Whether the Job will fail by itself: with a back-off limit of 0 one failed pod is enough."""
+        codes = (p.container.exit_code for p in self.pods if p.container)
+        return self.failing or any(p.phase == "Failed" for p in self.pods) or any(codes)
+
+    @property
     def held(self) -> bool:
         """Whether a queue manager holds the Job back."""
         return self.job is not None and self.job.suspended

@@ -42,9 +42,8 @@ def step(draft: Draft) -> None:
         _make(draft, made, 1, 0, None)
         return
 
-    entry = entries[number]
     report = _report(draft, number)
-    _hear(draft, current, report)
+    entry = entries[number] = _hear(draft, current, entries[number], report)
     if current.job is not None and current.job.complete:
         entries[number] = attempts.ended(entry, current, None, draft.now)
         _store(draft, entries)
@@ -96,6 +95,8 @@ def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
             known[of.number] = attempts.opened(of, None, draft.now)
         entry = known.get(of.number)
         if entry is not None and of.number < newest and entry.end_time is None:
+            said = attempts.last_words(of, draft.observed.job.uid)
+            entry = attempts.with_outcome(entry, said, of) if said else entry
             cause = _cause(draft, of, entry, None) or causes.Cause(Reason.POD_DELETED, "its pods are gone")
             known[of.number] = attempts.ended(entry, of, cause, draft.now)
     draft.update(restarts=restarts, attempt=newest)
@@ -116,18 +117,23 @@ def _report(draft: Draft, number: int) -> Report | None:
     return report if (report.attempt, report.job_id) == (number, observed.job.uid) else None
 
 
-def _hear(draft: Draft, current: Try, report: Report | None) -> None:
-    """Merge what the attempt says into status."""
+def _hear(draft: Draft, current: Try, entry: Attempt, report: Report | None) -> Attempt:
+    """Merge what the attempt says into status, and into its entry, which is returned."""
     if report is not None:
         draft.status = with_report(draft.status, report, draft.observed.report_received)
+        entry = attempts.with_report(entry, report, current)
     said = attempts.last_words(current, draft.observed.job.uid)
     if said is not None:
         draft.status = with_outcome(draft.status, said)
+        entry = attempts.with_outcome(entry, said, current)
+    return entry
 
 
 def _cause(draft: Draft, of: Try, entry: Attempt, report: Report | None) -> causes.Cause | None:
     if attempts.suspended(entry):
         return causes.from_record(entry)
+    if draft.spec.suspend and of.job is None and entry.reason is None:
+        return causes.Cause(Reason.INTERRUPTED, attempts.SUSPENDED)  # deleted by a suspend that was not written down
     if entry.end_time is not None and entry.reason is not None and of.job is None:
         return causes.from_record(entry)
     return causes.try_cause(
