@@ -13,7 +13,7 @@ import click
 
 from finetune_api.report import Report, Stage
 from finetune_cli.narrate import STAGES, lines, progress
-from finetune_cli.terminal import duration
+from finetune_operator.plan.display import duration
 
 
 class Display(Protocol):

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from finetune_api.report import Report, Stage
 from finetune_api.status import DataProfile, Progress, Resolved
-from finetune_cli.terminal import duration, plural, size
+from finetune_cli.terminal import plural, size
+from finetune_operator.plan.display import duration
 
 STAGES = {
     Stage.PREPARING: "Checking data and model",

@@ -1,4 +1,4 @@
-"""How one step of the trainer ended, and what follows from it: the contract's table, read as the operator reads it."""
+"""How one step of the trainer ended: the contract's cause, read from the exit code first and the last word second."""
 
 from __future__ import annotations
 
@@ -6,58 +6,46 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_api.exits import BY_CODE, COMPLETE, EXITS, Reason, Retry
+from finetune_api.exits import BY_CODE, COMPLETE, Reason
 from finetune_api.report import Outcome
-from finetune_api.status import Failure
 from finetune_cli.process import Step
+from finetune_operator.plan.causes import Cause
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of one step; `failure` is None if it is complete."""
+    """The end of one step; `cause` is None if it is complete."""
 
     step: Step
     code: int
-    failure: Failure | None
+    cause: Cause | None
     outcome: Outcome | None
     log: Path
 
-    @property
-    def retry(self) -> Retry:
-        """What the contract says of this end."""
-        return EXITS[Reason(self.failure.reason)].retry if self.failure else Retry.NEVER
-
 
 def end_of(step: Step, code: int, outcome: Outcome | None, log: Path) -> End:
-    """Read the exit code first, then the last word; a process that said nothing is quoted by the end of its log."""
+    """What an exit code, the last word and, of a process that said nothing, the end of its log tell."""
     if code == COMPLETE:
         return End(step, code, None, outcome, log)
     problem = outcome.problem if outcome else None
     if problem is not None:
-        failure = Failure(
-            reason=problem.reason, message=problem.message, hint=problem.hint or EXITS[problem.reason].hint, field=problem.field,
-            rank=problem.rank, exit_code=code,
-        )  # fmt: skip
+        cause = Cause(problem.reason, problem.message, problem.hint, problem.field, problem.rank, code)
     elif code in BY_CODE:
-        failure = Failure(
-            reason=BY_CODE[code].reason, message=BY_CODE[code].cause, hint=BY_CODE[code].hint, exit_code=code
-        )
+        cause = Cause(BY_CODE[code].reason, BY_CODE[code].cause, exit_code=code)
     else:
-        failure = Failure(
-            reason=Reason.CRASHED, message=_crash(step, code, log), hint=f"Read its log: {log}"[:512], exit_code=code
-        )
-    return End(step, code, failure, outcome, log)
+        cause = Cause(Reason.CRASHED, _crash(step, code, log), hint=f"Read its log: {log}", exit_code=code)
+    return End(step, code, cause, outcome, log)
 
 
 def _crash(step: Step, code: int, log: Path) -> str:
     what = f"the {'prepare step' if step == 'prepare' else 'trainer'} "
-    if code > 128:
-        try:
-            name = signal.Signals(code - 128).name
-        except ValueError:
-            name = f"signal {code - 128}"
-        return what + f"was killed by {name}" + (", perhaps because memory ran out" if name == "SIGKILL" else "")
-    return (what + f"left with exit code {code}: {last_line(log)}")[:1024]
+    if code <= 128:
+        return f"{what}left with exit code {code}: {last_line(log)}"
+    try:
+        name = signal.Signals(code - 128).name
+    except ValueError:
+        name = f"signal {code - 128}"
+    return f"{what}was killed by {name}" + (", perhaps because memory ran out" if name == "SIGKILL" else "")
 
 
 def last_line(log: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from pathlib import Path
 
 import click
@@ -20,11 +21,11 @@ from finetune_cli.check import Job, check_files
 from finetune_cli.display import display
 from finetune_cli.folder import Folder, Record, state_root
 from finetune_cli.local import Device, Machine, cores, job_id, notes, spec_digest
-from finetune_cli.local_status import timestamp
 from finetune_cli.manifest import ManifestError
 from finetune_cli.next_steps import after_success, local_path
 from finetune_cli.runner import Result, Runner, Signals
 from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, to_yaml
+from finetune_operator.plan.times import rfc3339
 
 
 @click.command(short_help="Tune a model here, with progress; Ctrl-C and run again to go on later.")
@@ -108,7 +109,7 @@ def _record(folder: Folder, manifest: Manifest, restart: bool) -> Record:
         job_id=job_id(manifest.spec, takeovers),
         spec_digest=digest,
         takeovers=takeovers,
-        start_time=timestamp(),
+        start_time=rfc3339(time.time()),
         taking_over=restart,
     )
     folder.save(record)
@@ -159,8 +160,7 @@ def _tell(result: Result, folder: Folder, file: str, job: Job) -> int:
     click.echo(f"  {failure.hint}", err=True)
     if failure.reason == Reason.OUTPUT_IN_USE:
         click.echo("  `finetune run --restart` takes it over.", err=True)
-    if result.end is not None:
-        click.echo(f"  Log: {result.end.log}", err=True)
+    click.echo(f"  Log: {result.log}", err=True)
     return EXITS[Reason(failure.reason)].code or 1
 
 

@@ -98,18 +98,6 @@ def to_yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as people write them: 42s, 3m10s, 2h05m."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
 def size(count: float | None) -> str:
     """Bytes in binary units: 812 KiB."""
     if count is None:

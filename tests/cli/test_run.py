@@ -219,15 +219,13 @@ def test_restarts_without_a_checkpoint_are_bounded(terminal: Terminal) -> None:
     crash = {"step": "launch", "steps": 2, "signal": 9, "silent": True}
     done = terminal.run("run", "job.yaml", script=[PREPARE, crash, crash])
     assert done.returncode == 1
-    assert (
-        "TooManyRestarts: 1 restarts without a new checkpoint; the last: Crashed: the trainer was killed by SIGKILL"
-        in done.stderr
-    )
+    assert "TooManyRestarts: 1 restarts in a row brought no newer checkpoint" in done.stderr
+    assert "Crashed: the trainer was killed by SIGKILL" in done.stderr
     assert len(terminal.seen()) == 3
 
 
 def test_a_new_checkpoint_gives_the_budget_back(terminal: Terminal) -> None:
-    terminal.write(MANIFEST + "  restartPolicy: {maxRestarts: 0}\n")
+    terminal.write(MANIFEST + "  restartPolicy: {maxRestarts: 1}\n")
     script = [
         PREPARE,
         *({"step": "launch", "from": n, "steps": n + 2, "checkpoint": n + 1, "exit": 44} for n in (0, 1, 2)),
