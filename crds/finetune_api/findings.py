@@ -32,8 +32,6 @@ def _finding(error: Any) -> tuple[str, str]:
         message = "this field is required"
     elif (wanted := kind.removesuffix("_type")) in _WANTED and wanted != kind:
         message = _wrong_type(wanted, error["input"])
-    elif kind == "int_from_float":
-        message = "must be a whole number, without a fraction"
     else:
         message = re.sub(r"^(Input|String|Tuple|List|Dictionary|Value) should ", "must ", message).replace(" after validation", "")
         message = message.replace("be a finite number", "be a number; NaN and infinity are none")
@@ -45,5 +43,7 @@ def _path(where: list[Any]) -> str:
 
 
 def _wrong_type(wanted: str, given: Any) -> str:
+    if wanted == "int" and isinstance(given, float):
+        return "must be a whole number, without a fraction"
     message = f"must be {_WANTED[wanted]}, not {_KINDS.get(type(given).__name__, type(given).__name__)}"
     return f"{message}; put it in quotes" if wanted == "string" and isinstance(given, int | float) else message

@@ -1,0 +1,134 @@
+"""What is chosen where the spec leaves a choice: from the rows and the model, the same for everyone who asks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_api.base import parse
+from finetune_api.job import Spec
+from finetune_api.resolve import LEARNING_RATES, higher_is_better, resolve
+from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from finetune_api.status import Resolved
+
+
+def config(task: str = "text-classification", world: World | None = None, **spec: Any) -> RunConfig:
+    given_spec = {
+        "task": task, "model": {"uri": "s3://m/a"}, "data": {"train": {"uri": "s3://d/a"}, "validation": {"fraction": 0.1}},
+        "output": {"uri": "s3://o/a"}, **spec,
+    }  # fmt: skip
+    identity = Identity(name="a/b", id="1")
+    return run_config(
+        parse(Spec, given_spec),
+        job=identity,
+        attempt=1,
+        world=world or World(),
+        storage=StorageAccess(),
+        hub=HubAccess(),
+        reporting=Reporting(),
+    )
+
+
+def chosen(
+    rows: int = 3200, *, model_max: int = 512, longest: int = 400, p99: int = 250, task: str = "text-classification",
+    world: World | None = None, **spec: Any,
+) -> Resolved:  # fmt: skip
+    return resolve(
+        config(task, world, **spec), train_rows=rows, model_max_length=model_max, longest_row=longest, p99_length=p99
+    )
+
+
+def test_three_epochs_of_32_rows_a_step() -> None:
+    got = chosen()
+    assert (got.epochs, got.global_batch_size, got.total_steps, got.micro_batch_size) == (3.0, 32, 300, 8)
+    assert got.evaluate_every_steps == 100
+
+
+def test_what_the_user_gave_is_kept() -> None:
+    training = {
+        "epochs": 1.5,
+        "globalBatchSize": 10,
+        "microBatchSize": 3,
+        "learningRate": 1e-3,
+        "warmupRatio": 0.5,
+        "maxLength": 64,
+    }
+    got = chosen(100, training=training, evaluation={"everySteps": 4, "metric": "accuracy"})
+    assert got.to_json() == {
+        "epochs": 1.5, "totalSteps": 15, "globalBatchSize": 10, "microBatchSize": 3, "learningRate": 1e-3, "warmupSteps": 8, "maxLength": 64,
+        "metric": "accuracy", "evaluateEverySteps": 4,
+    }  # fmt: skip
+
+
+def test_max_steps_ends_earlier_and_never_later() -> None:
+    assert chosen(training={"maxSteps": 7}).total_steps == 7
+    assert chosen(training={"maxSteps": 7, "epochs": 3}).total_steps == 7
+    assert chosen(training={"maxSteps": 7000, "epochs": 3}).total_steps == 300
+    assert chosen(training={"maxSteps": 250}).epochs == 2.5
+
+
+def test_small_data_get_small_batches() -> None:
+    assert [chosen(rows).global_batch_size for rows in (1, 10, 50, 100, 200, 400, 10_000)] == [4, 4, 4, 8, 16, 32, 32]
+    assert chosen(10, training={"microBatchSize": 16}).global_batch_size == 16
+
+
+def test_a_micro_batch_is_no_larger_than_a_process_s_share() -> None:
+    world = World(workers=4, processes_per_worker=4)
+    assert chosen(world=world).micro_batch_size == 2
+    assert chosen(world=world, training={"microBatchSize": 32}).micro_batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("longest", "p99", "model_max", "expected"),
+    [
+        (100, 90, 512, 100),
+        (128, 60, 512, 128),
+        (400, 250, 512, 256),
+        (4000, 3000, 8192, 512),
+        (400, 250, 200, 200),
+        (3, 3, 512, 8),
+    ],
+)
+def test_lengths_follow_the_rows_and_the_model(longest: int, p99: int, model_max: int, expected: int) -> None:
+    assert chosen(longest=longest, p99=p99, model_max=model_max).max_length == expected
+
+
+def test_language_models_may_read_more() -> None:
+    assert chosen(task="causal-lm", longest=9000, p99=5000, model_max=8192).max_length == 2048
+
+
+@pytest.mark.parametrize(("task", "method"), LEARNING_RATES)
+def test_each_task_and_method_has_a_rate(task: str, method: str) -> None:
+    assert chosen(task=task, method={"type": method}).learning_rate == LEARNING_RATES[task, method]
+
+
+def test_the_metric_follows_the_task() -> None:
+    assert chosen().metric == "macro-f1"
+    assert chosen(task="causal-lm").metric == "loss"
+    assert [higher_is_better(m) for m in ("accuracy", "macro-f1", "loss", "perplexity")] == [True, True, False, False]
+
+
+@given(
+    rows=st.integers(1, 10**7), epochs=st.floats(0.01, 100), batch=st.none() | st.integers(1, 65536), workers=st.integers(1, 64),
+    ratio=st.floats(0, 1), every=st.none() | st.floats(0.01, 10),
+)  # fmt: skip
+def test_any_choice_makes_sense(
+    rows: int, epochs: float, batch: int | None, workers: int, ratio: float, every: float | None
+) -> None:
+    training = {"epochs": epochs, "warmupRatio": ratio, **({"globalBatchSize": batch} if batch else {})}
+    evaluation = {"everyEpochs": every} if every else {}
+    got = chosen(rows, world=World(workers=workers), training=training, evaluation=evaluation)
+    assert got.total_steps is not None
+    assert got.total_steps >= 1
+    assert got.warmup_steps is not None
+    assert 0 <= got.warmup_steps <= got.total_steps
+    assert got.micro_batch_size is not None
+    assert got.global_batch_size is not None
+    assert 1 <= got.micro_batch_size <= max(1, math.ceil(got.global_batch_size / workers))
+    assert got.evaluate_every_steps is not None
+    assert got.evaluate_every_steps >= 1
+    assert (got.total_steps - 1) * got.global_batch_size < epochs * (rows + got.global_batch_size)
