@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
@@ -171,7 +172,7 @@ def is_better(metric: str, value: float, best: Best | None, delta: float) -> boo
     return value > best.value + delta if higher_is_better(metric) else value < best.value - delta
 
 
-def interrupted(s: Session) -> None:
+def interrupted(s: Session) -> NoReturn:
     """All ranks agreed to stop: the state of the last whole step is saved, and the run ends resumably."""
     s.narrator.stage(Stage.SAVING)
     s.save(wait=True)

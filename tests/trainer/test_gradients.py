@@ -1,0 +1,172 @@
+"""I1: the gradient of any split of a batch over micro-batches and ranks equals that of the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import pytest
+import torch
+from support.models import chats, mails
+from support.ranks import run_ranks
+
+from finetune_trainer.accelerated import AcceleratedGradients
+from finetune_trainer.distributed import FlatGradients, Place, Ranks
+from finetune_trainer.model.load import load_model
+from finetune_trainer.model.tokenizer import load_tokenizer
+from finetune_trainer.optimizer import adamw
+from finetune_trainer.step import Share, Stepped, train_step
+from finetune_trainer.tasks import Example, task_for
+from finetune_trainer.tasks.batching import collate, loss_sum, micro_batches
+from finetune_api.job import Training
+
+LABELS = ("ham", "spam")
+ROWS = 13
+
+
+def full_precision_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """Llama's norm computes in float32 whatever it is given; the bound below needs more."""
+    return norm.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
+
+
+def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[Example]]:
+    tokenizer = load_tokenizer(folder)
+    labels = LABELS if task == "text-classification" else None
+    model = load_model(folder, task, labels=labels, seed=1, pad_id=tokenizer.pad_id).to(dtype)  # type: ignore[arg-type]
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if dtype is torch.float64 and type(module).__name__ == "LlamaRMSNorm":
+            module.forward = MethodType(full_precision_norm, module)
+    rows = mails(ROWS, seed=5) if labels else chats(ROWS, seed=5)
+    t = task_for(task)
+    columns = t.columns(list(rows[0]), None)
+    return model, [t.encode(row, columns, labels, tokenizer, 96) for row in rows]
+
+
+def whole(model: Any, examples: list[Example]) -> torch.Tensor:
+    """The gradient of the mean over everything learned, by one plain pass."""
+    batch = collate(examples, 0, 96)
+    loss = loss_sum(model(**batch.inputs).logits, batch.labels) / sum(e.learned for e in examples)
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    return torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()])
+
+
+def share(examples: list[Example], rank: int, size: int, micro: int) -> Share:
+    mine = examples[rank::size]
+    return Share(list(micro_batches(mine, micro, 0, 96)), sum(e.learned for e in mine), sum(len(e.input_ids) for e in mine))
+
+
+class Frozen(torch.optim.SGD):
+    """Leaves the weights alone, so that the gradient can be looked at."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        return None
+
+
+def split_gradient(ranks: Ranks, task: str, folder: Path, dtype: torch.dtype, micro: int, kind: Any = FlatGradients, rows: int = ROWS) -> tuple[torch.Tensor, Stepped]:
+    model, examples = model_and_examples(task, folder, dtype)
+    gradients = kind(model, ranks)
+    mine = share(examples[:rows], ranks.rank, ranks.size, micro)
+    done = train_step(gradients, Frozen(model.parameters(), lr=0.0), mine, ranks, step=1, rate=0.0, max_norm=0.0, seed=0, stop=lambda: False)
+    assert done is not None
+    return torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()]), done
+
+
+def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+def alone() -> Ranks:
+    return Ranks(Place(), torch.device("cpu"))
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> tuple[str, Path]:
+    task = request.param
+    return task, request.getfixturevalue("bert" if task == "text-classification" else "llama")
+
+
+TASKS = pytest.mark.parametrize("folder", ["text-classification", "causal-lm"], indirect=True)
+
+
+@TASKS
+@pytest.mark.parametrize("micro", [1, 3, 4, 13])
+def test_micro_batches_of_any_size_add_up_to_the_whole(folder: tuple[str, Path], micro: int) -> None:
+    task, path = folder
+    expected = whole(*model_and_examples(task, path, torch.float64))
+    found, done = split_gradient(alone(), task, path, torch.float64, micro)
+    assert error(found, expected) <= 1e-10
+    assert done.norm == pytest.approx(float(expected.norm()), rel=1e-10)
+
+
+@TASKS
+def test_single_precision_stays_within_rounding(folder: tuple[str, Path]) -> None:
+    task, path = folder
+    model, examples = model_and_examples(task, path, torch.float32)
+    expected = whole(model, examples)
+    found, _ = split_gradient(alone(), task, path, torch.float32, 3)
+    assert error(found, expected) <= 1e-5
+    sizes = [p.numel() for p in model.parameters()]
+    for g, e in zip(found.split(sizes), expected.split(sizes), strict=True):
+        assert (g - e).norm() <= 1e-5 * max(e.norm(), 1e-3 * expected.norm())
+
+
+@TASKS
+@pytest.mark.parametrize(("size", "micro"), [(2, 4), (3, 2)])
+def test_ranks_add_up_to_the_whole(folder: tuple[str, Path], size: int, micro: int) -> None:
+    task, path = folder
+    expected = whole(*model_and_examples(task, path, torch.float64))
+    results = run_ranks(size, split_gradient, task, path, torch.float64, micro)
+    for found, done in results:
+        assert error(found, expected) <= 1e-10
+        assert done == results[0][1]
+        assert torch.equal(found, results[0][0])
+
+
+def test_a_rank_without_rows_takes_part(bert: Path) -> None:
+    """Two rows on three ranks."""
+    model, examples = model_and_examples("text-classification", bert, torch.float64)
+    expected = whole(model, examples[:2])
+    for found, _ in run_ranks(3, split_gradient, "text-classification", bert, torch.float64, 4, FlatGradients, 2):
+        assert error(found, expected) <= 1e-10
+
+
+@pytest.mark.parametrize("rows", [ROWS, 1])
+def test_ddp_by_accelerate_gives_the_same_gradient(bert: Path, rows: int) -> None:
+    """The way for accelerators, tried on CPUs: unequal numbers of micro-batches, and a rank without rows."""
+    model, examples = model_and_examples("text-classification", bert, torch.float64)
+    expected = whole(model, examples[:rows])
+    for result in run_ranks(2, split_gradient, "text-classification", bert, torch.float64, 2, AcceleratedGradients, rows):
+        assert result[0] != "raised", result[2]
+        assert error(result[0], expected) <= 1e-10
+
+
+def test_a_mean_of_means_would_be_noticed(llama: Path) -> None:
+    """Planted fault: what the tests above must tell apart is far beyond their bound."""
+    model, examples = model_and_examples("causal-lm", llama, torch.float64)
+    expected = whole(model, examples)
+    model.zero_grad()
+    batches = list(micro_batches(examples, 4, 0, 96))
+    for batch in batches:
+        learned = int((batch.labels[:, 1:] != -100).sum())
+        (loss_sum(model(**batch.inputs).logits, batch.labels) / learned / len(batches)).backward()
+    assert error(torch.cat([p.grad.reshape(-1) for p in model.parameters()]), expected) > 1e-3
+
+
+def stop_on_one(ranks: Ranks, folder: Path) -> tuple[bool, bool]:
+    """Rank 1 is told to stop in the midst of its micro-batches."""
+    model, examples = model_and_examples("text-classification", folder, torch.float32)
+    before = torch.cat([p.detach().reshape(-1).clone() for p in model.parameters()])
+    calls = iter([False, ranks.rank == 1] + [False] * 20)
+    done = train_step(
+        FlatGradients(model, ranks), adamw(model, Training()), share(examples, ranks.rank, ranks.size, 2), ranks,
+        step=1, rate=1e-2, max_norm=1.0, seed=0, stop=lambda: next(calls),
+    )  # fmt: skip
+    return done is None, torch.equal(before, torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+
+
+def test_a_stop_on_one_rank_stops_all_and_changes_nothing(bert: Path) -> None:
+    assert run_ranks(2, stop_on_one, bert) == [(True, True), (True, True)]
