@@ -224,10 +224,14 @@ class Reporter:
                 while not (self._now or self._closing):
                     left = last + self._to.interval_seconds - time.monotonic()
                     if left <= 0:
-                        self._replace({})  # a sign of life, although nothing changed
                         break
                     self._wake.wait(left)
-                self._now, closing, report = False, self._closing, self._report
+                self._now, closing = False, self._closing
+                if self._delivered and self._sent == self._report.sequence:
+                    if closing:
+                        return
+                    self._replace({})  # a sign of life, although nothing changed
+                report = self._report
             last = time.monotonic()
             delivered = self._send(report)
             with self._wake:
