@@ -13,7 +13,7 @@ NO_BUCKET = {"NoSuchBucket"}
 REFUSED = {
     "AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken",
     "ExpiredToken", "TokenRefreshRequired", "InvalidSecurity", "NotSignedUp", "Forbidden", "Unauthorized", "401", "403",
-    "RequestTimeTooSkewed", "UnauthorizedAccess",
+    "RequestTimeTooSkewed", "UnauthorizedAccess", "XAdminUserNotFound",
 }  # fmt: skip
 TRANSIENT = {
     "RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
@@ -82,7 +82,7 @@ def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: s
             return JobError(
                 Reason.ACCESS_DENIED, f"cannot {verb} {uri}: the storage {at} refused the credentials ({why})"
             )
-        if code in ("NoSuchKey", "404", "NotFound") or status == 404:
+        if code in ("NoSuchKey", "404", "NotFound"):
             return FileNotFoundError(uri)
         if (
             code in ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")

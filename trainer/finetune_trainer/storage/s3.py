@@ -41,6 +41,7 @@ class S3Store:
         self._lock = threading.Lock()
         self._made: Any = None
         self._conditional: bool | None = None
+        self._listed = False  # the bucket is there and may be listed
 
     @property
     def conditional_writes(self) -> bool:
@@ -89,6 +90,7 @@ class S3Store:
                 return cast(dict[str, Any], self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more))
 
             answer = self._call("list", prefix, page)
+            self._listed = True
             for item in answer.get("Contents", ()):
                 yield ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'))
             token = answer.get("NextContinuationToken")
@@ -96,10 +98,12 @@ class S3Store:
                 return
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Facts of the object; a missing bucket looks the same as a missing key here."""
+        """Facts of the object. A 404 to HEAD has no words (it may mean the bucket or the user), so the first one is looked into."""
         try:
             answer = self._call("read", key, lambda: self._client.head_object(Bucket=self.bucket, Key=key))
         except FileNotFoundError:
+            if not self._listed:
+                next(self.list(key), None)
             return None
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
