@@ -223,7 +223,7 @@ def _time(result: Result) -> str:
         steps = f", steps {attempt.get('fromStep') or 0:,} to {attempt['lastStep']:,}" if attempt.get("lastStep") is not None else ""
         bar = "".join(f'<i style="width: {100 * v / longest:.2f}%; background: {tone[k]}" title="{escape(k)}"></i>' for k, v in seconds.items())
         keys = "".join(f'<span><b style="background: {tone[k]}"></b>{escape(k)} {_duration(v)}</span>' for k, v in seconds.items())
-        title = f"Attempt {attempt.get('number', '?')}{steps}: {_duration(sum(seconds.values()))}"
+        title = escape(f"Attempt {attempt.get('number', '?')}{steps}: {_duration(sum(seconds.values()))}")
         cards.append(f'<h3>{title}</h3><div class="bar">{bar}</div><p class="spent">{keys}</p>')
     return f'<h2>Where the time went</h2><div class="card">{"".join(cards)}</div>'
 
