@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable
@@ -19,10 +20,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_ranks(size: int, function: Callable[..., Any], *args: Any, timeout: float = 60.0, group_timeout: float = 20.0) -> list[Any]:
+def run_ranks(
+    size: int, function: Callable[..., Any], *args: Any, timeout: float = 60.0, group_timeout: float = 20.0
+) -> list[Any]:
     """What function(ranks, *args) returns on each rank, in order; an exception's text where one was raised, as ("raised", type name, text)."""
     fork = multiprocessing.get_context("fork")
-    world = World(processes_per_worker=size, device="cpu", threads_per_process=1, master_address="localhost", master_port=free_port(), timeout_seconds=group_timeout)
+    world = World(
+        processes_per_worker=size,
+        device="cpu",
+        threads_per_process=1,
+        master_address="localhost",
+        master_port=free_port(),
+        timeout_seconds=group_timeout,
+    )
     pipes, processes = [], []
     for rank in range(size):
         receive, send = fork.Pipe(duplex=False)
@@ -35,7 +45,7 @@ def run_ranks(size: int, function: Callable[..., Any], *args: Any, timeout: floa
     for receive in pipes:
         assert receive.poll(timeout), "a rank did not answer"
         try:
-            results.append(receive.recv())
+            results.append(pickle.loads(receive.recv_bytes()))
         except EOFError:
             results.append(("raised", "EOFError", "the rank died"))
     for process in processes:
@@ -56,6 +66,6 @@ def _rank(function: Callable[..., Any], args: tuple[Any, ...], world: World, ran
         result = function(ranks, *args)
     except BaseException as error:
         result = ("raised", type(error).__name__, str(error) + "\n" + traceback.format_exc())
-    send.send(result)
+    send.send_bytes(pickle.dumps(result))  # plain: torch would pass shared memory, which dies with the sender
     send.close()
     os._exit(0)

@@ -56,7 +56,9 @@ def whole(model: Any, examples: list[Example]) -> torch.Tensor:
 
 def share(examples: list[Example], rank: int, size: int, micro: int) -> Share:
     mine = examples[rank::size]
-    return Share(list(micro_batches(mine, micro, 0, 96)), sum(e.learned for e in mine), sum(len(e.input_ids) for e in mine))
+    return Share(
+        list(micro_batches(mine, micro, 0, 96)), sum(e.learned for e in mine), sum(len(e.input_ids) for e in mine)
+    )
 
 
 class Frozen(torch.optim.SGD):
@@ -66,11 +68,23 @@ class Frozen(torch.optim.SGD):
         return None
 
 
-def split_gradient(ranks: Ranks, task: str, folder: Path, dtype: torch.dtype, micro: int, kind: Any = FlatGradients, rows: int = ROWS) -> tuple[torch.Tensor, Stepped]:
+def split_gradient(
+    ranks: Ranks, task: str, folder: Path, dtype: torch.dtype, micro: int, kind: Any = FlatGradients, rows: int = ROWS
+) -> tuple[torch.Tensor, Stepped]:
     model, examples = model_and_examples(task, folder, dtype)
     gradients = kind(model, ranks)
     mine = share(examples[:rows], ranks.rank, ranks.size, micro)
-    done = train_step(gradients, Frozen(model.parameters(), lr=0.0), mine, ranks, step=1, rate=0.0, max_norm=0.0, seed=0, stop=lambda: False)
+    done = train_step(
+        gradients,
+        Frozen(model.parameters(), lr=0.0),
+        mine,
+        ranks,
+        step=1,
+        rate=0.0,
+        max_norm=0.0,
+        seed=0,
+        stop=lambda: False,
+    )
     assert done is not None
     return torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()]), done
 
@@ -139,7 +153,9 @@ def test_ddp_by_accelerate_gives_the_same_gradient(bert: Path, rows: int) -> Non
     """The way for accelerators, tried on CPUs: unequal numbers of micro-batches, and a rank without rows."""
     model, examples = model_and_examples("text-classification", bert, torch.float64)
     expected = whole(model, examples[:rows])
-    for result in run_ranks(2, split_gradient, "text-classification", bert, torch.float64, 2, AcceleratedGradients, rows):
+    for result in run_ranks(
+        2, split_gradient, "text-classification", bert, torch.float64, 2, AcceleratedGradients, rows
+    ):
         assert result[0] != "raised", result[2]
         assert error(result[0], expected) <= 1e-10
 

@@ -23,7 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", required=True, type=Path, metavar="run.json", help="the RunConfig")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("finetune_trainer").setLevel(logging.INFO)
     try:
         config = parse(RunConfig, json.loads(chosen.config.read_text()), local=True)
     except (OSError, ValueError, FieldError) as error:

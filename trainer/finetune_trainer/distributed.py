@@ -26,6 +26,7 @@ from finetune_api.run import World
 BUCKET = 4 * 1024 * 1024
 """Elements reduced at once; fixed, for the order of summation goes with it."""
 POLL_SECONDS = 0.2
+PART_SECONDS = 15.0
 RENDEZVOUS_SECONDS = 900.0
 """How long the first ranks wait for the last: pods are scheduled and pull their image at different times."""
 
@@ -104,10 +105,14 @@ class Ranks:
             torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()
         )
 
-    def close(self) -> None:
-        """Leave the group without waiting for anyone."""
-        if self.size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+    def part(self) -> None:
+        """The end of a run that went well: rank 0, which holds the store, leaves last."""
+        if self.size > 1:
+            with contextlib.suppress(JobError):  # all is done: nobody is missed any more
+                with peers():
+                    gone = int(self._store.add("gone", 1))
+                if self.rank == 0 and gone < self.size:
+                    self._await(lambda: int(self._store.add("gone", 0)) >= self.size, PART_SECONDS)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -111,6 +112,8 @@ def _prepare_node(config: RunConfig) -> Path:
     """Fetch and import once what every worker needs, before they are forked. No thread runs afterwards, and CUDA stays untouched."""
     _node_rank(config)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is told once, in words, not by a stack of C++
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(config)))
     from finetune_trainer.run import warm_up
 

@@ -43,6 +43,7 @@ def warm_up(config: RunConfig) -> Path:
     """Once a node, before the workers are forked: fetch the model, import its classes. The model's folder."""
     _, profile = load_profile(location(config.output.uri, config.storage))
     folder = fetch_model(config, revision=profile.model_revision)
+    importlib.import_module("transformers.utils.logging").disable_progress_bar()
     importlib.import_module(architecture(read_config(folder), config.task).module)
     if config.method.type == "lora":
         importlib.import_module("peft")
@@ -59,11 +60,11 @@ def train(config: RunConfig, place: Place, model: Path, folder: Path, started: f
     session: Session | None = None
     try:
         ranks = open_ranks(place, config.world, config.training.precision, stop)
-        if ranks.from_first(lambda: _already_done(out, config, narrator)):
-            return
-        session = open_session(config, out, model, ranks, narrator, stop)
-        loop(session)
-        finish(session)
+        if not ranks.from_first(lambda: _already_done(out, config, narrator)):
+            session = open_session(config, out, model, ranks, narrator, stop)
+            loop(session)
+            finish(session)
+        ranks.part()
     except BaseException as error:
         narrator.report(problem=problem_for(error, place.rank))
         if session is not None:

@@ -144,10 +144,6 @@ class Session:
                 if parameter.requires_grad:
                     parameter.copy_(tensors[f"model.{name}"])
 
-    def close(self) -> None:
-        """Leave the process group."""
-        self.ranks.close()
-
 
 def open_session(
     config: RunConfig, out: Location, folder: Path, ranks: Ranks, narrator: Narrator, stop: Callable[[], bool]
