@@ -46,6 +46,8 @@ def _step(draft: Draft) -> None:
     if _refused(draft):
         return
     begun = any(t.component == names.WORKER for t in draft.observed.jobs) or draft.status.attempts
+    if begun:
+        prepare.recall(draft)
     if begun or prepare.passed(draft):
         workers.step(draft)
     if draft.create and (draft.observed.conflicts or draft.observed.refusals):

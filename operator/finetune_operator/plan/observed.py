@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_api.base import FieldError, parse_stored
+from finetune_api.base import FieldError, parse, parse_stored
 from finetune_api.job import Spec
 from finetune_api.report import Report
 from finetune_api.status import Status
@@ -231,7 +231,8 @@ class Resource:
         meta = body["metadata"]
         spec, errors, ignored = None, (), ()  # type: Spec | None, tuple[str, ...], tuple[str, ...]
         try:
-            spec, extra = parse_stored(Spec, body.get("spec") or {})
+            stored, extra = parse_stored(Spec, body.get("spec") or {})
+            spec = parse(Spec, stored.to_json())  # with the rules of a cluster: no file:// in a pod
             ignored = tuple(f"spec.{name}" for name in extra[:32])
         except FieldError as error:
             errors = tuple(f"spec.{where}: {why}" for where, why in error.findings[:16])

@@ -21,6 +21,8 @@ def of_workers(of: Try, report: Report | None, status: Status) -> Phase:
     placed = [p for p in of.pods if p.scheduled is not None or p.node or p.terminal]
     begun = [p for p in of.pods if p.running or p.terminal]
     wanted = of.job.parallelism if of.job else len(of.pods)
+    if of.number > 1 and not of.pods and not of.held:
+        return Phase.RESTARTING
     if of.held or len(placed) < wanted:
         return Phase.QUEUED
     if len(begun) < wanted:

@@ -56,6 +56,16 @@ def passed(draft: Draft) -> bool:
     return False
 
 
+def recall(draft: Draft) -> None:
+    """Workers were made, so the step has passed: if status does not say so yet (a crash before it was written), say it now."""
+    if draft.holds(ConditionType.VALIDATED):
+        return
+    made = tries(draft.observed, names.PREPARE)
+    current = find(made, names.PREPARE, max((t.number for t in made if t.job), default=0))
+    _hear(draft, current)
+    _validated(draft)
+
+
 def elder(draft: Draft) -> Rival | None:
     """The oldest other job that is active and writes to the same place, if it is older than this one."""
     job = draft.observed.job

@@ -1,0 +1,131 @@
+"""Kueue: the Job is made suspended, stays through admission and preemption, and its suspend field is never written again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_api.exits import Reason
+from finetune_operator.plan import names
+from finetune_operator.plan.observed import PodView, report_order
+from finetune_operator.plan.plan import Plan
+from finetune_operator.plan.times import rfc3339
+from support.planning import Cluster
+
+
+def queued() -> Cluster:
+    c = Cluster(labels={names.QUEUE: "gpus"})
+    c.prepare()
+    c.control()
+    c.reconcile()
+    return c
+
+
+def the_job(c: Cluster) -> dict[str, Any]:
+    (job,) = c.jobs(names.WORKER)
+    return job
+
+
+def admit(c: Cluster) -> None:
+    the_job(c)["spec"]["suspend"] = False
+    the_job(c)["status"]["startTime"] = rfc3339(c.now)
+
+
+def preempt(c: Cluster) -> None:
+    the_job(c)["spec"]["suspend"] = True
+    the_job(c)["status"].pop("startTime", None)
+
+
+def writes_suspend(made: Plan) -> bool:
+    return any("suspend" in str(p.body) for p in made.patch)
+
+
+def test_waiting_for_the_queue() -> None:
+    c = queued()
+    assert (c.phase, c.status.reason) == ("Queued", "WaitingForQueue")
+    assert "gpus" in (c.status.message or "")
+    c.wait(10_000)
+    found = c.reconcile()
+    assert not found.read_events, "it has no pods, as it should"
+    assert c.phase == "Queued"
+
+
+def test_preempted_and_admitted_again_it_is_the_same_attempt() -> None:
+    c = queued()
+    admit(c)
+    c.train(20, resumed_from_step=0)
+    assert c.phase == "Running"
+    old = c.pod(0)
+    c.wait(60)
+    preempt(c)
+    c.control()
+    assert not writes_suspend(c.reconcile())
+    assert c.phase == "Queued"
+    c.sweep()
+    c.reconcile()
+    c.wait(600)
+    c.reconcile()
+    assert c.phase == "Queued"
+    admit(c)
+    c.report = None
+    c.train(21, resumed_from_step=20)
+    status = c.status
+    assert (status.phase, status.attempt, status.restarts) == ("Running", 1, 0)
+    assert status.attempts[0].reason is None
+    new = c.pod(0)
+    assert c.report
+    again = c.report.model_copy(update={"sequence": 0})
+    views = [PodView.from_object(p) for p in (old, new)]
+    assert views[0] is not None
+    assert views[1] is not None
+    assert report_order(views[1], again) > report_order(views[0], c.report.model_copy(update={"sequence": 99}))
+    c.finish()
+    assert c.phase == "Succeeded"
+
+
+def test_pods_seen_to_leave_before_their_job_is_seen_suspended_are_no_failure() -> None:
+    c = queued()
+    admit(c)
+    c.train(20, resumed_from_step=0)
+    for pod in (c.pod(0), c.pod(1)):
+        c.terminate(pod)
+        c.exit(pod, 40)
+    c.reconcile()  # the Job still looks admitted
+    assert len(c.jobs(names.WORKER)) == 1
+    assert c.status.attempts[0].reason is None
+    preempt(c)
+    c.reconcile()
+    assert c.phase == "Queued"
+    assert c.status.attempts[0].reason is None
+
+
+def test_a_users_mistake_counts_under_a_queue_too() -> None:
+    c = queued()
+    admit(c)
+    c.train(20)
+    c.exit(c.pod(0), 29)
+    c.reconcile()
+    assert c.status.failure
+    assert c.status.failure.reason == Reason.NOTHING_TO_LEARN
+
+
+def test_a_failed_attempt_goes_back_into_the_queue() -> None:
+    c = queued()
+    admit(c)
+    c.train(20, resumed_from_step=0)
+    c.exit(c.pod(0), 44)
+    c.exit(c.pod(1), 41)
+    c.control()
+    c.control()
+    c.reconcile()
+    second = max(c.jobs(names.WORKER), key=lambda j: j["metadata"]["name"])
+    assert second["metadata"]["labels"][names.QUEUE] == "gpus"
+    assert second["spec"]["suspend"] is True
+    assert (c.phase, c.status.reason) == ("Queued", "WaitingForQueue")
+
+
+def test_the_users_own_suspend_deletes_the_job_under_a_queue_too() -> None:
+    c = queued()
+    c.job["spec"]["suspend"] = True
+    c.reconcile()
+    assert c.phase == "Suspended"
+    assert not c.jobs(names.WORKER)

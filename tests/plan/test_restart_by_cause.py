@@ -1,0 +1,322 @@
+"""Why an attempt ended, from all that its pods say; and what follows: the next attempt, or the end of the job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
+from finetune_api.report import Problem, Stage
+from finetune_operator.plan import names
+from finetune_operator.plan.causes import Cause, pod_cause
+from finetune_operator.plan.observed import ContainerView, PodView
+from support.planning import START, Cluster
+
+UID = "u"
+
+
+def pod(
+    code: int | None = None, *, why: str = "Error", index: int = 0, at: float = START, phase: str = "Failed", reason: str = "",
+    message: str = "", disruption: tuple[str, str] | None = None, deletion: float | None = None,
+) -> PodView:  # fmt: skip
+    container = (
+        ContainerView(exit_code=code, reason=why, started_at=START - 9, finished_at=at) if code is not None else None
+    )
+    return PodView(
+        f"p-{index}", f"uid-{index}", names.WORKER, 1, START - 10, index=index, phase=phase, reason=reason, message=message,
+        disruption=disruption, deletion=deletion, container=container, node="node-1",
+    )  # fmt: skip
+
+
+def cause_of(found: PodView, now: float = START) -> Cause:
+    cause = pod_cause(found, UID, 1, now)
+    assert cause is not None
+    return cause
+
+
+NODE = "The node was low on resource: ephemeral-storage. Container trainer was using 5Gi, request is 0, has larger consumption of ephemeral-storage."
+EMPTY_DIR = 'Usage of EmptyDir volume "scratch" exceeds the limit "1Gi".'
+POD_TOTAL = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."
+CONTAINER_LIMIT = 'Container trainer exceeded its local ephemeral storage limit "1Gi".'
+
+KUBELET = ("TerminationByKubelet", "x")
+
+TABLE: dict[str, tuple[dict[str, Any], Reason]] = {
+    # our own code goes before anything that Kubernetes says
+    "our code though OOMKilled is said too": ({"code": 44, "why": "OOMKilled"}, Reason.INTERNAL_ERROR),
+    "our code though disrupted": ({"code": 21, "disruption": ("TerminationByKubelet", "")}, Reason.INVALID_DATA),
+    "our code though deleted": ({"code": 42, "deletion": START + 9}, Reason.STORAGE_UNAVAILABLE),
+    # told to stop: by whom?
+    "told to stop by nobody we know": ({"code": 40}, Reason.INTERRUPTED),
+    "told to stop by a preemption": ({"code": 40, "disruption": ("PreemptionByScheduler", "")}, Reason.PREEMPTED),
+    "told to stop by a drain": ({"code": 40, "disruption": ("EvictionByEvictionAPI", "")}, Reason.PREEMPTED),
+    "told to stop by the kubelet": ({"code": 40, "disruption": ("TerminationByKubelet", "")}, Reason.EVICTED),
+    "node tainted": ({"code": 137, "disruption": ("DeletionByTaintManager", "")}, Reason.NODE_LOST),
+    "node gone": ({"disruption": ("DeletionByPodGC", "")}, Reason.NODE_LOST),
+    "a disruption of the future": ({"code": 137, "disruption": ("DeletionByMartians", "")}, Reason.EVICTED),
+    "peer lost by a preemption of its own": ({"code": 41, "disruption": ("PreemptionByScheduler", "")}, Reason.PREEMPTED),
+    # the kubelet's reasons
+    "node pressure": ({"code": 137, "reason": "Evicted", "message": NODE}, Reason.EVICTED),
+    "node pressure with condition": ({"reason": "Evicted", "message": NODE, "disruption": ("TerminationByKubelet", "")}, Reason.EVICTED),
+    "emptyDir over its limit": ({"code": 137, "reason": "Evicted", "message": EMPTY_DIR, "disruption": KUBELET}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
+    "emptyDir over its limit, checkpoint written": ({"code": 40, "reason": "Evicted", "message": EMPTY_DIR}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
+    "pod over its limit": ({"reason": "Evicted", "message": POD_TOTAL}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
+    "container over its limit": ({"reason": "Evicted", "message": CONTAINER_LIMIT}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
+    "node shut down": ({"code": 143, "reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."}, Reason.EVICTED),
+    "kubelet refused it": ({"reason": "UnexpectedAdmissionError"}, Reason.EVICTED),
+    "no room after all": ({"reason": "OutOfcpu"}, Reason.EVICTED),
+    "pod deadline": ({"code": 137, "reason": "DeadlineExceeded"}, Reason.DEADLINE_EXCEEDED),
+    # out of memory: only with codes that are not ours
+    "OOM by 137": ({"code": 137, "why": "OOMKilled"}, Reason.OOM_KILLED),
+    "OOM by 1": ({"code": 1, "why": "OOMKilled"}, Reason.OOM_KILLED),
+    "OOM by an unknown code": ({"code": 99, "why": "OOMKilled"}, Reason.OOM_KILLED),
+    "OOM while being deleted": ({"code": 137, "why": "OOMKilled", "deletion": START}, Reason.OOM_KILLED),
+    # the rest
+    "deleted with no grace": ({"code": 137, "deletion": START}, Reason.POD_DELETED),
+    "killed": ({"code": 137}, Reason.CRASHED),
+    "segmentation fault": ({"code": 139}, Reason.CRASHED),
+    "an exit code of the shell's": ({"code": 127}, Reason.CRASHED),
+    "failed without a container": ({"message": "something new"}, Reason.CRASHED),
+    "no such command in the image": ({"code": 128, "why": "StartError"}, Reason.CONTAINER_CONFIG_ERROR),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_the_reason_of_one_pod(case: str) -> None:
+    fields, reason = TABLE[case]
+    assert cause_of(pod(**fields)).reason is reason
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+def test_every_exit_code_of_ours_is_read(code: int) -> None:
+    assert cause_of(pod(code)).reason is BY_CODE[code].reason
+
+
+@pytest.mark.parametrize("code", [0, None])
+def test_a_pod_that_has_not_failed_has_no_cause(code: int | None) -> None:
+    assert pod_cause(pod(code, phase="Succeeded" if code == 0 else "Running"), UID, 1, START) is None
+    assert pod_cause(pod(None, phase="Running", deletion=START + 100), UID, 1, START) is None
+
+
+def test_a_pod_long_past_its_grace_period_was_on_a_lost_node() -> None:
+    silent = pod(None, phase="Running", deletion=START)
+    assert pod_cause(silent, UID, 1, START + 59) is None
+    assert cause_of(silent, START + 60).reason is Reason.NODE_LOST
+
+
+def test_a_signal_is_named() -> None:
+    assert "SIGSEGV" in cause_of(pod(139)).message
+    assert "unknown code 99" in cause_of(pod(99)).message
+
+
+def started(**spec: Any) -> Cluster:
+    c = Cluster(spec)
+    c.prepare()
+    c.train(20, resumed_from_step=0, checkpoints=())
+    return c
+
+
+def fail(c: Cluster, code: int, index: int = 0, **fields: Any) -> None:
+    """A worker fails; the Job controller stops the others, which then lose their peer."""
+    c.exit(c.pod(index), code, **fields)
+    c.control()
+    c.reconcile()
+    c.wait(2)
+    for p in c.pods.values():
+        if p["status"]["phase"] == "Running":
+            c.exit(p, 41)
+    c.control()
+    c.reconcile()
+
+
+@pytest.mark.parametrize("code", [code for code, row in BY_CODE.items() if row.retry is Retry.NEVER])
+def test_a_users_mistake_ends_the_job_at_once(code: int) -> None:
+    c = started()
+    problem = Problem(reason=BY_CODE[code].reason, message="said by rank 3", hint="do this", field="spec.data", rank=3)
+    c.exit(c.pod(1), code, problem=problem)
+    c.reconcile()
+    status = c.status
+    assert status.phase == "Failed"
+    assert status.failure is not None
+    assert status.failure.model_dump(by_alias=False) == {
+        "reason": BY_CODE[code].reason, "message": "said by rank 3", "hint": "do this", "field": "spec.data", "rank": 3, "exit_code": code,
+    }  # fmt: skip
+    assert len(c.jobs(names.WORKER)) == 1
+    c.control()
+    c.sweep()
+    c.control()
+    c.wait(1000)
+    c.reconcile()
+    assert c.status == status, "a finished job's status never changes again"
+    assert ("Job", c.jobs(names.WORKER)[0]["metadata"]["name"]) not in c.deleted, "it stays for its logs"
+
+
+@pytest.mark.parametrize("code", [code for code, row in BY_CODE.items() if row.retry is not Retry.NEVER])
+def test_what_is_not_the_users_mistake_is_tried_again_at_once(code: int) -> None:
+    c = started()
+    fail(c, code, 1)
+    assert len(c.jobs(names.WORKER)) == 2
+    assert c.phase == "Restarting"
+    c.train(20, resumed_from_step=15)
+    status = c.status
+    assert status.phase == "Running"
+    assert (status.attempt, status.restarts) == (2, 1)
+    assert status.attempts[1].reason == BY_CODE[code].reason
+    assert status.attempts[1].exit_code == code
+    assert status.attempts[1].lost_steps == 5
+    assert c.notes.count("Restarting") == 1
+
+
+def test_peer_lost_never_wins() -> None:
+    c = started(workers={"replicas": 3})
+    c.exit(c.pod(0), 41)
+    c.wait(3)
+    c.exit(c.pod(2), 139, outcome=False)
+    c.wait(3)
+    c.exit(c.pod(1), 41)
+    c.control()
+    c.control()
+    c.reconcile()
+    assert c.status.attempts[-1].reason == Reason.CRASHED
+    assert c.status.attempts[-1].pod == c.pods[c.status.attempts[-1].pod or ""]["metadata"]["name"]
+
+
+def test_the_first_to_fail_wins_and_in_the_same_second_what_will_not_heal() -> None:
+    c = started(workers={"replicas": 3})
+    c.exit(c.pod(2), 42)
+    c.wait(3)
+    c.exit(c.pod(0), 44)
+    c.control()
+    c.reconcile()
+    assert c.status.attempts[0].reason == Reason.STORAGE_UNAVAILABLE
+    c = started(workers={"replicas": 3})
+    c.exit(c.pod(0), 44)
+    c.exit(c.pod(2), 29)
+    c.reconcile()
+    assert c.status.failure
+    assert c.status.failure.reason == Reason.NOTHING_TO_LEARN
+
+
+def test_a_force_deleted_pod_that_nobody_saw_end() -> None:
+    c = started()
+    del c.pods[c.pod(1)["metadata"]["name"]]
+    c.jobs(names.WORKER)[0]["status"]["failed"] = 1
+    c.control()
+    c.reconcile()
+    assert c.phase == "Restarting"
+    assert c.status.attempts[0].reason == Reason.POD_DELETED
+    assert len(c.jobs(names.WORKER)) == 1, "worker 0 still runs"
+    c.sweep(41)
+    c.control()
+    c.reconcile()
+    assert len(c.jobs(names.WORKER)) == 2
+    c.reconcile()
+    assert c.status.attempts[1].reason == Reason.POD_DELETED
+
+
+def test_a_lost_connection_stays_peer_lost_though_the_other_pod_is_cleared_away() -> None:
+    c = started()
+    c.exit(c.pod(1), 41)
+    c.control()
+    c.reconcile()
+    assert c.status.attempts[0].reason == Reason.PEER_LOST
+    c.sweep(40)
+    c.control()
+    c.reconcile()
+    c.reconcile()
+    assert c.status.attempts[1].reason == Reason.PEER_LOST
+
+
+def test_what_was_seen_of_a_pod_is_kept_when_the_pod_is_gone() -> None:
+    c = started()
+    victim = c.pod(1)
+    c.disrupt(victim, "PreemptionByScheduler", "preempting to accommodate a higher priority pod")
+    c.terminate(victim)
+    c.exit(victim, 40)
+    c.control()
+    c.reconcile()
+    c.sweep()
+    c.control()
+    c.reconcile()
+    entry = next(a for a in c.status.attempts if a.number == 1)
+    assert entry.reason == Reason.PREEMPTED
+    assert "higher priority" in (entry.message or "")
+
+
+def test_a_deleted_job_is_made_again_as_the_next_attempt() -> None:
+    c = started()
+    name = c.jobs(names.WORKER)[0]["metadata"]["name"]
+    c._delete("Job", name)
+    c.reconcile()
+    assert not c.jobs(names.WORKER), "its pods are still there"
+    c.sweep()
+    c.reconcile()
+    assert [j["metadata"]["labels"][names.ATTEMPT] for j in c.jobs(names.WORKER)] == ["2"]
+    assert c.status.attempts[-1].reason == Reason.POD_DELETED
+
+
+def test_attempts_never_overlap_but_a_lost_node_does_not_block_for_ever() -> None:
+    c = started()
+    c.exit(c.pod(0), 44)
+    c.control()  # worker 1 is told to stop, and its node is gone
+    c.reconcile()
+    assert len(c.jobs(names.WORKER)) == 1
+    c.wait(120 + 59)
+    found = c.reconcile()
+    assert len(c.jobs(names.WORKER)) == 1
+    assert found.requeue_after is not None
+    assert found.requeue_after <= 1
+    c.wait(1)
+    c.reconcile()
+    assert len(c.jobs(names.WORKER)) == 2
+
+
+def test_the_problem_reported_by_rank_0_serves_where_the_last_word_is_missing() -> None:
+    c = started()
+    c.say(20, problem=Problem(reason=Reason.NON_FINITE_LOSS, message="the loss is NaN at step 21", rank=0))
+    c.exit(c.pod(0), 30, outcome=False)
+    c.reconcile()
+    assert c.status.failure
+    assert c.status.failure.message == "the loss is NaN at step 21"
+    assert c.status.failure.hint == EXITS[Reason.NON_FINITE_LOSS].hint
+
+
+def test_the_last_word_of_another_job_or_attempt_is_not_believed() -> None:
+    c = started()
+    c.exit(c.pod(0), 21, problem=Problem(reason=Reason.INVALID_DATA, message="mine"))
+    state = c.pod(0)["status"]["containerStatuses"][0]["state"]["terminated"]
+    state["message"] = state["message"].replace('"attempt":1', '"attempt":7')
+    c.reconcile()
+    assert c.status.failure
+    assert c.status.failure.message != "mine"
+
+
+def test_old_attempts_are_cleared_away_but_the_last_two() -> None:
+    c = started()
+    for step in (30, 40, 50):
+        c.say(step, resumed_from_step=0, checkpoints=(c.checkpoint(step),))
+        fail(c, 44)
+        c.train(step)
+    assert [j["metadata"]["labels"][names.ATTEMPT] for j in c.jobs(names.WORKER)] == ["3", "4"]
+    left = {(k, n) for k, n in c.objects if n.endswith(("-1", "-2"))}
+    assert not left
+
+
+def test_late_reports_of_an_older_attempt_are_ignored() -> None:
+    c = started()
+    c.say(33)
+    late = c.report
+    fail(c, 44)
+    c.train(25, resumed_from_step=20)
+    c.report = late
+    c.reconcile()
+    assert c.status.progress
+    assert c.status.progress.step == 25
+
+
+def test_a_report_of_the_end_is_no_success() -> None:
+    c = started()
+    c.say(100, stage=Stage.FINISHED)
+    c.reconcile()
+    assert c.phase == "Evaluating"
