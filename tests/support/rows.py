@@ -1,0 +1,85 @@
+"""Small data sets in every format and compression, and profiles made from them by the real scan."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from finetune_api.run import RunConfig
+from finetune_api.status import DataProfile, Resolved
+from finetune_trainer.prepare.survey import survey
+from finetune_trainer.prepare.tally import Tally
+from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.profile import Profile, order_digest
+from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.splits import HELD_OUT, share_of
+from finetune_trainer.tasks.registry import task_for
+
+ENDINGS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "parquet")
+
+
+def rows_of(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Rows that name themselves; texts with quotes, commas and line breaks, as csv likes them least."""
+    odd = ["plain {n}", "comma, {n}", 'a "quoted" {n}', "two\nlines {n}", "ümläut 漢字 {n}", "semi;colon {n}"]
+    return [
+        {"id": str(n), "text": odd[n % len(odd)].format(n=n), "label": "odd" if n % 2 else "even"}
+        for n in range(start, start + count)
+    ]
+
+
+def encode(rows: Sequence[dict[str, Any]], ending: str, row_group: int = 64) -> bytes:
+    """The rows in a format, by the ending of its name."""
+    kind, _, compression = ending.partition(".")
+    if kind == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        sink = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), sink, row_group_size=row_group)
+        return sink.getvalue()
+    if kind == "jsonl":
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    else:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        data = text.getvalue().encode()
+    return {"": bytes, "gz": gzip.compress, "zst": zstandard.compress}[compression](data)
+
+
+def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], row_group: int = 64) -> Path:
+    """Write the rows to folder/name."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(rows, name.partition(".")[2], row_group))
+    return path
+
+
+def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[Manifest, Profile]:
+    """Manifest and profile of the data alone: no model is needed."""
+    columns = columns or {"text": "text", "label": "label"}
+    tally = Tally(config.data.max_bad_rows)
+    sources = {}
+    for role in ("train", *HELD_OUT):
+        share = share_of(role, config.data)
+        if share is not None and share.source == role:
+            sources[role] = survey(list_source(config, role), task_for(config.task), columns, None, tally, None).source
+    if tally.too_many:
+        raise tally.refusal()
+    manifest = Manifest(sources)
+    shares = {
+        split: share and [share.source, share.low, share.high]
+        for split in ("train", *HELD_OUT)
+        for share in [share_of(split, config.data)]
+    }
+    digest = order_digest(manifest, columns, tally.rows, shares)
+    resolved = Resolved(global_batch_size=config.training.global_batch_size or 8)
+    return manifest, Profile(config.job.id, "basis", digest, DataProfile(), resolved, columns, bad=tally.rows)
