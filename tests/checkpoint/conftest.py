@@ -30,7 +30,14 @@ def out(tmp_path: Path) -> Location:
 def start(out: Location) -> Start:
     """start(attempt=…, …) makes a Checkpointer of the next process group; its claim is the caller's."""
 
-    def begin(where: Location | None = None, *, rank: int = 0, facts: dict | None = None, identity: dict | None = None, **changes: object) -> Checkpointer:
+    def begin(
+        where: Location | None = None,
+        *,
+        rank: int = 0,
+        facts: dict | None = None,
+        identity: dict | None = None,
+        **changes: object,
+    ) -> Checkpointer:
         settings: RunConfig = config(out.uri(), **changes)  # type: ignore[arg-type]
         return Checkpointer(settings, where or out, rank, facts=facts, identity=identity)
 

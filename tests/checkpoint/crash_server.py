@@ -36,7 +36,10 @@ def write(order: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     settings = config(
-        order["uri"], attempt=order["attempt"], access=StorageAccess.model_validate(order["access"]), checkpoints={"keepLast": 2, "keepBest": True}
+        order["uri"],
+        attempt=order["attempt"],
+        access=StorageAccess.model_validate(order["access"]),
+        checkpoints={"keepLast": 2, "keepBest": True},
     )
     writer = Checkpointer(settings, faulty(location(settings.output.uri, settings.storage), count), 0)
     resume = writer.claim().resume

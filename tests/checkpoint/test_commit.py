@@ -16,7 +16,12 @@ OUTAGE = JobError(Reason.STORAGE_UNAVAILABLE, "the storage is away")
 
 def test_the_manifest_is_written_last_and_conditionally(start, out: Location) -> None:
     order: list[str] = []
-    writer = start(faulty(out, lambda operation, key, done: order.append(key.rpartition("/")[2]) if operation == "put" and done else None))
+    writer = start(
+        faulty(
+            out,
+            lambda operation, key, done: order.append(key.rpartition("/")[2]) if operation == "put" and done else None,
+        )
+    )
     writer.claim()
     writer.save(state(4), wait=True)
     assert order[0] == "1.json"
@@ -27,7 +32,9 @@ def test_the_manifest_is_written_last_and_conditionally(start, out: Location) ->
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3, 4])
-def test_a_save_that_fails_at_any_write_leaves_no_checkpoint_and_the_next_one_works(start, out: Location, failing: int) -> None:
+def test_a_save_that_fails_at_any_write_leaves_no_checkpoint_and_the_next_one_works(
+    start, out: Location, failing: int
+) -> None:
     writes = 0
 
     def fail_once(operation: str, key: str, done: bool) -> None:

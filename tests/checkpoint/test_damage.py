@@ -162,4 +162,7 @@ def test_a_part_with_other_tensors_than_listed_is_damaged(start, out: Location) 
     tensors = dict(part.tensors or {})
     tensors["model.layer.bias"] = ("float32", (16,))
     with pytest.raises(DamagedError, match="other tensors"):
-        parts._tensors(parts.Part(part.name, part.namespace, part.bytes, part.crc32c, part.sha256, tensors), out.get(f"ckpt/1/10/{part.name}"))
+        parts._tensors(
+            parts.Part(part.name, part.namespace, part.bytes, part.crc32c, part.sha256, tensors),
+            out.get(f"ckpt/1/10/{part.name}"),
+        )

@@ -32,7 +32,9 @@ def test_each_process_group_takes_the_next_generation_and_records_where_it_resum
 
 
 @pytest.mark.parametrize("racers", [2, 8])
-def test_of_writers_racing_for_a_generation_one_wins_and_the_others_are_fenced(anywhere: tuple[Location, RunConfig], racers: int) -> None:
+def test_of_writers_racing_for_a_generation_one_wins_and_the_others_are_fenced(
+    anywhere: tuple[Location, RunConfig], racers: int
+) -> None:
     out, settings = anywhere
     barrier = threading.Barrier(racers)
     met = threading.local()
@@ -62,7 +64,9 @@ def test_of_writers_racing_for_a_generation_one_wins_and_the_others_are_fenced(a
     assert [info.key for info in out.list("generations/")] == ["generations/1.json"]
 
 
-def test_a_newer_attempt_that_loses_the_race_to_an_older_one_takes_the_generation_after_it(start, out: Location) -> None:
+def test_a_newer_attempt_that_loses_the_race_to_an_older_one_takes_the_generation_after_it(
+    start, out: Location
+) -> None:
     old, raced = start(attempt=1), []
 
     def older_is_faster(operation: str, key: str, done: bool) -> None:

@@ -75,10 +75,19 @@ def _check(out: Location, settings: RunConfig, attempt: int, acks: Path) -> int:
 
 
 def _order(settings: RunConfig, attempt: int, acks: Path, kill: int | None, steps: int) -> dict:
-    return {"uri": settings.output.uri, "access": settings.storage.to_json(), "attempt": attempt, "kill": kill, "steps": steps, "acks": str(acks)}
+    return {
+        "uri": settings.output.uri,
+        "access": settings.storage.to_json(),
+        "attempt": attempt,
+        "kill": kill,
+        "steps": steps,
+        "acks": str(acks),
+    }
 
 
-def test_killed_at_every_single_storage_operation(anywhere: tuple[Location, RunConfig], server: Server, tmp_path: Path) -> None:
+def test_killed_at_every_single_storage_operation(
+    anywhere: tuple[Location, RunConfig], server: Server, tmp_path: Path
+) -> None:
     out, settings = anywhere
     acks, step = tmp_path / "acks", 0
     for kill in range(1, 41, 1 if settings.output.uri.startswith("file:") else 3):

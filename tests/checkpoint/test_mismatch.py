@@ -25,7 +25,9 @@ def donor(tmp_path: Path) -> str:
     settings = config(f"file://{tmp_path}/other", job="uid-other")
     place = location(settings.output.uri, settings.storage)
     own(place, "uid-other")
-    writer = Checkpointer(settings, place, 0, identity={"globalBatchSize": 32, "dataManifest": "abc"}, facts={"threads": 2})
+    writer = Checkpointer(
+        settings, place, 0, identity={"globalBatchSize": 32, "dataManifest": "abc"}, facts={"threads": 2}
+    )
     writer.claim()
     writer.save(state(40), metrics={"macro-f1": 0.7}, wait=True)
     writer.close()
@@ -69,7 +71,9 @@ def _refused(start, donor: str, **kwargs) -> JobError:
         ({"identity": {"globalBatchSize": 64}, "training": {"seed": 7}}, ["globalBatchSize is 64", "seed is 7"]),
     ],
 )
-def test_another_jobs_checkpoint_that_does_not_fit_is_refused_with_what_differs(start, donor: str, changes: dict, said: list[str]) -> None:
+def test_another_jobs_checkpoint_that_does_not_fit_is_refused_with_what_differs(
+    start, donor: str, changes: dict, said: list[str]
+) -> None:
     message = str(_refused(start, donor, **changes))
     assert all(part in message for part in said), message
 
@@ -115,7 +119,9 @@ def test_an_own_checkpoint_of_a_changed_job_is_refused_not_passed_over(start, ou
         start(attempt=2).claim({name: shape for name, shape in SHAPES.items() if name != "model.scale"})
 
 
-def test_one_warning_names_all_that_differs_in_the_environment(start, out: Location, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_warning_names_all_that_differs_in_the_environment(
+    start, out: Location, caplog: pytest.LogCaptureFixture
+) -> None:
     writer = start(facts={"worldSize": 2, "threads": 1, "torch": "2.6"})
     writer.claim()
     writer.save(state(4), wait=True)

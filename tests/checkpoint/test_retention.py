@@ -24,7 +24,13 @@ def test_the_newest_and_the_best_are_kept() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "name", "best"),
-    [("macro-f1", "macro-f1", 2), ("accuracy", "accuracy", 2), ("loss", "loss", 1), ("loss", "eval_loss", 1), ("perplexity", "perplexity", 1)],
+    [
+        ("macro-f1", "macro-f1", 2),
+        ("accuracy", "accuracy", 2),
+        ("loss", "loss", 1),
+        ("loss", "eval_loss", 1),
+        ("perplexity", "perplexity", 1),
+    ],
 )
 def test_best_knows_which_way_is_better(metric: str, name: str, best: int) -> None:
     assert best_of([ref(1, 0.1, name), ref(2, 0.8, name), ref(3, 0.5, name)], metric).step == best
@@ -37,7 +43,10 @@ def test_of_equally_good_checkpoints_the_earlier_is_the_best() -> None:
 
 def test_old_checkpoints_go_manifest_first_and_the_best_stays_over_restarts(start, out: Location) -> None:
     deleted: list[str] = []
-    where = faulty(out, lambda operation, key, done: deleted.append(key[len(out.prefix) :]) if operation == "delete" and done else None)
+    where = faulty(
+        out,
+        lambda operation, key, done: deleted.append(key[len(out.prefix) :]) if operation == "delete" and done else None,
+    )
     scores = {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.4}
     writer = start(where, checkpoints={"keepLast": 1})
     writer.claim()
@@ -67,7 +76,8 @@ def test_torn_uploads_of_dead_writers_are_swept_with_the_first_save(start, out: 
         out.put(f"ckpt/1/2/{name}", b"torn")
     second = start(attempt=2)
     second.claim()
-    assert out.find("ckpt/1/2/model-00000-dead.safetensors") is not None  # nothing is deleted before there is something better
+    # Nothing is deleted before there is something better.
+    assert out.find("ckpt/1/2/model-00000-dead.safetensors") is not None
     second.save(state(2), wait=True)
     assert list(out.list("ckpt/1/2/")) == []
     assert out.find("ckpt/1/1/MANIFEST.json") is not None

@@ -78,7 +78,9 @@ def test_training_on_does_not_reach_into_a_save_in_flight(start, out: Location) 
 
 def test_large_states_are_split_into_parts_of_one_namespace_each() -> None:
     tensors = {f"{space}.{i}": torch.full((100,), float(i)) for i in range(10) for space in ("model", "optimizer")}
-    packed = [part for part, _ in parts.pack(dataclasses.replace(state(1), tensors=tensors, blobs={}), "w", part_bytes=1000)]
+    packed = [
+        part for part, _ in parts.pack(dataclasses.replace(state(1), tensors=tensors, blobs={}), "w", part_bytes=1000)
+    ]
     assert [len(part.tensors or {}) for part in packed] == [2] * 10
     assert all({name.partition(".")[0] for name in part.tensors or {}} == {part.namespace} for part in packed)
     assert len({part.name for part in packed}) == 10

@@ -30,14 +30,18 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
         def named(text: str) -> x509.Name:
             return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-        made = x509.CertificateBuilder(named(issuer), named(subject), key.public_key(), x509.random_serial_number(), start, end)
+        made = x509.CertificateBuilder(
+            named(issuer), named(subject), key.public_key(), x509.random_serial_number(), start, end
+        )
         made = made.add_extension(x509.BasicConstraints(ca, None), True)
         made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
         if ca:
             made = made.add_extension(x509.KeyUsage(True, False, False, False, False, True, True, False, False), True)
         else:
-            made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            made = made.add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+            )
         return made.sign(signer, hashes.SHA256())
 
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -127,7 +131,9 @@ class ReportServer:
                 if condition():
                     return
                 self._news.wait(0.05)
-        raise AssertionError(f"waited in vain; {self.requests} requests, reports: {[(r['sequence'], r['stage']) for r in self.reports]}")
+        raise AssertionError(
+            f"waited in vain; {self.requests} requests, reports: {[(r['sequence'], r['stage']) for r in self.reports]}"
+        )
 
 
 @pytest.fixture
@@ -142,7 +148,12 @@ def settings(server: ReportServer) -> Callable[..., Any]:
     """settings(intervalSeconds=…, …): a RunConfig that reports to the server."""
 
     def make(**reporting: Any) -> Any:
-        to = {"url": server.url, "caFile": str(server.ca_file), "tokenFile": str(server.token_file), "intervalSeconds": 3600.0}
+        to = {
+            "url": server.url,
+            "caFile": str(server.ca_file),
+            "tokenFile": str(server.token_file),
+            "intervalSeconds": 3600.0,
+        }
         return config("s3://models/out", reporting=to | reporting)
 
     return make

@@ -15,7 +15,9 @@ from finetune_trainer.report import finish, outcome_for, problem_for, scrub, wri
 from support.checkpoints import config
 
 SETTINGS = config("s3://models/out")
-CHECKPOINT = Checkpoint(step=40, uri="s3://models/out/ckpt/1/40", bytes=9, digest="ab" * 32, time="2026-01-01T00:00:00Z")
+CHECKPOINT = Checkpoint(
+    step=40, uri="s3://models/out/ckpt/1/40", bytes=9, digest="ab" * 32, time="2026-01-01T00:00:00Z"
+)
 SNAPSHOT = Report(
     job_id="uid-1", attempt=1, sequence=7, time=1.0, stage=Stage.TRAINING, progress=Progress(step=41), best=Best(step=40, metric="loss", value=0.5),
     checkpoints=(CHECKPOINT, CHECKPOINT), resumed_from_step=20, test={"loss": 0.4}, resolved=Resolved(total_steps=99), seconds={"train": 5.0},
@@ -26,7 +28,12 @@ SNAPSHOT = Report(
 def test_a_complete_run_says_everything_and_exits_0() -> None:
     outcome = outcome_for(SETTINGS, None, SNAPSHOT)
     assert (outcome.exit_code, outcome.problem, outcome.step, outcome.resumed_from_step) == (0, None, 41, 20)
-    assert (outcome.best, outcome.test, outcome.output, outcome.checkpoint) == (SNAPSHOT.best, SNAPSHOT.test, SNAPSHOT.output, CHECKPOINT)
+    assert (outcome.best, outcome.test, outcome.output, outcome.checkpoint) == (
+        SNAPSHOT.best,
+        SNAPSHOT.test,
+        SNAPSHOT.output,
+        CHECKPOINT,
+    )
     assert Outcome.model_validate_json(outcome.to_message()) == outcome
 
 
@@ -65,9 +72,16 @@ def test_the_message_is_written_in_place_and_fits_the_kubelets_file(tmp_path: Pa
     log.write_text("x" * 9000)
     inode = log.stat().st_ino
     findings = tuple(Finding(kind="K" * 128, file="f" * 256, message="m" * 384) for _ in range(5))
-    full = SNAPSHOT.model_copy(update={"data": DataProfile(labels=("ü" * 64,) * 20, findings=findings), "seconds": {f"{i}" * 60: 1.0 for i in range(9)}})
+    full = SNAPSHOT.model_copy(
+        update={
+            "data": DataProfile(labels=("ü" * 64,) * 20, findings=findings),
+            "seconds": {f"{i}" * 60: 1.0 for i in range(9)},
+        }
+    )
     settings = config("s3://models/out", reporting={"terminationFile": str(log)})
-    outcome = finish(settings, JobError(Reason.INVALID_DATA, "ü" * 3000, hint="h" * 900, field="spec." + "f" * 300), full)
+    outcome = finish(
+        settings, JobError(Reason.INVALID_DATA, "ü" * 3000, hint="h" * 900, field="spec." + "f" * 300), full
+    )
     assert log.stat().st_ino == inode
     assert log.stat().st_size <= TERMINATION_BYTES
     back = Outcome.model_validate_json(log.read_text())
@@ -75,7 +89,9 @@ def test_the_message_is_written_in_place_and_fits_the_kubelets_file(tmp_path: Pa
     assert outcome.exit_code == 21
 
 
-def test_a_place_that_cannot_be_written_does_not_hide_the_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_place_that_cannot_be_written_does_not_hide_the_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = config("s3://models/out", reporting={"terminationFile": str(tmp_path / "none" / "log")})
     write_outcome(settings, outcome_for(settings, None, None))
     assert len(caplog.messages) == 1
@@ -90,15 +106,23 @@ def test_secrets_are_taken_out_of_any_text(monkeypatch: pytest.MonkeyPatch) -> N
     }  # fmt: skip
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    text = "\n".join(f"{k}={v}" for k, v in values.items()) + f"{values!r} {json.dumps(values)} canary-one%2F%2B%3D plain-word abc"
+    text = (
+        "\n".join(f"{k}={v}" for k, v in values.items())
+        + f"{values!r} {json.dumps(values)} canary-one%2F%2B%3D plain-word abc"
+    )
     clean = scrub(text)
     assert "canary" not in clean
     assert "plain-word abc" in clean
-    assert scrub("https://user:pa55word@host/x and http://host:80/a@b") == "https://[secret]@host/x and http://host:80/a@b"
+    assert (
+        scrub("https://user:pa55word@host/x and http://host:80/a@b") == "https://[secret]@host/x and http://host:80/a@b"
+    )
     assert scrub("Authorization: Bearer eyJhbGciOi.J9.x") == "Authorization: Bearer [secret]"
 
 
 def test_a_secret_in_an_exception_does_not_reach_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_canary1234")
-    for error in (RuntimeError("refused hf_canary1234"), JobError(Reason.ACCESS_DENIED, "refused hf_canary1234", hint="is hf_canary1234 right?")):
+    for error in (
+        RuntimeError("refused hf_canary1234"),
+        JobError(Reason.ACCESS_DENIED, "refused hf_canary1234", hint="is hf_canary1234 right?"),
+    ):
         assert "canary" not in outcome_for(SETTINGS, error, None).to_message()

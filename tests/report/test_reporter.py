@@ -45,7 +45,9 @@ def test_every_report_is_a_full_snapshot_with_a_rising_sequence(reporter: Report
     assert set(server.tokens) == {"Bearer token-1"}
 
 
-def test_the_workers_reports_come_after_the_prepare_steps_whatever_the_clocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_workers_reports_come_after_the_prepare_steps_whatever_the_clocks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     settings = config("s3://models/out")
     prepare = Reporter(settings, stage=Stage.PREPARING)
     monkeypatch.setattr(module, "_milliseconds", lambda: 5)  # the worker's node lives in 1970
@@ -82,7 +84,9 @@ def test_signs_of_life_go_out_every_interval_although_nothing_changed(settings: 
     assert sequences == sorted(set(sequences))
 
 
-def test_while_the_server_hangs_the_caller_goes_on_and_only_the_latest_waits(reporter: Reporter, server: ReportServer) -> None:
+def test_while_the_server_hangs_the_caller_goes_on_and_only_the_latest_waits(
+    reporter: Reporter, server: ReportServer
+) -> None:
     held, go_on = threading.Event(), threading.Event()
 
     def hang(number: int, report: dict[str, Any]) -> int:
@@ -105,7 +109,9 @@ def test_while_the_server_hangs_the_caller_goes_on_and_only_the_latest_waits(rep
     assert server.requests <= 4
 
 
-def test_a_server_that_is_down_answers_500_and_comes_back(reporter: Reporter, server: ReportServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_is_down_answers_500_and_comes_back(
+    reporter: Reporter, server: ReportServer, caplog: pytest.LogCaptureFixture
+) -> None:
     server.wait(lambda: server.requests == 1)
     caplog.set_level(logging.INFO, "finetune_trainer.report")
     server.stop()
@@ -136,7 +142,9 @@ def test_a_rotated_token_and_a_new_authority_are_taken_up(reporter: Reporter, se
     server.wait(lambda: len(server.reports) == 3)
 
 
-def test_no_token_is_shown_to_a_server_that_the_ca_does_not_vouch_for(settings: Settings, server: ReportServer, tmp_path: Path) -> None:
+def test_no_token_is_shown_to_a_server_that_the_ca_does_not_vouch_for(
+    settings: Settings, server: ReportServer, tmp_path: Path
+) -> None:
     from report.conftest import make_certificate
 
     other, _ = make_certificate(tmp_path, "somebody-else")
@@ -145,7 +153,9 @@ def test_no_token_is_shown_to_a_server_that_the_ca_does_not_vouch_for(settings: 
     assert server.requests == 0
 
 
-def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch, settings: Settings, server: ReportServer) -> None:
+def test_proxies_of_the_environment_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, server: ReportServer
+) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert Reporter(settings()).close()
@@ -167,7 +177,9 @@ def test_close_delivers_the_last_word_through_an_outage_that_ends(reporter: Repo
     assert reporter.close()  # again does no harm
 
 
-def test_close_gives_up_after_its_time(monkeypatch: pytest.MonkeyPatch, reporter: Reporter, server: ReportServer) -> None:
+def test_close_gives_up_after_its_time(
+    monkeypatch: pytest.MonkeyPatch, reporter: Reporter, server: ReportServer
+) -> None:
     monkeypatch.setattr(module, "CLOSE_SECONDS", 1.5)
     server.wait(lambda: server.requests == 1)
     server.answer = lambda number, report: 503
@@ -186,7 +198,9 @@ def test_without_a_place_to_send_to_everything_still_works() -> None:
 
 def test_the_file_gets_a_line_for_each_report_and_the_snapshot_file_the_latest(tmp_path: Path) -> None:
     lines, snapshot = tmp_path / "reports.jsonl", tmp_path / "last.json"
-    reporter = Reporter(config("s3://models/out", reporting={"file": str(lines), "intervalSeconds": 3600.0}), snapshot_file=snapshot)
+    reporter = Reporter(
+        config("s3://models/out", reporting={"file": str(lines), "intervalSeconds": 3600.0}), snapshot_file=snapshot
+    )
     for stage in (Stage.TRAINING, Stage.EVALUATING, Stage.FINISHED):
         reporter.update(stage=stage)
     assert reporter.close()
@@ -207,7 +221,9 @@ def test_a_file_that_cannot_be_written_is_one_warning(tmp_path: Path, caplog: py
 
 
 def test_what_is_too_long_or_not_a_number_is_brought_within_the_contract(reporter: Reporter) -> None:
-    problem = Problem.model_construct(reason=Reason.INTERNAL_ERROR, message="x" * 5000, hint="y" * 5000, field=None, rank=None)
+    problem = Problem.model_construct(
+        reason=Reason.INTERNAL_ERROR, message="x" * 5000, hint="y" * 5000, field=None, rank=None
+    )
     checkpoint = Checkpoint(step=1, uri="u", bytes=1, digest="d", time="t")
     reporter.update(
         problem=problem, checkpoints=[checkpoint] * 40, evaluation={"loss": float("nan"), "macro-f1": 0.5, "x" * 99: float("inf"), "y" * 99: 1.0},
@@ -221,11 +237,19 @@ def test_what_is_too_long_or_not_a_number_is_brought_within_the_contract(reporte
         reporter.update(stagee=Stage.TRAINING)
 
 
-def test_no_secret_leaves_by_any_way(monkeypatch: pytest.MonkeyPatch, settings: Settings, server: ReportServer, tmp_path: Path) -> None:
+def test_no_secret_leaves_by_any_way(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, server: ReportServer, tmp_path: Path
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary/with+odd=chars")
     lines = tmp_path / "reports.jsonl"
     reporter = Reporter(settings(file=str(lines)))
-    reporter.update(problem=Problem(reason=Reason.ACCESS_DENIED, message="signed with canary/with+odd=chars", hint="?s=canary%2Fwith%2Bodd%3Dchars"))
+    reporter.update(
+        problem=Problem(
+            reason=Reason.ACCESS_DENIED,
+            message="signed with canary/with+odd=chars",
+            hint="?s=canary%2Fwith%2Bodd%3Dchars",
+        )
+    )
     reporter.update(data=DataProfile(findings=(Finding(kind="x", message="a row says canary/with+odd=chars"),)))
     assert reporter.close()
     everything = lines.read_text() + json.dumps(server.reports)

@@ -15,7 +15,9 @@ from finetune_trainer.checkpoint import TrainState
 from finetune_trainer.storage import Location, ObjectInfo, ObjectStore
 
 
-def config(uri: str, *, attempt: int = 1, job: str = "uid-1", access: StorageAccess | None = None, **changes: Any) -> RunConfig:
+def config(
+    uri: str, *, attempt: int = 1, job: str = "uid-1", access: StorageAccess | None = None, **changes: Any
+) -> RunConfig:
     """A classification job whose output is `uri`; `changes` replace whole sections."""
     base = {
         "job": {"name": f"ns/{job}", "id": job}, "attempt": attempt, "task": "text-classification", "model": {"uri": "s3://models/bert"},
@@ -40,12 +42,20 @@ def state(step: int) -> TrainState:
         "optimizer.layer.weight.exp_avg_sq": torch.rand(32, 16, generator=source, dtype=torch.float64), "optimizer.step": torch.tensor(step, dtype=torch.int64),
     }  # fmt: skip
     meta = {"scheduler": {"last": step}, "best": float("-inf"), "noise": float("nan"), "history": [[step, 0.1]]}
-    return TrainState(step, {"step": step, "epoch": step // 100, "row": step * 7}, tensors, meta, {"events": f"events up to {step}".encode() * 50})
+    return TrainState(
+        step,
+        {"step": step, "epoch": step // 100, "row": step * 7},
+        tensors,
+        meta,
+        {"events": f"events up to {step}".encode() * 50},
+    )
 
 
 def same(a: TrainState, b: TrainState) -> bool:
     """Equal bit for bit."""
-    if (a.step, a.cursor, json.dumps(a.meta), a.blobs) != (b.step, b.cursor, json.dumps(b.meta), b.blobs) or set(a.tensors) != set(b.tensors):
+    if (a.step, a.cursor, json.dumps(a.meta), a.blobs) != (b.step, b.cursor, json.dumps(b.meta), b.blobs) or set(
+        a.tensors
+    ) != set(b.tensors):
         return False
     return all(same_bits(tensor, b.tensors[name]) for name, tensor in a.tensors.items())
 
@@ -54,7 +64,9 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equal in dtype, shape and every bit."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    return a.numel() == 0 or torch.equal(a.contiguous().flatten().view(torch.uint8), b.contiguous().flatten().view(torch.uint8))
+    return a.numel() == 0 or torch.equal(
+        a.contiguous().flatten().view(torch.uint8), b.contiguous().flatten().view(torch.uint8)
+    )
 
 
 class FaultyStore:

@@ -91,4 +91,6 @@ class History:
                     self._losses.pop(step, None)
         while len({*self._losses, *self._evaluations}) > HISTORY_POINTS - 1:
             self._loss_stride *= 2
-            self._losses = {s: v for s, v in self._losses.items() if s % self._loss_stride == 0 or s in self._evaluations}
+            self._losses = {
+                s: v for s, v in self._losses.items() if s % self._loss_stride == 0 or s in self._evaluations
+            }

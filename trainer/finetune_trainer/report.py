@@ -55,7 +55,11 @@ def scrub(text: str) -> str:
     variable that comes from a Secret there).
     """
     named = {name.strip() for name in os.environ.get("FINETUNE_SECRET_ENV", "").split(",")}
-    values = {v for k, v in os.environ.items() if (k in named or _SECRET_NAME.search(k)) and k != "FINETUNE_SECRET_ENV" and len(v) >= _SHORTEST_SECRET}
+    values = {
+        v
+        for k, v in os.environ.items()
+        if (k in named or _SECRET_NAME.search(k)) and k != "FINETUNE_SECRET_ENV" and len(v) >= _SHORTEST_SECRET
+    }
     forms = {form for v in values for form in (v, quote(v, safe=""), json.dumps(v)[1:-1], repr(v)[1:-1])}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "[secret]")
@@ -92,13 +96,18 @@ def _reason_of(error: BaseException) -> Reason:
     return Reason.INTERNAL_ERROR
 
 
-def outcome_for(config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None) -> Outcome:
+def outcome_for(
+    config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None
+) -> Outcome:
     """The Outcome of a process that ends with `error` (None: complete), with what the last snapshot knows."""
     problem = problem_for(error, rank) if error is not None else None
     code = COMPLETE if problem is None else (EXITS[problem.reason].code or EXITS[Reason.INTERNAL_ERROR].code or 44)
     known: dict[str, Any] = {}
     if snapshot is not None:
-        known = {name: getattr(snapshot, name) for name in ("resumed_from_step", "best", "test", "output", "resolved", "data", "seconds")}
+        known = {
+            name: getattr(snapshot, name)
+            for name in ("resumed_from_step", "best", "test", "output", "resolved", "data", "seconds")
+        }
         known["step"] = snapshot.progress.step if snapshot.progress else None
         known["checkpoint"] = snapshot.checkpoints[0] if snapshot.checkpoints else None
     return Outcome(job_id=config.job.id, attempt=config.attempt, exit_code=code, problem=problem, **known)
@@ -151,9 +160,15 @@ class Reporter:
         self._sent = -1
         self._troubled: set[str] = set()
         if self._to.url and urlsplit(self._to.url).scheme != "https":
-            raise JobError(Reason.INVALID_CONFIG, "reports carry a token and go over https:// only", field="reporting.url")
+            raise JobError(
+                Reason.INVALID_CONFIG, "reports carry a token and go over https:// only", field="reporting.url"
+            )
         self._report = Report(
-            job_id=config.job.id, attempt=config.attempt, sequence=self._offset + _milliseconds(), time=time.time(), stage=stage
+            job_id=config.job.id,
+            attempt=config.attempt,
+            sequence=self._offset + _milliseconds(),
+            time=time.time(),
+            stage=stage,
         )
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
@@ -256,7 +271,11 @@ class Reporter:
         except Exception as error:
             if sink not in self._troubled:
                 self._troubled.add(sink)
-                log.warning("reports do not get through to the %s, training goes on: %s", sink, scrub(f"{type(error).__name__}: {error}"))
+                log.warning(
+                    "reports do not get through to the %s, training goes on: %s",
+                    sink,
+                    scrub(f"{type(error).__name__}: {error}"),
+                )
             return False
         if sink in self._troubled:
             self._troubled.discard(sink)
@@ -296,7 +315,9 @@ def _post(to: Reporting, body: bytes, deadline: float) -> None:
         connection.request("POST", (url.path or "/") + (f"?{url.query}" if url.query else ""), body, headers)
         answer = connection.getresponse()
         if not 200 <= answer.status < 300:
-            raise ConnectionError(f"the report server answered {answer.status}: {clip(answer.read(512).decode(errors='replace'), 256)}")
+            raise ConnectionError(
+                f"the report server answered {answer.status}: {clip(answer.read(512).decode(errors='replace'), 256)}"
+            )
 
 
 def _fit(name: str, value: Any) -> Any:
@@ -306,7 +327,9 @@ def _fit(name: str, value: Any) -> Any:
     if name == "checkpoints":
         return tuple(value)[:CHECKPOINTS]
     if isinstance(value, Problem):
-        return value.model_copy(update={"message": clip(scrub(value.message), 1024), "hint": clip(scrub(value.hint), 512)})
+        return value.model_copy(
+            update={"message": clip(scrub(value.message), 1024), "hint": clip(scrub(value.hint), 512)}
+        )
     if isinstance(value, DataProfile):
         findings = tuple(f.model_copy(update={"message": clip(scrub(f.message), 384)}) for f in value.findings)
         return value.model_copy(update={"findings": findings})

@@ -152,13 +152,19 @@ class Checkpointer:
             return
         assert self._generation is not None, "claim() first"
         resume = self._generation.resume
-        known = state.step in self._saved or (resume is not None and resume.generation is not None and resume.step == state.step)
+        known = state.step in self._saved or (
+            resume is not None and resume.generation is not None and resume.step == state.step
+        )
         if known:
             self._uploader.check()
         else:
             self._loaded = None
             copy = TrainState(
-                state.step, json.loads(json.dumps(state.cursor)), parts.snapshot(state.tensors), json.loads(json.dumps(state.meta)), dict(state.blobs)
+                state.step,
+                json.loads(json.dumps(state.cursor)),
+                parts.snapshot(state.tensors),
+                json.loads(json.dumps(state.meta)),
+                dict(state.blobs),
             )
             judged = {k: float(v) for k, v in metrics.items()} if metrics else None
             self._saved.add(state.step)
@@ -223,7 +229,9 @@ class Checkpointer:
             retention.sweep(self._out, self._refs, number - 1)
             self._swept = True
 
-    def _sealed(self, state: TrainState, metrics: dict[str, float] | None, written: tuple[manifest.Part, ...]) -> tuple[Manifest, bytes]:
+    def _sealed(
+        self, state: TrainState, metrics: dict[str, float] | None, written: tuple[manifest.Part, ...]
+    ) -> tuple[Manifest, bytes]:
         assert self._generation is not None
         before = max(self._refs, key=lambda r: (r.step, r.generation or 0), default=self._generation.resume)
         parent = {"uri": before.uri, "step": before.step, "digest": before.digest} if before else None
@@ -242,8 +250,14 @@ class Checkpointer:
         except ValueError:
             owner = {}
         if owner is None or owner.get("jobId") != self._config.job.id:
-            said = "is gone: somebody removed it" if owner is None else f"names another job ({owner.get('name') or 'unreadable'})"
-            raise JobError(Reason.OUTPUT_IN_USE, f"the owner's mark {self._out.uri('job.json')} {said}", field="spec.output.uri")
+            said = (
+                "is gone: somebody removed it"
+                if owner is None
+                else f"names another job ({owner.get('name') or 'unreadable'})"
+            )
+            raise JobError(
+                Reason.OUTPUT_IN_USE, f"the owner's mark {self._out.uri('job.json')} {said}", field="spec.output.uri"
+            )
 
     def _overtaken(self, other: generations.Record | None) -> JobError:
         by = f"generation {other.number} of attempt {other.attempt}" if other else "another process group"
@@ -279,10 +293,12 @@ class Checkpointer:
     def _compare_environment(self, uri: str, found: Manifest) -> None:
         differ = differences(found.facts, self._facts)
         if differ:
-            self._warn(f"the environment differs from that of {uri}, so the last bits of the results may differ too (the rows do not): {'; '.join(differ)}")
+            self._warn(
+                f"the environment differs from that of {uri}, so the last bits of the results may differ too (the rows do not): {'; '.join(differ)}"
+            )
 
     def _ref(self, found: Manifest, where: Location, generation: int | None) -> CheckpointRef:
-        return CheckpointRef(generation, found.step, where.uri(), found.digest, found.bytes, found.time, found.metrics)
+        return CheckpointRef(generation, found.step, where.uri(), found.digest, found.size, found.time, found.metrics)
 
     def _where(self, ref: CheckpointRef) -> Location:
         if ref.generation is None:

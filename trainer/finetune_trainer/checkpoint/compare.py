@@ -28,7 +28,12 @@ _WORDS = {
 def identity_of(config: RunConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal; `extra` adds what only the run knows (digest of the data manifest, resolved values)."""
     method = config.method
-    found: dict[str, Any] = {"task": config.task, "model": config.model.uri, "modelRevision": config.model.revision, "method": method.type}
+    found: dict[str, Any] = {
+        "task": config.task,
+        "model": config.model.uri,
+        "modelRevision": config.model.revision,
+        "method": method.type,
+    }
     found["seed"] = config.training.seed
     if method.type == "lora":
         lora = method.lora or Lora()
@@ -39,8 +44,10 @@ def identity_of(config: RunConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """"name: a there, b here" for each name that both know and that differs."""
-    return [f"{k}: {theirs[k]!r} there, {ours[k]!r} here" for k in sorted(set(theirs) & set(ours)) if theirs[k] != ours[k]]
+    """ "name: a there, b here" for each name that both know and that differs."""
+    return [
+        f"{k}: {theirs[k]!r} there, {ours[k]!r} here" for k in sorted(set(theirs) & set(ours)) if theirs[k] != ours[k]
+    ]
 
 
 def check_identity(uri: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], field: str | None) -> None:
@@ -48,20 +55,41 @@ def check_identity(uri: str, theirs: Mapping[str, Any], ours: Mapping[str, Any],
     both = {k for k in set(theirs) & set(ours) if theirs[k] != ours[k]}
     if both:
         said = "; ".join(f"{_WORDS.get(k, k)} is {ours[k]!r}, the checkpoint's is {theirs[k]!r}" for k in sorted(both))
-        raise JobError(Reason.CHECKPOINT_MISMATCH, f"the checkpoint {uri} was written by a different job: {said}", field=field)
+        raise JobError(
+            Reason.CHECKPOINT_MISMATCH, f"the checkpoint {uri} was written by a different job: {said}", field=field
+        )
 
 
-def check_shapes(uri: str, theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]], field: str | None) -> None:
+def check_shapes(
+    uri: str, theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]], field: str | None
+) -> None:
     """Raise CHECKPOINT_MISMATCH that names the tensors that are missing, too many or of another shape."""
-    said = [f"{n} is {list(ours[n])} in this model, {list(theirs[n])} there" for n in ours if n in theirs and tuple(ours[n]) != tuple(theirs[n])]
-    for words, names in (("not in the checkpoint", [n for n in ours if n not in theirs]), ("not in this model", [n for n in theirs if n not in ours])):
-        said += [f"{len(names)} tensors are {words} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"] if names else []
+    said = [
+        f"{n} is {list(ours[n])} in this model, {list(theirs[n])} there"
+        for n in ours
+        if n in theirs and tuple(ours[n]) != tuple(theirs[n])
+    ]
+    for words, names in (
+        ("not in the checkpoint", [n for n in ours if n not in theirs]),
+        ("not in this model", [n for n in theirs if n not in ours]),
+    ):
+        said += (
+            [f"{len(names)} tensors are {words} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"]
+            if names
+            else []
+        )
     if said:
         more = f"; and {len(said) - 4} more" if len(said) > 4 else ""
-        raise JobError(Reason.CHECKPOINT_MISMATCH, f"the checkpoint {uri} does not fit the model: {'; '.join(said[:4])}{more}", field=field)
+        raise JobError(
+            Reason.CHECKPOINT_MISMATCH,
+            f"the checkpoint {uri} does not fit the model: {'; '.join(said[:4])}{more}",
+            field=field,
+        )
 
 
-def environment(*, world_size: int, threads: int, micro_batch: int, device: str = "cpu", **more: str | int) -> dict[str, str | int]:
+def environment(
+    *, world_size: int, threads: int, micro_batch: int, device: str = "cpu", **more: str | int
+) -> dict[str, str | int]:
     """The facts that a bit-exact resume depends on."""
     return {
         "worldSize": world_size, "threads": threads, "microBatch": micro_batch, "device": device, "machine": platform.machine(),

@@ -35,7 +35,14 @@ class Record:
     def to_json(self, time: str, source: str | None) -> bytes:
         """Text of the record; `source`, the URI of another job's checkpoint, is for people."""
         resume = {"generation": self.resume[0], "step": self.resume[1]} if self.resume else None
-        value = {"generation": self.number, "attempt": self.attempt, "resumeFrom": resume, "source": source, "writer": self.writer, "time": time}
+        value = {
+            "generation": self.number,
+            "attempt": self.attempt,
+            "resumeFrom": resume,
+            "source": source,
+            "writer": self.writer,
+            "time": time,
+        }
         return json.dumps(value, indent=1).encode()
 
 
@@ -50,7 +57,12 @@ def read(out: Location, number: int) -> Record | None:
     try:
         value: dict[str, Any] = json.loads(text or b"")
         resume = value["resumeFrom"]
-        record = Record(number, int(value["attempt"]), (int(resume["generation"]), int(resume["step"])) if resume else None, value["writer"])
+        record = Record(
+            number,
+            int(value["attempt"]),
+            (int(resume["generation"]), int(resume["step"])) if resume else None,
+            value["writer"],
+        )
     except (ValueError, TypeError, KeyError):
         return None
     return record if record.resume is None or record.resume[0] < number else None
@@ -75,7 +87,9 @@ def check_newest(out: Location, mine: int) -> None:
 
 def fenced(mine: int, newest: int) -> JobError:
     """The error of a writer that was overtaken."""
-    return JobError(Reason.FENCED, f"generation {newest} of this job has taken over its output; this process is generation {mine}")
+    return JobError(
+        Reason.FENCED, f"generation {newest} of this job has taken over its output; this process is generation {mine}"
+    )
 
 
 def chain(out: Location, known: list[int]) -> Iterator[tuple[int, int | None]]:
@@ -86,7 +100,9 @@ def chain(out: Location, known: list[int]) -> Iterator[tuple[int, int | None]]:
         yield number, limit
         record = read(out, number)
         if record is None:
-            log.warning("%s cannot be read; going on with the generation before it", out.uri(f"generations/{number}.json"))
+            log.warning(
+                "%s cannot be read; going on with the generation before it", out.uri(f"generations/{number}.json")
+            )
             number, limit = max((n for n in known if n < number), default=0), None
         elif record.resume is None:
             return
@@ -101,4 +117,6 @@ def candidates(out: Location) -> Iterator[tuple[int, int]]:
         if match := KEY.match(info.key):
             steps.setdefault(int(match.group(1)), []).append(int(match.group(2)))
     for generation, limit in chain(out, numbers(out)):
-        yield from ((generation, s) for s in sorted(steps.get(generation, ()), reverse=True) if limit is None or s <= limit)
+        yield from (
+            (generation, s) for s in sorted(steps.get(generation, ()), reverse=True) if limit is None or s <= limit
+        )

@@ -62,8 +62,8 @@ class Manifest:
     digest: str = field(default="")
 
     @property
-    def bytes(self) -> int:
-        """Size of all parts."""
+    def size(self) -> int:
+        """Bytes of all parts."""
         return sum(part.bytes for part in self.parts)
 
     def shapes(self, namespace: str) -> dict[str, tuple[int, ...]]:

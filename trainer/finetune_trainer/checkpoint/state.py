@@ -51,4 +51,12 @@ class CheckpointRef:
     def listed(self, best: bool) -> Checkpoint:
         """As the job's status lists it."""
         metrics = dict(list((self.metrics or {}).items())[:4]) or None
-        return Checkpoint(step=self.step, uri=self.uri, bytes=self.bytes, digest=self.digest, time=self.time, metrics=metrics, best=best)
+        return Checkpoint(
+            step=self.step,
+            uri=self.uri,
+            bytes=self.bytes,
+            digest=self.digest,
+            time=self.time,
+            metrics=metrics,
+            best=best,
+        )

@@ -6,4 +6,15 @@ from finetune_trainer.output.export import export
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.result import ClassScore, Result, Sample, versions
 
-__all__ = ["ClassScore", "Completed", "EventLog", "Result", "Sample", "commit", "completed", "export", "versions", "write_model"]
+__all__ = [
+    "ClassScore",
+    "Completed",
+    "EventLog",
+    "Result",
+    "Sample",
+    "commit",
+    "completed",
+    "export",
+    "versions",
+    "write_model",
+]

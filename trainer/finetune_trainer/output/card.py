@@ -13,7 +13,15 @@ _CLASSES = {"text-classification": "AutoModelForSequenceClassification", "causal
 
 def model_card(result: Result) -> str:
     """The card's text."""
-    body = [f"# {result.title}", _summary(result), _metrics(result), _usage(result), _data(result), _training(result), _checkpoints(result)]
+    body = [
+        f"# {result.title}",
+        _summary(result),
+        _metrics(result),
+        _usage(result),
+        _data(result),
+        _training(result),
+        _checkpoints(result),
+    ]
     return _header(result) + "\n" + "\n\n".join(part for part in body if part) + "\n"
 
 
@@ -28,9 +36,22 @@ def _header(result: Result) -> str:
     }  # fmt: skip
     if names:
         measured = [{"type": n, "name": n, "value": result.metrics[n]} for n in names]
-        dataset = {"name": sources[0] if sources else "custom", "type": sources[0] if sources else "custom", "split": result.judged_on}
-        fields["model-index"] = [{"name": result.title, "results": [{"task": {"type": _TAGS[result.config.task]}, "dataset": dataset, "metrics": measured}]}]
-    return "---\n" + "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items()) + "---\n"
+        dataset = {
+            "name": sources[0] if sources else "custom",
+            "type": sources[0] if sources else "custom",
+            "split": result.judged_on,
+        }
+        fields["model-index"] = [
+            {
+                "name": result.title,
+                "results": [{"task": {"type": _TAGS[result.config.task]}, "dataset": dataset, "metrics": measured}],
+            }
+        ]
+    return (
+        "---\n"
+        + "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())
+        + "---\n"
+    )
 
 
 def _adapter(result: Result) -> bool:
@@ -38,9 +59,15 @@ def _adapter(result: Result) -> bool:
 
 
 def _summary(result: Result) -> str:
-    how = {"full": "all weights tuned", "freeze": "the head and the last layers tuned", "lora": "a LoRA adapter"}[result.config.method.type]
+    how = {"full": "all weights tuned", "freeze": "the head and the last layers tuned", "lora": "a LoRA adapter"}[
+        result.config.method.type
+    ]
     best = result.report.best
-    chosen = f" The weights are those of step {best.step}, the best by {best.metric} ({best.value:.4g}) on the validation rows." if best else ""
+    chosen = (
+        f" The weights are those of step {best.step}, the best by {best.metric} ({best.value:.4g}) on the validation rows."
+        if best
+        else ""
+    )
     return f"`{result.base}`, fine-tuned for {result.config.task} ({how}) by the job `{result.config.job.name}`.{chosen} See report.html for curves."
 
 
@@ -52,9 +79,16 @@ def _metrics(result: Result) -> str:
     for name in headline(metrics):
         interval = bounds(metrics, name)
         rows.append((name, f"{metrics[name]:.4f}", f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""))
-    text = f"## Evaluation\n\nOn the {result.judged_on} rows" + _rows_of(result) + ".\n\n" + _table(("metric", "value", "95 % interval"), rows)
+    text = (
+        f"## Evaluation\n\nOn the {result.judged_on} rows"
+        + _rows_of(result)
+        + ".\n\n"
+        + _table(("metric", "value", "95 % interval"), rows)
+    )
     if result.classes:
-        scores = [(c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}") for c in result.classes]
+        scores = [
+            (c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}") for c in result.classes
+        ]
         text += "\n\n" + _table(("class", "precision", "recall", "F1", "rows"), scores)
     return text
 
@@ -76,23 +110,44 @@ def _usage(result: Result) -> str:
         more = f", num_labels={len(result.labels)}" if result.labels else ""
         lines += [f'model = PeftModel.from_pretrained({auto}.from_pretrained("{base}"{more}), folder)']
     else:
-        lines += [f"# `folder`: a copy of {where}", 'folder = "model"', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+        lines += [
+            f"# `folder`: a copy of {where}",
+            'folder = "model"',
+            "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        ]
         lines += [f"model = {auto}.from_pretrained(folder)"]
     if result.config.task == "text-classification":
         lines += ["", 'inputs = tokenizer("some text", return_tensors="pt", truncation=True)']
-        lines += [f"labels = {json.dumps(list(result.labels), ensure_ascii=False)}" if len(result.labels) <= 20 else "labels = model.config.id2label"]
+        lines += [
+            f"labels = {json.dumps(list(result.labels), ensure_ascii=False)}"
+            if len(result.labels) <= 20
+            else "labels = model.config.id2label"
+        ]
         lines += ["print(labels[model(**inputs).logits.argmax(-1).item()])"]
     else:
-        lines += ["", 'inputs = tokenizer("some text", return_tensors="pt")', "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))"]
+        lines += [
+            "",
+            'inputs = tokenizer("some text", return_tensors="pt")',
+            "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))",
+        ]
     text = "## How to use it\n\n```python\n" + "\n".join(lines) + "\n```"
-    return text + ("\n\n`merged/` holds the whole model with the adapter merged in; it needs no peft." if result.config.output.merge else "")
+    return text + (
+        "\n\n`merged/` holds the whole model with the adapter merged in; it needs no peft."
+        if result.config.output.merge
+        else ""
+    )
 
 
 def _data(result: Result) -> str:
     data, source = result.report.data, result.config.data.train
     rows = [("train", source.uri + (f" at {source.revision}" if source.revision else ""))]
     if data is not None:
-        rows += [("rows", f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test, {data.bad_rows:,} left out")]
+        rows += [
+            (
+                "rows",
+                f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test, {data.bad_rows:,} left out",
+            )
+        ]
         if data.lengths:
             cut = f", {data.lengths.truncated_fraction:.1%} cut" if data.lengths.truncated_fraction else ""
             rows += [("tokens a row", f"median {data.lengths.p50}, 95 % at most {data.lengths.p95}{cut}")]
@@ -102,14 +157,23 @@ def _data(result: Result) -> str:
             rows += [("data manifest", f"`{data.manifest_digest}`")]
     text = "## Data\n\n" + _table(("", ""), rows)
     findings = data.findings if data else ()
-    return text + "".join(f"\n- {f.kind} ({f.count:,}): {_cell(f.message)}" for f in findings).replace("\n", "\n\n", 1 if findings else 0)
+    return text + "".join(f"\n- {f.kind} ({f.count:,}): {_cell(f.message)}" for f in findings).replace(
+        "\n", "\n\n", 1 if findings else 0
+    )
 
 
 def _training(result: Result) -> str:
     training = result.config.training
-    rows = [(name, _value(value)) for name, value in (result.report.resolved.to_json() if result.report.resolved else {}).items()]
+    rows = [
+        (name, _value(value))
+        for name, value in (result.report.resolved.to_json() if result.report.resolved else {}).items()
+    ]
     rows += [("method", result.config.method.type), *((k, _value(v)) for k, v in _method(result).items())]
-    rows += [("schedule", training.schedule), ("weightDecay", _value(training.weight_decay)), ("maxGradNorm", _value(training.max_grad_norm))]
+    rows += [
+        ("schedule", training.schedule),
+        ("weightDecay", _value(training.weight_decay)),
+        ("maxGradNorm", _value(training.max_grad_norm)),
+    ]
     rows += [("seed", str(training.seed))]
     rows += [(name, version) for name, version in result.versions.items()]
     return "## Training\n\n" + _table(("setting", "value"), rows)
@@ -123,12 +187,20 @@ def _method(result: Result) -> dict[str, Any]:
 def _checkpoints(result: Result) -> str:
     if not result.report.checkpoints:
         return ""
-    rows = [(str(c.step), c.uri + (" (best)" if c.best else ""), f"`{c.digest[:16]}…`") for c in result.report.checkpoints]
+    rows = [
+        (str(c.step), c.uri + (" (best)" if c.best else ""), f"`{c.digest[:16]}…`") for c in result.report.checkpoints
+    ]
     return "## Checkpoints\n\n" + _table(("step", "where", "SHA-256 of its manifest"), rows)
 
 
 def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
 
 
 def _table(head: tuple[str, ...], rows: list[Any]) -> str:

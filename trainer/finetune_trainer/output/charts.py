@@ -45,7 +45,9 @@ def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str]
 
     def place(x: float, y: float) -> tuple[float, float]:
         clamped = min(max(y, low), high)
-        return LEFT + (x - left) / across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - (clamped - low) / up * (HEIGHT - TOP - BOTTOM)
+        return LEFT + (x - left) / across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - (clamped - low) / up * (
+            HEIGHT - TOP - BOTTOM
+        )
 
     parts = [f'<figure class="chart"><figcaption>{escape(title)}{_legend(curves)}</figcaption>']
     parts.append(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">')
@@ -55,7 +57,9 @@ def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str]
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{py + 4:.1f}" text-anchor="end">{number(y)}</text>')
     for x in x_ticks:
         px, _ = place(x, low)
-        parts.append(f'<text class="tick" x="{px:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{number(x)}</text>')
+        parts.append(
+            f'<text class="tick" x="{px:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{number(x)}</text>'
+        )
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>')
     parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">step</text>')
     for curve in curves:
@@ -65,20 +69,27 @@ def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str]
             parts.append(f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
         if curve.dots or len(points) == 1:
             for (x, y), (px, py) in zip(thin(curve.points, MOST_POINTS), points, strict=True):
-                parts.append(f'<circle class="dot tone{curve.tone}" cx="{px:.1f}" cy="{py:.1f}" r="3"><title>step {x:g}: {number(y)}</title></circle>')
+                parts.append(
+                    f'<circle class="dot tone{curve.tone}" cx="{px:.1f}" cy="{py:.1f}" r="3"><title>step {x:g}: {number(y)}</title></circle>'
+                )
     if mark:
         px, py = place(mark[0], mark[1])
         anchor = "end" if px > WIDTH * 0.7 else "start" if px < WIDTH * 0.3 else "middle"
         below = py < TOP + 26
         parts.append(f'<circle class="mark" cx="{px:.1f}" cy="{py:.1f}" r="6.5"/>')
-        parts.append(f'<text class="marked" x="{px:.1f}" y="{py + (22 if below else -13):.1f}" text-anchor="{anchor}">{escape(mark[2])}</text>')
+        parts.append(
+            f'<text class="marked" x="{px:.1f}" y="{py + (22 if below else -13):.1f}" text-anchor="{anchor}">{escape(mark[2])}</text>'
+        )
     return "".join(parts) + "</svg></figure>"
 
 
 def _legend(curves: Sequence[Curve]) -> str:
     if len([c for c in curves if not c.faint]) < 2 and not any(c.faint for c in curves):
         return ""
-    keys = "".join(f'<span class="key"><i class="tone{c.tone}{" faint" if c.faint else ""}"></i>{escape(c.name)}</span>' for c in curves)
+    keys = "".join(
+        f'<span class="key"><i class="tone{c.tone}{" faint" if c.faint else ""}"></i>{escape(c.name)}</span>'
+        for c in curves
+    )
     return f'<span class="legend">{keys}</span>'
 
 
@@ -90,7 +101,10 @@ def thin(points: Sequence[XY], most: int) -> list[XY]:
     kept: list[XY] = []
     for start in range(0, len(points), size):
         bucket = points[start : start + size]
-        ends = {min(range(len(bucket)), key=lambda i: bucket[i][1]), max(range(len(bucket)), key=lambda i: bucket[i][1])}
+        ends = {
+            min(range(len(bucket)), key=lambda i: bucket[i][1]),
+            max(range(len(bucket)), key=lambda i: bucket[i][1]),
+        }
         kept += [bucket[i] for i in sorted(ends)]
     return [points[0], *kept[1:-1], points[-1]]
 

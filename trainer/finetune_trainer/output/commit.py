@@ -58,8 +58,14 @@ def commit(out: Location, folder: Path, config: RunConfig, report: Report) -> Ou
     with ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload") as pool:
         digests = list(pool.map(_digest, paths))
         list(pool.map(lambda pair: out.put_file(pair[0], pair[1]), zip(names, paths, strict=True)))
-    files: dict[str, Any] = {n: {"bytes": p.stat().st_size, "sha256": d} for n, p, d in zip(names, paths, digests, strict=True)}
-    output = OutputStatus(uri=out.uri(), bytes=sum(file["bytes"] for file in files.values()), report=out.uri("report.html") if "report.html" in files else None)
+    files: dict[str, Any] = {
+        n: {"bytes": p.stat().st_size, "sha256": d} for n, p, d in zip(names, paths, digests, strict=True)
+    }
+    output = OutputStatus(
+        uri=out.uri(),
+        bytes=sum(file["bytes"] for file in files.values()),
+        report=out.uri("report.html") if "report.html" in files else None,
+    )
     last = report.model_copy(update={"stage": Stage.FINISHED, "output": output})
     result = {
         "version": 1, "jobId": config.job.id, "job": config.job.name, "attempt": config.attempt, "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -9,7 +9,9 @@ from typing import Any
 SHARD = "4GB"
 
 
-def write_model(folder: Path, model: Any, tokenizer: Any, *, base: str, revision: str | None = None, merge: bool = False) -> None:
+def write_model(
+    folder: Path, model: Any, tokenizer: Any, *, base: str, revision: str | None = None, merge: bool = False
+) -> None:
     """Write the model (peft: its adapter) and tokenizer into `folder`; with `merge` also the whole model into merged/.
 
     `base` is the base model as its user knows it. Merging changes `model` in place: it comes last.

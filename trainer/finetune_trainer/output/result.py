@@ -92,7 +92,16 @@ def headline(metrics: dict[str, float]) -> list[str]:
 def versions() -> dict[str, str]:
     """Versions of what computed the result."""
     found = {"python": platform.python_version()}
-    for name in ("finetune-operator", "torch", "transformers", "peft", "tokenizers", "safetensors", "accelerate", "datasets"):
+    for name in (
+        "finetune-operator",
+        "torch",
+        "transformers",
+        "peft",
+        "tokenizers",
+        "safetensors",
+        "accelerate",
+        "datasets",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

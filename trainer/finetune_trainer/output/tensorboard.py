@@ -19,7 +19,9 @@ def write_tensorboard(folder: Path, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
             values = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(event)]
             if values:
-                record = event_pb2.Event(wall_time=event["time"], step=event["step"], summary=summary_pb2.Summary(value=values))
+                record = event_pb2.Event(
+                    wall_time=event["time"], step=event["step"], summary=summary_pb2.Summary(value=values)
+                )
                 records.write(record.SerializeToString())
         records.flush()
 
