@@ -1,34 +1,34 @@
 """Say what the trainer knows, without ever slowing or failing it: full snapshots in the background, latest only.
 
 A report replaces any earlier one, so a lost, late or repeated report does no harm, and only the newest waits while the
-operator is away. The Outcome (the launcher's last word, `finish`) carries the end result where no report got through.
-No secret's value leaves the process (I7): every free text passes `scrub`.
+operator is away. No secret's value leaves the process (I7): every free text passes `scrub`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.client
 import json
 import logging
 import math
 import os
-import re
 import ssl
 import threading
 import time
-import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
-from finetune_api.report import Outcome, Problem, Report, Stage
+from finetune_api.exits import JobError, Reason
+from finetune_api.report import Problem, Report, Stage
 from finetune_api.run import Reporting, RunConfig
 from finetune_api.status import CHECKPOINTS, DataProfile
 from finetune_trainer.history import History
+from finetune_trainer.outcome import finish, load_snapshot, outcome_for, problem_for, write_outcome
+from finetune_trainer.scrub import clip, scrub
+
+__all__ = ["Reporter", "clip", "finish", "load_snapshot", "outcome_for", "problem_for", "scrub", "write_outcome"]
 
 log = logging.getLogger(__name__)
 
@@ -37,107 +37,6 @@ CLOSE_SECONDS = 10.0
 _WAITS_FOR_INTERVAL = {"progress", "seconds"}
 _WORKERS_AFTER_PREPARE = 1 << 50
 """The prepare step and the workers share an attempt number; the workers' sequence starts above any of the prepare step's."""
-
-
-# ---------------------------------------------------------------- no secrets
-
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE_?KEY|API_?KEY|ACCESS_KEY", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^/\s@:]+:[^/\s@]+(?=@)")
-_BEARER = re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}")
-_SHORTEST_SECRET = 6
-"""Shorter values cannot be told from ordinary words."""
-
-
-def scrub(text: str) -> str:
-    """`text` without the values of secret environment variables, bearer tokens, and user:password in URLs.
-
-    Secret are the variables whose names say so, and those that FINETUNE_SECRET_ENV lists (the operator names every
-    variable that comes from a Secret there).
-    """
-    named = {name.strip() for name in os.environ.get("FINETUNE_SECRET_ENV", "").split(",")}
-    values = {
-        v
-        for k, v in os.environ.items()
-        if (k in named or _SECRET_NAME.search(k)) and k != "FINETUNE_SECRET_ENV" and len(v) >= _SHORTEST_SECRET
-    }
-    forms = {form for v in values for form in (v, quote(v, safe=""), json.dumps(v)[1:-1], repr(v)[1:-1])}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, "[secret]")
-    return _BEARER.sub("[secret]", _USER_INFO.sub("[secret]", text))
-
-
-def clip(text: str, limit: int) -> str:
-    """At most `limit` characters, with an ellipsis where something was cut."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-# ---------------------------------------------------------------- the last word
-
-
-def problem_for(error: BaseException, rank: int | None = None) -> Problem:
-    """What went wrong, in the contract's words and within its bounds."""
-    if isinstance(error, JobError):
-        reason, message, hint, field = error.reason, error.message, error.hint, error.field
-    else:
-        reason, field = _reason_of(error), None
-        where = traceback.extract_tb(error.__traceback__)
-        place = f" (in {Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
-        message, hint = f"{type(error).__name__}: {error}{place}", EXITS[reason].hint
-    return Problem(
-        reason=reason, message=clip(scrub(message), 1024), hint=clip(scrub(hint), 512), field=field and clip(field, 128), rank=rank,
-    )  # fmt: skip
-
-
-def _reason_of(error: BaseException) -> Reason:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Reason.DISK_FULL
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, named so that torch need not be imported here
-        return Reason.OUT_OF_MEMORY
-    return Reason.INTERNAL_ERROR
-
-
-def outcome_for(
-    config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None
-) -> Outcome:
-    """The Outcome of a process that ends with `error` (None: complete), with what the last snapshot knows."""
-    problem = problem_for(error, rank) if error is not None else None
-    code = COMPLETE if problem is None else (EXITS[problem.reason].code or EXITS[Reason.INTERNAL_ERROR].code or 44)
-    known: dict[str, Any] = {}
-    if snapshot is not None:
-        known = {
-            name: getattr(snapshot, name)
-            for name in ("resumed_from_step", "best", "test", "output", "resolved", "data", "seconds")
-        }
-        known["step"] = snapshot.progress.step if snapshot.progress else None
-        known["checkpoint"] = snapshot.checkpoints[0] if snapshot.checkpoints else None
-    return Outcome(job_id=config.job.id, attempt=config.attempt, exit_code=code, problem=problem, **known)
-
-
-def write_outcome(config: RunConfig, outcome: Outcome) -> None:
-    """Write the termination message. The kubelet's file exists already and cannot be replaced, so it is written in place."""
-    if config.reporting.termination_file:
-        try:
-            Path(config.reporting.termination_file).write_text(outcome.to_message())
-        except OSError as error:
-            log.warning("the outcome could not be written to %s: %s", config.reporting.termination_file, error)
-
-
-def finish(config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None) -> Outcome:
-    """Make the Outcome and write it; the process then exits with its exit_code."""
-    outcome = outcome_for(config, error, snapshot, rank)
-    write_outcome(config, outcome)
-    return outcome
-
-
-def load_snapshot(path: Path) -> Report | None:
-    """The last snapshot that a Reporter with this `snapshot_file` left, or None."""
-    try:
-        return Report.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-# ---------------------------------------------------------------- reports while it runs
 
 
 class Reporter:
@@ -264,7 +163,7 @@ class Reporter:
         delivered &= self._attempt("url", lambda: _post(self._to, body.encode(), self._deadline))
         return delivered
 
-    def _attempt(self, sink: str, send: Any) -> bool:
+    def _attempt(self, sink: str, send: Callable[[], None]) -> bool:
         """Warn once when a way stops working and say once when it works again: the caller is never disturbed."""
         try:
             send()

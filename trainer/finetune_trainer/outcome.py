@@ -1,0 +1,82 @@
+"""The last word of a process: what went wrong in the contract's words, and all that is known, for the termination message.
+
+It carries the end result where no report got through, so it is made from the last snapshot and never raises.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import traceback
+from pathlib import Path
+from typing import Any
+
+from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
+from finetune_api.report import Outcome, Problem, Report
+from finetune_api.run import RunConfig
+from finetune_trainer.scrub import clip, scrub
+
+log = logging.getLogger(__name__)
+
+
+def problem_for(error: BaseException, rank: int | None = None) -> Problem:
+    """What went wrong, in the contract's words and within its bounds."""
+    if isinstance(error, JobError):
+        reason, message, hint, field = error.reason, error.message, error.hint, error.field
+    else:
+        reason, field = _reason_of(error), None
+        where = traceback.extract_tb(error.__traceback__)
+        place = f" (in {Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
+        message, hint = f"{type(error).__name__}: {error}{place}", EXITS[reason].hint
+    return Problem(
+        reason=reason, message=clip(scrub(message), 1024), hint=clip(scrub(hint), 512), field=field and clip(field, 128), rank=rank,
+    )  # fmt: skip
+
+
+def _reason_of(error: BaseException) -> Reason:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Reason.DISK_FULL
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, named so that torch need not be imported here
+        return Reason.OUT_OF_MEMORY
+    return Reason.INTERNAL_ERROR
+
+
+def outcome_for(
+    config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None
+) -> Outcome:
+    """The Outcome of a process that ends with `error` (None: complete), with what the last snapshot knows."""
+    problem = problem_for(error, rank) if error is not None else None
+    code = COMPLETE if problem is None else (EXITS[problem.reason].code or EXITS[Reason.INTERNAL_ERROR].code or 44)
+    known: dict[str, Any] = {}
+    if snapshot is not None:
+        known = {
+            name: getattr(snapshot, name)
+            for name in ("resumed_from_step", "best", "test", "output", "resolved", "data", "seconds")
+        }
+        known["step"] = snapshot.progress.step if snapshot.progress else None
+        known["checkpoint"] = snapshot.checkpoints[0] if snapshot.checkpoints else None
+    return Outcome(job_id=config.job.id, attempt=config.attempt, exit_code=code, problem=problem, **known)
+
+
+def write_outcome(config: RunConfig, outcome: Outcome) -> None:
+    """Write the termination message. The kubelet's file exists already and cannot be replaced, so it is written in place."""
+    if config.reporting.termination_file:
+        try:
+            Path(config.reporting.termination_file).write_text(outcome.to_message())
+        except OSError as error:
+            log.warning("the outcome could not be written to %s: %s", config.reporting.termination_file, error)
+
+
+def finish(config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None) -> Outcome:
+    """Make the Outcome and write it; the process then exits with its exit_code."""
+    outcome = outcome_for(config, error, snapshot, rank)
+    write_outcome(config, outcome)
+    return outcome
+
+
+def load_snapshot(path: Path) -> Report | None:
+    """The last snapshot that a Reporter with this `snapshot_file` left, or None."""
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
