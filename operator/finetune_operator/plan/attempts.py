@@ -34,7 +34,7 @@ def with_report(entry: Attempt, report: Report, of: Try) -> Attempt:
     started = report.resumed_from_step is not None or report.progress is not None
     fields = {
         "from_step": (report.resumed_from_step or 0) if started else entry.from_step,
-        "last_step": report.progress.step if report.progress else entry.last_step,
+        "last_step": max(report.progress.step, entry.last_step or 0) if report.progress else entry.last_step,
         "seconds": {**(entry.seconds or {}), **waited(of), **report.seconds} or None,
     }
     return entry.model_copy(update=fields)

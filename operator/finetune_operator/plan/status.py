@@ -26,15 +26,24 @@ from finetune_operator.plan.display import display
 from finetune_operator.plan.times import rfc3339
 
 
-def with_report(status: Status, report: Report, received: float | None) -> Status:
-    """The status with all that a report says; parts that it leaves out stay."""
+def with_report(status: Status, report: Report, received: float | None, *, ended: bool = False) -> Status:
+    """The status with all that a report says; parts that it leaves out stay.
+
+    `ended`: the process that sent it is gone, so what its last word added since (steps, a checkpoint) stays too.
+    """
+    progress, checkpoints = report.progress, report.checkpoints
+    if ended and progress and status.progress and status.progress.step > progress.step:
+        progress = status.progress
+    if ended and checkpoints:
+        added = tuple(c for c in status.checkpoints if c.step > checkpoints[0].step)
+        checkpoints = (*added, *checkpoints)[:CHECKPOINTS]
     given: dict[str, Any] = {
-        "progress": report.progress,
+        "progress": progress,
         "evaluation": report.evaluation,
         "test": report.test,
         "best": report.best,
         "history": report.history or None,
-        "checkpoints": report.checkpoints or None,
+        "checkpoints": checkpoints or None,
         "data": report.data,
         "output": report.output,
         "resolved": resolved(status.resolved, report.resolved),

@@ -120,7 +120,8 @@ def _report(draft: Draft, number: int) -> Report | None:
 def _hear(draft: Draft, current: Try, entry: Attempt, report: Report | None) -> Attempt:
     """Merge what the attempt says into status, and into its entry, which is returned."""
     if report is not None:
-        draft.status = with_report(draft.status, report, draft.observed.report_received)
+        ended = not any(p.running for p in current.pods if p.index == 0)
+        draft.status = with_report(draft.status, report, draft.observed.report_received, ended=ended)
         entry = attempts.with_report(entry, report, current)
     said = attempts.last_words(current, draft.observed.job.uid)
     if said is not None:
