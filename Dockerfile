@@ -44,16 +44,26 @@ LABEL org.opencontainers.image.title="finetune-operator" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# --- trainer: the big layer is made in place, since copying it from another stage would write it twice
+# --- trainer: torch alone in the big layer, which changes only with torch; then its friends; then the project. Made in
+# place, since copying a layer from another stage would write it twice.
 # (compileall may fail: torch ships files with the syntax of newer Pythons, which nothing imports here)
 FROM ${BASE} AS trainer
-COPY requirements/uv.txt requirements/trainer.txt /opt/requirements/
+COPY requirements/uv.txt requirements/torch.txt /opt/requirements/
 RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes --root-user-action ignore --target /tmp/uv -r /opt/requirements/uv.txt \
     && python3 -m venv --without-pip /opt/venv \
-    && /tmp/uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /opt/requirements/trainer.txt \
+    && /tmp/uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /opt/requirements/torch.txt \
     && rm -rf /tmp/uv \
     && find /opt/venv -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + \
     && (/opt/venv/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/venv/lib || true)
+COPY requirements/trainer.txt /opt/requirements/
+# only what is new here is trimmed and compiled: touching torch's files again would write them twice
+RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes --root-user-action ignore --target /tmp/uv -r /opt/requirements/uv.txt \
+    && cd /opt/venv/lib/python3*/site-packages && ls | sort > /tmp/before \
+    && /tmp/uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /opt/requirements/trainer.txt \
+    && ls | sort | comm -13 /tmp/before - > /tmp/new \
+    && xargs -I{} find {} -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + < /tmp/new \
+    && (xargs /opt/venv/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash < /tmp/new || true) \
+    && rm -rf /tmp/uv /tmp/before /tmp/new
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/app \
     PYTHONDONTWRITEBYTECODE=1 \

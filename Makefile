@@ -49,6 +49,7 @@ requirements: $(VENV)/bin/uv ## Compile requirements/*.txt from pyproject.toml (
 	$(COMPILE) -c requirements/dev.txt --extra operator -o requirements/operator.txt
 	$(COMPILE) -c requirements/dev.txt --extra operator --extra test -o requirements/operator-test.txt
 	$(COMPILE) -c requirements/dev.txt --extra trainer -o requirements/trainer.txt
+	echo torch | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/torch.txt
 	$(COMPILE) -c requirements/dev.txt --extra cli -o requirements/cli.txt
 
 # ---------------------------------------------------------------- checks
@@ -108,7 +109,7 @@ repository = $(patsubst %:$(call tag,$(1)),%,$(1))
 
 .PHONY: install
 install: ## Install or upgrade the chart with these images on the cluster of KUBECONFIG
-	helm upgrade --install finetune charts/finetune-operator -n finetune-system --create-namespace --wait \
+	helm upgrade --install finetune charts/finetune-operator -n finetune-system --create-namespace --take-ownership --wait --timeout 120s \
 	  --set image.repository=$(call repository,$(OPERATOR_IMAGE)) --set image.tag=$(call tag,$(OPERATOR_IMAGE)) \
 	  --set trainer.image.repository=$(call repository,$(TRAINER_IMAGE)) --set trainer.image.tag=$(call tag,$(TRAINER_IMAGE)) $(ARGS)
 
