@@ -71,7 +71,7 @@ class Chart:
         """Install or upgrade, and wait until the operator is ready. The annotation makes a rebuilt image of the same tag run."""
         sets = [part for value in values for part in ("--set", value)]
         return self.cluster.helm(
-            *("upgrade", "--install", "finetune", str(CHART), "-n", SYSTEM, "--create-namespace"),
+            *("upgrade", "--install", "finetune", str(CHART), "-n", SYSTEM, "--create-namespace", "--take-ownership"),
             *image_values("image", "OPERATOR_IMAGE", "localhost/finetune-operator:dev"),
             *image_values("trainer.image", "TRAINER_IMAGE", "localhost/finetune-trainer:dev"),
             *("--set-string", f"podAnnotations.e2e={time.time():.0f}", *sets),

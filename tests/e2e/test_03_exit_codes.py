@@ -1,0 +1,71 @@
+"""Exit codes are a contract: whatever a worker ends with, the container's exit code and last word say it to the operator."""
+
+from __future__ import annotations
+
+import json
+
+from finetune_api.exits import BY_CODE
+
+from .cluster import wait
+from .conftest import Place
+from .test_02_images import TRAINER
+
+# The launcher of the image, whose workers fail for a given reason instead of training.
+FAIL = """
+import sys, types
+from finetune_api import job, run
+from finetune_api.exits import JobError, Reason
+
+def train(*_):
+    raise JobError(Reason(sys.argv[1]), "provoked")
+
+stub = types.ModuleType("finetune_trainer.run")
+stub.train, stub.warm_up = train, lambda config: None
+sys.modules["finetune_trainer.run"] = stub
+from finetune_trainer.launcher import launch
+
+sys.exit(launch(run.RunConfig(
+    job=run.Identity(name="e2e/exit", id="0"), task="text-classification", model=job.ModelSource(uri="s3://b/model"),
+    data=job.Data(train=job.TrainSource(uri="s3://b/train")), method=job.Method(), training=job.Training(), evaluation=job.Evaluation(),
+    checkpoints=job.Checkpoints(), output=job.Output(uri="s3://b/out"), world=run.World(),
+    reporting=run.Reporting(termination_file="/dev/termination-log"),
+)))
+"""
+
+
+def test_each_exit_code_of_the_contract_is_the_containers(place: Place) -> None:
+    containers = [
+        {
+            "name": f"code-{code}",
+            "image": TRAINER,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["python", "-c", FAIL, row.reason],
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": [{"name": f"tmp-{code}", "mountPath": "/tmp"}],
+        }
+        for code, row in BY_CODE.items()
+    ]
+    spec = {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": containers,
+        "volumes": [{"name": f"tmp-{code}", "emptyDir": {}} for code in BY_CODE],
+    }
+    place.cluster.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "exits"}, "spec": spec}, namespace=place.name
+    )
+
+    def ended() -> dict[str, dict[str, object]] | None:
+        statuses = place.cluster.get("pod", "exits", place.name)["status"].get("containerStatuses") or []
+        found = {each["name"]: each["state"]["terminated"] for each in statuses if "terminated" in each["state"]}
+        return found if len(found) == len(containers) else None
+
+    seen = wait("all containers ended", ended, 300)
+    assert {name: state["exitCode"] for name, state in seen.items()} == {f"code-{code}": code for code in BY_CODE}
+    for code, row in BY_CODE.items():
+        word = json.loads(str(seen[f"code-{code}"]["message"]))
+        assert row.reason in json.dumps(word), word
