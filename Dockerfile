@@ -61,7 +61,7 @@ RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes 
     && cd /opt/venv/lib/python3*/site-packages && ls | sort > /tmp/before \
     && /tmp/uv/bin/uv pip install --quiet --no-cache --link-mode copy --python /opt/venv --require-hashes -r /opt/requirements/trainer.txt \
     && ls | sort | comm -13 /tmp/before - > /tmp/new \
-    && xargs -I{} find {} -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + < /tmp/new \
+    && xargs -I@ find @ -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} + < /tmp/new \
     && (xargs /opt/venv/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash < /tmp/new || true) \
     && rm -rf /tmp/uv /tmp/before /tmp/new
 ENV PATH=/opt/venv/bin:$PATH \
