@@ -5,6 +5,7 @@ Made from the CRD's own schema and from the table of exits, so that it can never
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,7 +81,7 @@ def _default(field: dict[str, Any]) -> str:
     if "default" in field:
         value = field["default"]
         return "" if value == {} else f"`{str(value).lower() if isinstance(value, bool) else value}`"
-    return "*chosen*" if "chosen" in field.get("description", "") else ""
+    return "*chosen*" if re.search(r"chosen[^.;]*when absent", field.get("description", "")) else ""
 
 
 def _bounds(field: dict[str, Any]) -> str:
@@ -96,7 +97,13 @@ def _bounds(field: dict[str, Any]) -> str:
     ):
         if high in field:
             found.append(f"{field[low]} to {field[high]} {unit}" if field.get(low) else f"≤ {field[high]} {unit}")
-    return ", ".join(found)
+    found += [rule["message"] for rule in field.get("x-kubernetes-validations", ()) if _is_form(rule)]
+    return _cell(", ".join(found))
+
+
+def _is_form(rule: dict[str, Any]) -> bool:
+    """Whether a rule is about one text or a map's keys, not about several fields."""
+    return rule["rule"].startswith(("self.matches(", "self.all(k, size(k)"))
 
 
 def _number(value: float) -> str:
@@ -105,8 +112,8 @@ def _number(value: float) -> str:
 
 def _rule_lines(path: str, schema: dict[str, Any]) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", ()):
-        if "oldSelf" not in rule["rule"]:
-            yield f"- `{path}{rule.get('fieldPath', '')}`: {rule['message']}\n"
+        if "oldSelf" not in rule["rule"] and not _is_form(rule):
+            yield f"- `{path}{rule.get('fieldPath', '')}`: {_cell(rule['message'])}\n"
     for name, field in schema.get("properties", {}).items():
         yield from _rule_lines(f"{path}.{name}", field)
         yield from _rule_lines(f"{path}.{name}[]", field.get("items", {}))
@@ -125,4 +132,4 @@ def _codes() -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return text.replace("*", "\\*").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
