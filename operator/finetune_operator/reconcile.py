@@ -110,27 +110,24 @@ class Reconciler:
         await self._apply(key, observed, plan)
 
     async def _apply(self, key: Key, observed: Observed, plan: Plan) -> None:
-        """Make the plan's writes in its order; the status comes last, and is written only if it differs.
-
-        Notes come before it: a crash between the two repeats a note (which is one and the same Event), and loses none.
-        """
+        """Make the plan's writes in the order that plan.py states; the status is written once, and only if it differs."""
         job, memory = observed.job, self._store.memory(observed.job.uid)
         if plan.delete_self:
             await self._cluster.delete(FINETUNE_JOB, job.namespace, job.name, uid=job.uid)
             return
+        for note in plan.notes:
+            await self._note(job, note)
         before = (memory.conflicts, memory.refusals)
         memory.conflicts, memory.refusals = await self._create_all(job, plan.create)
         for patch in plan.patch:
             await self._patch(key, job, patch)
-        for delete in plan.delete:
-            await self._delete(job, delete)
-        for note in plan.notes:
-            await self._note(job, note)
         if plan.status != job.status:
             answer = await self._cluster.apply_status(job.namespace, job.name, job.uid, plan.status.to_json())
             memory.written = self._clock()
             for other in self._store.put(FINETUNE_JOB, answer):
                 self._queue.add(other)
+        for delete in plan.delete:
+            await self._delete(job, delete)
         self._metrics.observe(key, plan.status, self._clock())
         if plan.status.phase in TERMINAL:
             memory.report = None  # all of it is in the status now

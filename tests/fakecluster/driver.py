@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from fakecluster.api import FakeApi
 from fakecluster.node import Node
 from finetune_operator.access import Access
-from finetune_operator.cluster import ApiError, Cluster, Fenced
+from finetune_operator.cluster import ApiError, Cluster, Fenced, Kind
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.observed import PlanSettings
+from finetune_operator.plan.times import rfc3339
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.relist import Relister
@@ -50,17 +53,54 @@ def child(kind: str, name: str, owner: str, *, uid: str, version: int, controlle
     }  # fmt: skip
 
 
+class Killed(BaseException):
+    """SIGKILL, as far as the operator's code can tell: nothing it does comes after this."""
+
+
+@dataclass
+class Kill:
+    """Kill the operator before or after its write number `at` (from 1), once."""
+
+    at: int
+    after: bool
+    seen: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.seen >= self.at
+
+
+class _Mortal(Cluster):
+    """A client that dies as told."""
+
+    kill: Kill | None = None
+
+    async def _send(self, verb: str, kind: Kind, method: str, path: str, **options: Any) -> dict[str, Any]:
+        if self.kill is None or method == "GET" or self.kill.done:
+            return await super()._send(verb, kind, method, path, **options)
+        self.kill.seen += 1
+        if self.kill.done and not self.kill.after:
+            raise Killed
+        answer = await super()._send(verb, kind, method, path, **options)
+        if self.kill.done:
+            raise Killed
+        return answer
+
+
 class Driver:
     """One operator process at a time; `restart` throws away all it knew."""
 
-    def __init__(self, api: FakeApi, node: Node | None = None, start: float = 1_800_000_000.0) -> None:
+    def __init__(self, api: FakeApi, node: Node | None = None, start: float = 1_800_000_000.0, kill: Kill | None = None) -> None:
+        self.kill = kill
         self.api, self.node, self.now = api, node or Node(api.objects), start
         self.restarts = 0
+        api.objects.clock = lambda: rfc3339(self.now)
         self._begin()
 
     def _begin(self) -> None:
         self.metrics = Metrics()
-        self.cluster = Cluster(Access(self.api.url), record=self.metrics.requested)
+        self.cluster = _Mortal(Access(self.api.url), record=self.metrics.requested)
+        self.cluster.kill = self.kill
         self.store, self.queue = Store(), WorkQueue[Key]()
         self.store.listening_since = self.now
         self.relister = Relister(self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300)
@@ -87,10 +127,8 @@ class Driver:
         quiet = 0
         for _ in range(rounds):
             before = self.api.objects.version
-            try:
+            with contextlib.suppress(ApiError, Fenced):
                 await self.round(seconds)
-            except (ApiError, Fenced):
-                pass
             self.node.tick()
             quiet = quiet + 1 if self.api.objects.version == before else 0
             if quiet >= 3:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fakecluster.objects import Object, Objects, now
+from fakecluster.objects import Object, Objects
 
 COMPONENT = "finetune-operator.io/component"
 ATTEMPT = "finetune-operator.io/attempt"
@@ -75,16 +75,19 @@ class Node:
         elif phases.count("Succeeded") == count:
             self._finish(ref, "Complete", "CompletionsReached", succeeded=count)
         else:
-            if len(pods) < count and status.get("startTime"):
-                self._finish(ref, "Failed", "BackoffLimitExceeded", failed=1)  # a pod was deleted
+            if len(pods) < count and status.get("startTime"):  # a pod was deleted: it counts as failed, and the others are killed
+                for pod, phase in zip(pods, phases, strict=True):
+                    if phase not in ("Failed", "Succeeded"):
+                        self._ended(pod, Ending(137, "Error"))
+                self._finish(ref, "Failed", "BackoffLimitExceeded", failed=count)
                 return
             for index in range(len(pods), count):
                 self._make(job, index)
-            self.objects.set_status(ref, startTime=status.get("startTime") or now(), active=count, ready=phases.count("Running"))
+            self.objects.set_status(ref, startTime=status.get("startTime") or self.objects.clock(), active=count, ready=phases.count("Running"))
 
     def _finish(self, ref: tuple[str, str, str], kind: str, reason: str, **counts: int) -> None:
-        condition = {"type": kind, "status": "True", "reason": reason, "message": reason, "lastTransitionTime": now()}
-        ended = {"completionTime": now()} if kind == "Complete" else {}
+        condition = {"type": kind, "status": "True", "reason": reason, "message": reason, "lastTransitionTime": self.objects.clock()}
+        ended = {"completionTime": self.objects.clock()} if kind == "Complete" else {}
         self.objects.set_status(ref, conditions=[condition], active=0, ready=0, **ended, **counts)
 
     def _make(self, job: Object, index: int) -> None:
@@ -93,7 +96,7 @@ class Node:
         notes = (template["metadata"].get("annotations") or {}) | {INDEX: str(index)}
         body = {
             "metadata": {
-                "name": f"{meta['name']}-{index}-{meta['uid'][:5]}", "labels": template["metadata"]["labels"], "annotations": notes, "ownerReferences": [owner],
+                "name": f"{meta['name']}-{index}", "labels": template["metadata"]["labels"], "annotations": notes, "ownerReferences": [owner],
             },
             "spec": template["spec"],
             "status": {"phase": "Pending"},
@@ -111,8 +114,8 @@ class Node:
                 self.objects.set_status(ref, conditions=[words])
                 return
             self.started.append(meta["name"])
-            scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
-            state = {"name": "trainer", "state": {"running": {"startedAt": now()}}}
+            scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self.objects.clock()}
+            state = {"name": "trainer", "state": {"running": {"startedAt": self.objects.clock()}}}
             self.objects.set_status(ref, phase="Running", conditions=[scheduled], containerStatuses=[state])
         elif phase == "Running":
             ending = self.end(pod)
@@ -125,7 +128,7 @@ class Node:
         meta = pod["metadata"]
         terminated = {
             "exitCode": ending.exit_code, "reason": ending.reason or ("Completed" if ending.exit_code == 0 else "Error"), "message": ending.message,
-            "startedAt": now(), "finishedAt": now(),
+            "startedAt": self.objects.clock(), "finishedAt": self.objects.clock(),
         }  # fmt: skip
         state = {"name": "trainer", "state": {"terminated": terminated}}
         phase = "Failed" if ending.exit_code else "Succeeded"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import datetime
 import itertools
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +39,8 @@ class Objects:
     """All objects, and the history that watches read: (version, plural, event type, object)."""
 
     def __init__(self, clock: Callable[[], str] = now) -> None:
-        self._clock = clock
+        self.clock = clock
+        self._uids = itertools.count(0xABC00001)
         self._versions = itertools.count(100)
         self.version = 100
         self.oldest = 0  # watches from an older version get 410
@@ -63,7 +63,7 @@ class Objects:
         ref = (plural, namespace, meta["name"])
         if ref in self.all:
             raise Refusal(409, "AlreadyExists", f'{plural} "{meta["name"]}" already exists')
-        meta |= {"namespace": namespace, "uid": str(uuid.uuid4()), "creationTimestamp": self._clock(), "generation": 1}
+        meta |= {"namespace": namespace, "uid": f"{next(self._uids):08x}-0000-4000-8000-000000000000", "creationTimestamp": self.clock(), "generation": 1}
         group, version, kind = RESOURCES[plural]
         obj |= {"apiVersion": f"{group}/{version}".lstrip("/"), "kind": kind, "metadata": meta}
         if plural == "finetunejobs":
@@ -92,7 +92,7 @@ class Objects:
         grace = (options or {}).get("gracePeriodSeconds")
         if ref[0] == "pods" and self.graceful_pods and grace != 0:
             if "deletionTimestamp" not in obj["metadata"]:
-                meta = obj["metadata"] | {"deletionTimestamp": self._clock()}
+                meta = obj["metadata"] | {"deletionTimestamp": self.clock()}
                 self._store(ref, obj | {"metadata": meta}, "MODIFIED")
             return
         self.remove(ref)
