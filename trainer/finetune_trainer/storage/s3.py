@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import random
 import threading
 import time
@@ -56,7 +57,7 @@ class S3Store:
     def _client(self) -> Any:
         with self._lock:
             if self._made is None:
-                self._made = make_client(self.access)
+                self._made = client_for(self.access)
             return self._made
 
     def _call(self, verb: str, key: str, request: Callable[[], T], *, retried: Callable[[], None] = lambda: None) -> T:
@@ -321,6 +322,20 @@ class _Reader(io.RawIOBase):
         if not self.closed:
             self._drop()
         super().close()
+
+
+def client_for(access: StorageAccess) -> Any:
+    """The process's client for this access and these credentials; making one takes a good part of a second."""
+    environment = hash(tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))))
+    key = (access.model_dump_json(), environment)
+    with _clients_lock:
+        if key not in _clients:
+            _clients[key] = make_client(access)
+        return _clients[key]
+
+
+_clients: dict[tuple[str, int], Any] = {}
+_clients_lock = threading.Lock()
 
 
 def make_client(access: StorageAccess) -> Any:

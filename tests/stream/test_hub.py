@@ -1,0 +1,148 @@
+"""hf:// data sets over real HTTP: the split's files at a pinned commit, read in ranges, with errors a user can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.run import HubAccess, RunConfig
+from finetune_trainer.stream import Cursor, Stream
+from finetune_trainer.stream.source import list_source
+from support.hub import Hub
+from support.jobs import job_config
+from support.rows import ENDINGS, encode, profiled, rows_of
+
+
+def config_for(hub: Hub, folder: Path, **train: Any) -> RunConfig:
+    data = {"train": {"uri": "hf://lab/mails"} | train}
+    return job_config(folder, hub=HubAccess(endpoint=hub.endpoint), data=data)
+
+
+def keys(config: RunConfig, role: str = "train") -> list[str]:
+    return [info.key for info, _ in list_source(config, role).objects]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_data_set_streams_like_any_other(
+    hub: Hub, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_trainer.stream.hub._RANGE", 1000)  # several ranges each
+    rows = rows_of(120)
+    hub.add(
+        "datasets",
+        "lab/mails",
+        {
+            f"train-0.{ending}": encode(rows[:70], ending),
+            f"train-1.{ending}": encode(rows[70:], ending),
+            "README.md": b"#",
+        },
+    )
+    config = config_for(hub, tmp_path)
+    manifest, profile = profiled(config)
+    with Stream(config, manifest, profile) as stream:
+        assert [row["text"] for row in stream.rows()] == [row["text"] for row in rows]
+        batch, _ = next(stream.batches(Cursor()))
+        assert [row["text"] for row in batch.rows] == [rows[n]["text"] for n in batch.indices]
+
+
+def test_the_commit_is_pinned_although_the_branch_moves_on(hub: Hub, tmp_path: Path) -> None:
+    first = hub.add("datasets", "lab/mails", {"train.jsonl": encode(rows_of(30), "jsonl")})
+    config = config_for(hub, tmp_path)
+    manifest, profile = profiled(config)
+    assert manifest.sources["train"].revision == first
+    second = hub.add("datasets", "lab/mails", {"train.jsonl": encode(rows_of(30, 500), "jsonl")})
+    assert second != first
+    with Stream(config, manifest, profile) as stream:
+        assert [row["text"] for row in stream.rows()] == [row["text"] for row in rows_of(30)]
+    assert list_source(config, "train").revision == second
+    assert list_source(config_for(hub, tmp_path, revision=first), "train").revision == first
+
+
+SHARDED = ("data/test-00000-of-00001.parquet", "data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet")
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "found"),
+    [
+        (SHARDED, "train", SHARDED[1:]),
+        (SHARDED, "test", SHARDED[:1]),
+        (("test/a.csv", "train/a.csv", "train/b.csv"), "train", ("train/a.csv", "train/b.csv")),
+        (("dev.jsonl", "training_set.jsonl"), "validation", ("dev.jsonl",)),
+        (("dev.jsonl", "training_set.jsonl"), "train", ("training_set.jsonl",)),
+        (("a.jsonl", "b.jsonl"), "train", ("a.jsonl", "b.jsonl")),
+    ],
+)
+def test_splits_go_by_the_names_of_files(
+    hub: Hub, tmp_path: Path, names: tuple[str, ...], split: str, found: tuple[str, ...]
+) -> None:
+    hub.add("datasets", "lab/mails", dict.fromkeys(names, b"x") | {"dataset_infos.json": b"{}", "README.md": b""})
+    assert keys(config_for(hub, tmp_path, split=split)) == list(found)
+
+
+def test_the_card_says_which_files_a_split_has(hub: Hub, tmp_path: Path) -> None:
+    names = ["en/one.jsonl", "en/two.jsonl", "de/one.jsonl"]
+    card = {"configs": [
+        {"config_name": "en", "default": True, "data_files": [{"split": "train", "path": "en/o*.jsonl"}, {"split": "test", "path": ["en/two.jsonl"]}]},
+        {"config_name": "de", "data_files": "de/*.jsonl"},
+    ]}  # fmt: skip
+    hub.add("datasets", "lab/mails", dict.fromkeys(names, b"x"), card=card)
+    assert keys(config_for(hub, tmp_path)) == ["en/one.jsonl"]
+    assert keys(config_for(hub, tmp_path, split="test")) == ["en/two.jsonl"]
+    assert keys(config_for(hub, tmp_path, split="de/train")) == ["de/one.jsonl"]
+    del card["configs"][0]["default"]
+    with pytest.raises(JobError, match="several configurations") as caught:
+        keys(config_for(hub, tmp_path))
+    assert "en/train" in caught.value.hint
+
+
+def test_what_is_not_there_is_said_with_what_is(hub: Hub, tmp_path: Path) -> None:
+    hub.add("datasets", "lab/mails", {"train.jsonl": b"x"})
+    with pytest.raises(JobError, match=r"split 'test'.*train.jsonl") as caught:
+        keys(config_for(hub, tmp_path, split="test"))
+    assert caught.value.reason == Reason.DATA_NOT_FOUND
+    assert caught.value.field == "spec.data.train.split"
+    with pytest.raises(JobError, match="no revision 'v9'"):
+        keys(config_for(hub, tmp_path, revision="v9"))
+    with pytest.raises(JobError, match="no data set lab/nothing") as caught:
+        keys(config_for(hub, tmp_path, uri="hf://lab/nothing"))
+    assert caught.value.reason == Reason.DATA_NOT_FOUND
+    assert caught.value.field == "spec.data.train.uri"
+
+
+def test_private_sets_want_the_token_and_gated_ones_say_so(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("datasets", "lab/mails", {"train.jsonl": b"x"}, token="hf_secret-token")
+    with pytest.raises(JobError) as caught:
+        keys(config_for(hub, tmp_path))
+    assert caught.value.reason == Reason.DATA_NOT_FOUND
+    assert "HF_TOKEN" in caught.value.hint
+    monkeypatch.setenv("HF_TOKEN", "hf_secret-token")
+    assert keys(config_for(hub, tmp_path)) == ["train.jsonl"]
+    hub.add("datasets", "lab/mails", {"train.jsonl": b"x"}, gated=True)
+    with pytest.raises(JobError) as caught:
+        keys(config_for(hub, tmp_path))
+    assert caught.value.reason == Reason.ACCESS_DENIED
+    assert "secret-token" not in str(caught.value)
+
+
+def test_short_outages_are_ridden_out(hub: Hub, tmp_path: Path) -> None:
+    hub.add("datasets", "lab/mails", {"train.jsonl": encode(rows_of(10), "jsonl")})
+    config = config_for(hub, tmp_path)
+    store = list_source(config, "train").store
+    hub.fail_next = 1
+    assert store.get("train.jsonl", start=0, end=9) == encode(rows_of(10), "jsonl")[:9]
+
+
+def test_a_hub_that_is_not_there_is_storage_unavailable(tmp_path: Path, hub: Hub) -> None:
+    from support.control_plane import free_ports
+
+    config = config_for(hub, tmp_path).model_copy(
+        update={"hub": HubAccess(endpoint=f"http://127.0.0.1:{free_ports(1)[0]}")}
+    )
+    with pytest.raises(JobError) as caught:
+        keys(config)
+    assert caught.value.reason == Reason.STORAGE_UNAVAILABLE
