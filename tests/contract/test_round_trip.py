@@ -42,7 +42,7 @@ def test_a_spec_survives(spec: dict[str, Any]) -> None:
 
 
 @pytest.mark.apiserver
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spec=specs())
 def test_the_server_agrees_about_any_valid_spec(judge: ControlPlane, spec: dict[str, Any]) -> None:
     assert models(manifest(spec)) == []
