@@ -191,7 +191,7 @@ class Cluster:
                 answer = _parse(await response.read())
                 if code < 300:
                     return answer
-                raise _error(code, answer, response.headers.get("Retry-After"))
+                raise to_error(code, answer, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
         finally:
@@ -226,7 +226,8 @@ def _parse(body: bytes) -> Object:
     return value if isinstance(value, dict) else {"message": body[:500].decode(errors="replace")}
 
 
-def _error(code: int, answer: Object, retry_after: str | None) -> ApiError:
+def to_error(code: int, answer: Object, retry_after: str | None) -> ApiError:
+    """The error that says what an answer of 3xx to 5xx means."""
     reason, message = str(answer.get("reason") or "Unknown"), str(answer.get("message") or "")[:2000]
     if code == 404:
         return NotFound(code, reason, message)

@@ -39,6 +39,8 @@ class Call:
     name: str | None
     subresource: str | None
     body: Any = None
+    query: dict[str, str] = field(default_factory=dict)
+    media: str = ""
 
     @property
     def writes(self) -> bool:
@@ -104,22 +106,12 @@ class FakeApi:
         if discovery is not None:
             return web.json_response(discovery)
         try:
-            call = await _call(request, parts)
-            self.calls.append(call)
-            cut = False
-            try:
-                for fault in tuple(self.faults):
-                    fault(call)
-            except Cut as fault_cut:
-                if not fault_cut.after:
-                    raise
-                cut = True
+            data = await request.read()
+            call = parse(request.method, parts, dict(request.query), json.loads(data) if data else None, request.content_type)
             if call.verb == "watch":
+                self.calls.append(call)
                 return await self._watch(request, call)
-            answer = self._answer(call, request)
-            if cut:
-                raise Cut(True)
-            return web.json_response(answer, status=201 if call.verb == "create" else 200)
+            return web.json_response(self.ask(call), status=201 if call.verb == "create" else 200)
         except Cut:
             assert request.transport
             request.transport.abort()
@@ -129,14 +121,30 @@ class FakeApi:
             headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after is not None else None
             return web.json_response(status, status=refusal.code, headers=headers)
 
-    def _answer(self, call: Call, request: web.Request) -> Object:
+    def ask(self, call: Call) -> Object:
+        """One request but a watch. Raises Refusal, or Cut."""
+        self.calls.append(call)
+        cut = None
+        try:
+            for fault in tuple(self.faults):
+                fault(call)
+        except Cut as fault_cut:
+            if not fault_cut.after:
+                raise
+            cut = fault_cut
+        answer = self._answer(call)
+        if cut:
+            raise cut
+        return answer
+
+    def _answer(self, call: Call) -> Object:
         objects, ref = self.objects, (call.plural, call.namespace or "", call.name or "")
         if call.plural == "tokenreviews":
             return self._review(call.body)
         if call.verb == "get":
             return objects.get(ref)
         if call.verb == "list":
-            return self._list(call, request)
+            return self._list(call)
         if call.verb == "create":
             return objects.create(call.plural, call.namespace or "", call.body)
         if call.verb == "update":
@@ -144,13 +152,13 @@ class FakeApi:
         if call.verb == "delete":
             objects.delete(ref, call.body)
             return {"kind": "Status", "status": "Success"}
-        if "apply-patch" in request.content_type:
+        if "apply-patch" in call.media:
             assert call.subresource == "status", "only the status is applied"
             return objects.apply_status(ref, call.body)
         return objects.merge(ref, call.body, status=call.subresource == "status")
 
-    def _list(self, call: Call, request: web.Request) -> Object:
-        query = request.query
+    def _list(self, call: Call) -> Object:
+        query = call.query
         items = self.objects.list(call.plural, call.namespace, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         start, limit = int(query.get("continue") or 0), int(query.get("limit") or 0)
         page = items[start : start + limit] if limit else items[start:]
@@ -197,19 +205,18 @@ class FakeApi:
         return response
 
 
-async def _call(request: web.Request, parts: list[str]) -> Call:
+def parse(method: str, parts: list[str], query: dict[str, str], body: Any, media: str) -> Call:
+    """A request as a call. Raises Refusal for what no API server of ours serves."""
     rest = parts[2:] if parts[0] == "api" else parts[3:]
     namespace = None
     if rest and rest[0] == "namespaces" and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
     plural, name, sub = [*rest, None, None, None][:3]
-    data = await request.read()
-    body = json.loads(data) if data else None
-    verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(request.method, "")
-    verb = verb or ("get" if name else "watch" if request.query.get("watch") == "true" else "list")
+    verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method, "")
+    verb = verb or ("get" if name else "watch" if query.get("watch") == "true" else "list")
     if plural not in RESOURCES and plural != "tokenreviews":
-        raise Refusal(404, "NotFound", f"the server could not find the requested resource {request.path}")
-    return Call(verb, str(plural), namespace, name, sub, body)
+        raise Refusal(404, "NotFound", f"the server could not find the requested resource /{'/'.join(parts)}")
+    return Call(verb, str(plural), namespace, name, sub, body, query, media)
 
 
 def _discovery(parts: list[str]) -> Object | None:

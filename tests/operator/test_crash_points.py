@@ -108,32 +108,31 @@ WORKFLOWS = [
 
 async def play(workflow: Workflow, *, kill: Kill | None = None, fault: Callable[[Call], None] | None = None) -> tuple[dict[str, Any], int]:
     """Run the workflow to its end. Returns the final picture and the number of the operator's writes."""
-    async with FakeApi().running() as api:
-        api.bookmark_seconds = 3600
-        api.objects.create("finetunejobs", NAMESPACE, job(**workflow.spec))
-        driver = Driver(api, Node(api.objects, end=workflow.end), kill=kill)
-        if fault:
-            api.faults.append(fault)
-        todo, quiet = list(workflow.acts), 0
-        for _ in range(80):
-            before = api.objects.version
-            try:
-                await driver.round(20.0)
-            except Killed:
-                await driver.restart()
-            except ApiError:
-                assert fault, "nothing was to fail"
-            driver.node.tick()
-            if todo and todo[0][1](driver):
-                todo.pop(0)
-            quiet = quiet + 1 if api.objects.version == before else 0
-            if quiet >= 4:
-                break
-        else:
-            raise AssertionError(f"{workflow.name}: not settled\n{driver.picture()}")
-        await driver.close()
-        assert not todo, f"{workflow.name}: {todo[0][0]} never happened"
-        return picture(driver), len(api.writes())
+    api = FakeApi()
+    api.objects.create("finetunejobs", NAMESPACE, job(**workflow.spec))
+    driver = Driver(api, Node(api.objects, end=workflow.end), kill=kill)
+    if fault:
+        api.faults.append(fault)
+    todo, quiet = list(workflow.acts), 0
+    for _ in range(80):
+        before = api.objects.version
+        try:
+            await driver.round(20.0)
+        except Killed:
+            await driver.restart()
+        except ApiError:
+            assert fault, "nothing was to fail"
+        driver.node.tick()
+        if todo and todo[0][1](driver):
+            todo.pop(0)
+        quiet = quiet + 1 if api.objects.version == before else 0
+        if quiet >= 4:
+            break
+    else:
+        raise AssertionError(f"{workflow.name}: not settled\n{driver.picture()}")
+    await driver.close()
+    assert not todo, f"{workflow.name}: {todo[0][0]} never happened"
+    return picture(driver), len(api.writes())
 
 
 def picture(driver: Driver) -> dict[str, Any]:
