@@ -98,6 +98,22 @@ def test_pods_seen_to_leave_before_their_job_is_seen_suspended_are_no_failure() 
     assert c.status.attempts[0].reason is None
 
 
+def test_pods_of_before_the_last_admission_say_nothing() -> None:
+    c = queued()
+    admit(c)
+    c.train(20, resumed_from_step=0)
+    preempt(c)
+    for pod in (c.pod(0), c.pod(1)):
+        c.exit(
+            pod, 137, reason="OOMKilled"
+        )  # killed for staying too long; the Job controller has not cleared them away yet
+    c.wait(600)
+    admit(c)
+    c.reconcile()
+    assert c.phase == "Queued"
+    assert c.status.attempts[0].reason is None
+
+
 def test_a_users_mistake_counts_under_a_queue_too() -> None:
     c = queued()
     admit(c)

@@ -123,8 +123,11 @@ def test_suspended_between_prepare_and_workers() -> None:
     suspend(c)
     assert c.phase == "Suspended"
     assert condition(c, "Validated") == "True"
+    del c.objects["Job", c.jobs(names.PREPARE)[0]["metadata"]["name"]]
+    c.pods.clear()
     suspend(c, False)
     assert c.jobs(names.WORKER)
+    assert not c.jobs(names.PREPARE), "what has passed is not made again"
 
 
 def test_a_job_that_completes_meanwhile_has_succeeded() -> None:

@@ -40,6 +40,24 @@ SPEC: dict[str, Any] = {
     "workers": {"replicas": 2},
     "storage": {"endpoint": "http://s3.test:9000", "credentialsSecret": "s3"},
 }
+EVERYTHING: dict[str, Any] = {
+    "prepare": {"resources": {"requests": {"cpu": "500m"}}, "nodeSelector": {"pool": "cpu"}, "tolerations": [{"key": "cpu", "operator": "Exists"}]},
+    "workers": {
+        "replicas": 3, "processesPerWorker": 2, "sharedMemorySize": "2Gi", "scratchSize": "20Gi", "terminationGracePeriodSeconds": 300,
+        "resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "8", "memory": "16Gi", "nvidia.com/gpu": 2}},
+        "nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 5, "podAffinityTerm": {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "zone"}}]}},
+        "priorityClassName": "high", "runtimeClassName": "nvidia", "schedulerName": "volcano", "imagePullSecrets": [{"name": "mine"}],
+        "serviceAccountName": "trainer", "labels": {"team": "nlp"}, "annotations": {"note": "x"},
+        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "KEY", "secretKeyRef": {"name": "k", "key": "v"}},
+                {"name": "MODE", "configMapKeyRef": {"name": "c", "key": "m"}}, {"name": "HF_HOME", "value": "/tmp/mine"}],
+    },
+    "storage": {"endpoint": "https://s3.test", "region": "eu", "pathStyle": False, "credentialsSecret": "s3", "ca": {"secret": "ca", "key": "root.pem"}},
+    "hub": {"endpoint": "https://mirror.test", "tokenSecret": {"name": "hub"}},
+    "image": "my/trainer:2", "imagePullPolicy": "Always",
+}  # fmt: skip
+"""Every field that a user may set on pods."""
 
 
 class Crash(Exception):
