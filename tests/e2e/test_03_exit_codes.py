@@ -22,6 +22,9 @@ def train(*_):
 stub = types.ModuleType("finetune_trainer.run")
 stub.train, stub.warm_up = train, lambda config: None
 sys.modules["finetune_trainer.run"] = stub
+ranks = types.ModuleType("finetune_trainer.distributed")  # without torch: twenty imports of it would take minutes
+ranks.Place = lambda rank, size, local: types.SimpleNamespace(rank=rank, world_size=size, local_rank=local)
+sys.modules["finetune_trainer.distributed"] = ranks
 from finetune_trainer.launcher import launch
 
 sys.exit(launch(run.RunConfig(

@@ -60,6 +60,7 @@ def train(config: RunConfig, place: Place, model: Path, folder: Path, started: f
     session: Session | None = None
     try:
         ranks = open_ranks(place, config.world, config.training.precision, stop)
+        log.info("rank %d of %d has joined", place.rank, place.size)
         if not ranks.from_first(lambda: _already_done(out, config, narrator)):
             session = open_session(config, out, model, ranks, narrator, stop)
             loop(session)
