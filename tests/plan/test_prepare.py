@@ -217,3 +217,22 @@ def test_reports_of_the_prepare_step_come_before_the_workers() -> None:
     c.reconcile()
     assert c.phase == "Starting", "the prepare step's report says nothing of the workers"
     assert dataclasses.replace(c.observed(), report=None).report is None
+
+
+def test_hints_about_resources_name_those_of_the_prepare_step() -> None:
+    c = begun()
+    end(c, 137, reason="OOMKilled", outcome=False)
+    assert c.status.failure
+    assert (c.status.failure.reason, c.status.failure.hint) == (
+        Reason.OOM_KILLED,
+        "Raise spec.prepare.resources.limits.memory.",
+    )
+    c = Cluster()
+    c.reconcile()
+    c.control()
+    c.pod(0, names.PREPARE)["status"]["conditions"] = [
+        {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
+    ]
+    c.reconcile()
+    assert "spec.prepare.resources" in (c.status.message or "")
+    assert "spec.workers" not in (c.status.message or "")

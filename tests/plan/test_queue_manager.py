@@ -145,3 +145,33 @@ def test_the_users_own_suspend_deletes_the_job_under_a_queue_too() -> None:
     c.reconcile()
     assert c.phase == "Suspended"
     assert not c.jobs(names.WORKER)
+
+
+def test_time_in_the_queue_does_not_count_against_the_deadline() -> None:
+    c = queued()
+    c.job["spec"]["activeDeadlineSeconds"] = 1000
+    c.wait(5000)
+    c.reconcile()
+    assert c.phase == "Queued"
+    admit(c)
+    c.train(20, resumed_from_step=0)
+    assert c.phase == "Running"
+    assert c.status.suspended_seconds == 5001
+    assert not {"Suspended", "Resumed"} & set(c.notes), "the user did nothing"
+    preempt(c)
+    c.control()
+    c.sweep()
+    c.reconcile()
+    c.wait(5000)
+    c.job["spec"]["suspend"] = True
+    c.reconcile()
+    assert (c.phase, c.notes[-1]) == ("Suspended", "Suspended")
+    c.wait(5000)
+    c.job["spec"]["suspend"] = False
+    c.reconcile()
+    assert c.phase == "Queued"
+    admit(c)
+    c.train(21, resumed_from_step=20)
+    c.wait(999)
+    c.reconcile()
+    assert c.phase == "Failed"

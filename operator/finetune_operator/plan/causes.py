@@ -15,6 +15,7 @@ from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
 from finetune_api.report import Problem
 from finetune_api.status import Attempt, Failure
 from finetune_operator.plan import names
+from finetune_operator.plan.hints import hint
 from finetune_operator.plan.observed import PodView
 from finetune_operator.plan.outcomes import outcome
 from finetune_operator.plan.text import clip
@@ -141,7 +142,7 @@ def pod_cause(pod: PodView, job_uid: str, processes: int, now: float, problem: P
     return Cause(
         reason=reason,
         message=clip(said.message if said else message, 1024),
-        hint=said.hint if said else "",
+        hint=said.hint if said and said.hint else hint(reason, pod.component),
         field=said.field if said else None,
         rank=said.rank if said and said.rank is not None else _rank(pod, processes),
         exit_code=code,

@@ -5,11 +5,13 @@ These may heal (a node joins, a Secret is made), so the job waits on with a reas
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
 from finetune_api.exits import EXITS, Reason
 from finetune_operator.plan import names
+from finetune_operator.plan.hints import hint
 from finetune_operator.plan.observed import EventView, Observed, PodView
 from finetune_operator.plan.text import join
 from finetune_operator.plan.tries import Try
@@ -42,23 +44,24 @@ class Waiting:
 
     reason: Reason
     words: str
+    component: str = names.WORKER
 
     @property
     def message(self) -> str:
-        return join(self.words, EXITS[self.reason].hint)
+        return join(self.words, hint(self.reason, self.component))
 
 
 def why(observed: Observed, of: Try) -> Waiting | None:
     """The first known obstacle, by index of the pods; None if nothing but time is missing."""
     found = next((w for w in map(_of_pod, of.pods) if w), None)
     if found:
-        return _steady(found, observed)
+        return dataclasses.replace(_steady(found, observed), component=of.component)
     stuck = _stuck(of)
     if stuck:
         found = next((w for w in (_of_mount(stuck, e) for e in _latest(observed, stuck.name)) if w), None)
     if found is None and of.job is not None and _lacks_pods(of):
         found = next((w for w in map(_of_create, _latest(observed, of.job.name)) if w), None)
-    return found
+    return dataclasses.replace(found, component=of.component) if found else None
 
 
 def to_read(observed: Observed, of: Try) -> tuple[tuple[str, ...], float | None]:
@@ -97,8 +100,8 @@ def _steady(found: Waiting, observed: Observed) -> Waiting:
     """The words kept from before while the image is waited for: the kubelet says the same in two ways, by turns."""
     status = observed.job.status
     if found.reason is Reason.IMAGE_PULL_FAILED and "Back-off" in found.words and status.reason == found.reason:
-        hint = EXITS[found.reason].hint
-        return Waiting(found.reason, (status.message or "").removesuffix(hint).rstrip(". ") or found.words)
+        before = (status.message or "").removesuffix(EXITS[found.reason].hint).rstrip(". ")
+        return Waiting(found.reason, before or found.words)
     return found
 
 

@@ -11,22 +11,28 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.times import seconds
 from finetune_operator.plan.tries import LOST_SECONDS, Try
 
+QUEUED = "WaitingForQueue"
+"""Reason of the condition while a queue manager, not the user, lets the job wait: that does not count against the deadline either."""
+
 
 def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
     """Whether the job is to rest: deletes what is still at work, and says Suspended when the last pod is gone."""
     if not draft.spec.suspend:
-        _resume(draft)
+        if any(of.held and not of.doomed for tries in components for of in tries):
+            draft.condition(ConditionType.SUSPENDED, True, QUEUED, "a queue manager holds the workers back")
+        else:
+            _resume(draft)
         return False
     resting = True
     for of in (t for tries in components for t in tries):
-        if of.job is not None and not of.job.terminal and not of.failing and not of.job.deleting:
+        if of.job is not None and not of.job.terminal and not of.doomed and not of.job.deleting:
             draft.delete.extend(objects.removal(of.job.name, of.component, of.job.uid))
             resting = False
         alive = of.alive(draft.now)
         if alive:
             resting = False
             draft.say(
-                Phase.RESTARTING if of.failing else draft.status.phase or Phase.PENDING,
+                Phase.RESTARTING if of.doomed else draft.status.phase or Phase.PENDING,
                 "Suspending",
                 _stopping(len(alive)),
             )
@@ -35,7 +41,8 @@ def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
         draft.condition(ConditionType.RUNNING, False, "Suspending")
         return True
     draft.condition(ConditionType.RUNNING, False, "Suspended")
-    if draft.condition(ConditionType.SUSPENDED, True, "Suspended", "spec.suspend is true"):
+    draft.condition(ConditionType.SUSPENDED, True, "Suspended", "spec.suspend is true")
+    if draft.status.phase is not Phase.SUSPENDED:
         draft.note("Normal", "Suspended", "the pods are gone; set spec.suspend to false to go on")
     draft.say(Phase.SUSPENDED, "Suspended", "set spec.suspend to false to go on")
     return True
@@ -58,9 +65,13 @@ def wake_when_lost(draft: Draft, of: Try) -> None:
 
 
 def _resume(draft: Draft) -> None:
-    if not draft.holds(ConditionType.SUSPENDED):
+    rest = conditions.get(draft.status.conditions, ConditionType.SUSPENDED)
+    if rest is None or rest.status != "True":
         return
     draft.update(suspended_seconds=suspended_for(draft))
+    if rest.reason == QUEUED:
+        draft.condition(ConditionType.SUSPENDED, False, "Admitted")
+        return
     draft.condition(ConditionType.SUSPENDED, False, "Resumed")
     draft.note("Normal", "Resumed", "spec.suspend is false")
 

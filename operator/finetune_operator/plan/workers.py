@@ -65,7 +65,7 @@ def step(draft: Draft) -> None:
     _store(draft, entries)
     if deadline.passed(draft):
         return
-    stops = draft.spec.suspend and not over and not current.failing
+    stops = draft.spec.suspend and not over and not current.doomed
     if suspend.hold(draft, made, tries(draft.observed, names.PREPARE)):
         if stops and entry.reason is None:
             entries[number] = entry.model_copy(
@@ -253,7 +253,7 @@ def _explain(draft: Draft, current: Try, now_in: Phase, entries: dict[int, Attem
     if current.held:
         assert current.job is not None
         queue = f"queue {current.job.queue_name}" if current.job.queue_name else "whoever set spec.suspend on the Job"
-        draft.say(now_in, "WaitingForQueue", f"{queue} has not admitted the workers")
+        draft.say(now_in, suspend.QUEUED, f"{queue} has not admitted the workers")
         return
     waiting = pending.why(draft.observed, current)
     if waiting:
