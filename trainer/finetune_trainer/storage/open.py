@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 30.0
 """How long transient faults of one request are retried: a user sees a dead endpoint within a minute."""
 
 
-def open_store(uri: str, access: StorageAccess, *, patience: float = PATIENCE_SECONDS) -> tuple[ObjectStore, str]:
+def open_store(uri: str, access: StorageAccess, *, patience: float | None = None) -> tuple[ObjectStore, str]:
     """The store of a URI and the key (or key prefix, or pattern) within it. Nothing is asked of the server yet.
 
     file:// paths are percent-decoded, s3:// keys are taken as they stand.
@@ -31,10 +31,10 @@ def open_store(uri: str, access: StorageAccess, *, patience: float = PATIENCE_SE
     from finetune_trainer.storage.s3 import S3Store
 
     bucket, _, key = rest.partition("/")
-    return S3Store(bucket, access, patience=patience), key
+    return S3Store(bucket, access, patience=PATIENCE_SECONDS if patience is None else patience), key
 
 
-def location(uri: str, access: StorageAccess, *, patience: float = PATIENCE_SECONDS) -> Location:
+def location(uri: str, access: StorageAccess, *, patience: float | None = None) -> Location:
     """The folder-like location that a URI names."""
     store, key = open_store(uri, access, patience=patience)
     key = key.rstrip("/")

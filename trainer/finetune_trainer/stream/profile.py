@@ -89,9 +89,10 @@ def find_profile(out: Location) -> tuple[Manifest, Profile] | None:
         return None
     try:
         found = Manifest.from_json(json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(manifest)))
-        return found, Profile.from_json(json.loads(profile))
+        made = Profile.from_json(json.loads(profile))
     except (ValueError, KeyError, TypeError, zstandard.ZstdError):
         return None
+    return (found, made) if made.data.manifest_digest == found.digest else None  # else killed between writing the two
 
 
 def load_profile(out: Location, job_id: str | None = None) -> tuple[Manifest, Profile]:

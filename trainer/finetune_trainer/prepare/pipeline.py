@@ -7,6 +7,7 @@ is reused as it stands. Every refusal names the field, or the file and line (I9)
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import logging
@@ -89,28 +90,38 @@ class _Model:
 
 
 def _basis(config: RunConfig, revision: str | None, listings: dict[str, Listing]) -> str:
-    """Digest of all that a profile is made from; the attempt and where reports go are not."""
+    """Digests of the configuration and of the listings, between them all that a profile is made from.
+
+    How many processes there are, the attempt, and where reports go are not: a job may go on with other numbers of workers.
+    """
     told = config.to_json()
-    kept = {
-        name: told.get(name)
-        for name in ("task", "model", "data", "method", "training", "evaluation", "world", "output")
-    }
+    kept = {name: told.get(name) for name in ("task", "model", "data", "method", "training", "evaluation")}
     lists = {role: listing.digest for role, listing in listings.items()}
-    return hashlib.sha256(json.dumps([kept, revision, lists], sort_keys=True).encode()).hexdigest()
+    return f"{_digest([kept, revision])}:{_digest(lists)}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _reusable(config: RunConfig, out: Location, basis: str) -> Profile | None:
+    """The profile that is there, if it was made from the same; JobError if checkpoints hang on one that was not."""
     found = find_profile(out)
     if found is None or found[1].job_id != config.job.id:
         return None
     if found[1].basis == basis:
         return found[1]
-    if next(iter(out.list("ckpt/")), None) is not None:
+    if next(iter(out.list("ckpt/")), None) is None:
+        return None
+    if found[1].basis.partition(":")[0] != basis.partition(":")[0]:
         raise JobError(
-            Reason.DATA_CHANGED, "the data (or the configuration) is not what this job's checkpoints were trained on", field="spec.data",
-            hint="Start a new job, with checkpoints.resumeFrom if the weights are to be kept.",
+            Reason.CHECKPOINT_MISMATCH, f"{out.uri('ckpt')} holds checkpoints of this job with another configuration", field="spec",
+            hint="Restore the configuration to go on, or start a new job with an output of its own.",
         )  # fmt: skip
-    return None
+    raise JobError(
+        Reason.DATA_CHANGED, "the objects that the data URIs match are not those that this job's checkpoints were trained on", field="spec.data",
+        hint="Restore the data to go on, or start a new job with an output of its own.",
+    )  # fmt: skip
 
 
 def _examine(
@@ -181,11 +192,16 @@ def _examine(
 
 def _columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:
     """The mapping, from the columns of the first object that has any."""
-    found: list[str] = []
     for info, kind in listing.objects[:20]:
         found = peek_columns(listing.store, info, kind)
         if found:
-            return task.columns(found, config.data.columns)
+            try:
+                return task.columns(found, config.data.columns)
+            except JobError as error:
+                asked = _as_asked(config).get((error.field or "").rpartition(".")[2])
+                if asked and (near := difflib.get_close_matches(asked, found, 1)):
+                    error.hint = f"Did you mean {near[0]!r}? {error.hint}"
+                raise
     # No readable row: the survey says where and why, under the names that were asked for.
     return _as_asked(config)
 
