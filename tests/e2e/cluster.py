@@ -106,23 +106,12 @@ class Job:
 
     def pods(self) -> list[Object]:
         """All pods of this job, oldest first."""
-        uid = self.uid
-        pods = [pod for pod in self.cluster.items("pods", self.namespace) if self._owns(pod, uid)]
+        pods = self.cluster.items("pods", self.namespace, f"finetune-operator.io/job-uid={self.uid}")
         return sorted(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])
 
     def workers(self) -> list[Object]:
         """Worker pods: those of an attempt, not the prepare pod."""
         return [pod for pod in self.pods() if not is_prepare(pod)]
-
-    def _owns(self, pod: Object, uid: str) -> bool:
-        owners = {owner["name"] for owner in pod["metadata"].get("ownerReferences") or [] if owner["kind"] == "Job"}
-        for owner in owners:
-            text = self.cluster.kubectl("get", "job", owner, "-n", self.namespace, "-o", "json", check=False)
-            if text.startswith("{") and any(
-                o["uid"] == uid for o in json.loads(text)["metadata"].get("ownerReferences") or []
-            ):
-                return True
-        return False
 
     def wait(self, what: str, probe: Callable[[Object], Any], seconds: float) -> Object:
         """Wait until `probe(status)` holds; a job that ends otherwise ends the wait. Returns the status."""
@@ -186,11 +175,7 @@ class Job:
 
 def is_prepare(pod: Object) -> bool:
     """Whether this is the pod of the prepare step."""
-    labels = pod["metadata"]["labels"]
-    return (
-        any(key.endswith("/role") and value == "prepare" for key, value in labels.items())
-        or "-prepare" in pod["metadata"]["name"]
-    )
+    return pod["metadata"]["labels"]["finetune-operator.io/component"] == "prepare"
 
 
 def env(name: str) -> str | None:
