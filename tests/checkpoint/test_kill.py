@@ -24,7 +24,8 @@ class Server:
     """Talks to crash_server.py."""
 
     def __init__(self) -> None:
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, str(Path(__file__).parent / "crash_server.py")]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env)
