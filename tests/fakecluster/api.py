@@ -219,8 +219,13 @@ def parse(method: str, parts: list[str], query: dict[str, str], body: Any, media
     return Call(verb, str(plural), namespace, name, sub, body, query, media)
 
 
+_NAMED = {"namespaces": ("", "v1", "Namespace"), "customresourcedefinitions": ("apiextensions.k8s.io", "v1", "CustomResourceDefinition")}
+"""Kinds that Kopf waits to see in the discovery, and never asks for."""
+
+
 def _discovery(parts: list[str]) -> Object | None:
-    groups: dict[str, str] = {group: version for group, version, _ in RESOURCES.values() if group}
+    known = RESOURCES | _NAMED
+    groups: dict[str, str] = {group: version for group, version, _ in known.values() if group}
     if parts == ["version"]:
         return {"major": "1", "minor": "34"}
     if parts == ["api"]:
@@ -230,7 +235,7 @@ def _discovery(parts: list[str]) -> Object | None:
         return {"groups": listed}
     for group, version in [("", "v1"), *groups.items()]:
         if parts == (["apis", group, version] if group else ["api", "v1"]):
-            mine = [(p, k) for p, (g, _, k) in RESOURCES.items() if g == group]
+            mine = [(p, k) for p, (g, _, k) in known.items() if g == group]
             verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
             resources = [{"name": p, "singularName": k.lower(), "kind": k, "namespaced": True, "verbs": verbs} for p, k in mine]
             status = [{"name": "finetunejobs/status", "singularName": "", "kind": "FineTuneJob", "namespaced": True, "verbs": ["get", "patch"]}]

@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakecluster.api import Call, FakeApi
+from fakecluster.certificates import self_signed
 from fakecluster.driver import NAMESPACE, SPEC, child
 from fakecluster.objects import Refusal
 from finetune_api.report import Report, Stage
@@ -376,23 +377,6 @@ async def test_a_new_signing_key_is_fetched_and_unknown_ones_do_not_cause_a_stor
 
 
 # ------------------------------------------------------------------ the certificate
-
-
-def self_signed(folder: Path, name: str) -> None:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
-    certificate = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False).sign(key, hashes.SHA256())
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    (folder / "tls.crt").write_bytes(pem)
-    (folder / "ca.crt").write_bytes(pem)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "tls.key").write_bytes(private)
 
 
 async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_does_not_stop_the_old(desk: Desk, tmp_path: Path) -> None:

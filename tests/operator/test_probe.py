@@ -1,0 +1,101 @@
+"""The watchdog: a probe that is green only while work is done. In virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fakecluster.api import FakeApi
+from fakecluster.driver import NAMESPACE, Driver, child, job
+from finetune_operator.cluster import POD
+from finetune_operator.probe import Stalled, Watchdog
+from finetune_operator.wiring import taker
+
+pytestmark = [pytest.mark.looptime(start=1000.0)]
+
+
+def made() -> tuple[Driver, Watchdog]:
+    driver = Driver(FakeApi())
+    driver.api.objects.create("finetunejobs", NAMESPACE, job())
+    return driver, Watchdog(driver.queue, driver.relister, stall=120, relist=300, leading=lambda: True)
+
+
+async def test_it_is_green_while_work_is_done() -> None:
+    driver, watchdog = made()
+    for _ in range(20):
+        await driver.relister.once()
+        driver.queue.done(await driver.queue.get())
+        await asyncio.sleep(100)
+        watchdog.check()
+
+
+async def test_workers_that_stand_still_are_noticed() -> None:
+    driver, watchdog = made()
+    await driver.relister.once()
+    await asyncio.sleep(119)
+    watchdog.check()
+    await asyncio.sleep(2)
+    with pytest.raises(Stalled, match="waited 121 s for a worker"):
+        watchdog.check()
+
+
+async def test_a_long_queue_that_moves_is_no_stall() -> None:
+    driver, watchdog = made()
+    for i in range(3):
+        driver.queue.add((NAMESPACE, str(i)))
+    await asyncio.sleep(119)
+    driver.queue.done(await driver.queue.get())
+    await asyncio.sleep(100)
+    watchdog.check()
+
+
+async def test_a_standby_that_only_waits_for_the_lease_is_healthy() -> None:
+    driver, _ = made()
+    watchdog = Watchdog(driver.queue, driver.relister, stall=120, relist=300, leading=lambda: False)
+    driver.queue.add((NAMESPACE, "x"))
+    await asyncio.sleep(500)
+    watchdog.check()
+
+
+async def test_a_full_list_that_is_overdue_is_noticed() -> None:
+    driver, watchdog = made()
+    await driver.relister.once()
+    driver.queue.done(await driver.queue.get())
+    await asyncio.sleep(3 * 300 + 61)
+    with pytest.raises(Stalled, match="full list was 961 s ago"):
+        watchdog.check()
+
+
+async def test_a_watch_that_delivers_nothing_while_the_list_finds_changes_is_noticed_and_forgiven_once_it_speaks() -> None:
+    driver, watchdog = made()
+    take = taker(driver.store, driver.queue, driver.relister, driver.metrics)
+    await driver.relister.once()
+    driver.queue.done(await driver.queue.get())
+    await driver.relister.once()
+    watchdog.check()  # nothing changed: a silent watch is a quiet one
+    uid = driver.store.uid((NAMESPACE, "spam-filter"))
+    assert uid
+    labels: dict[str, Any] = child("Pod", "p", uid, uid="x", version=1)["metadata"]["labels"]
+    driver.api.objects.create("pods", NAMESPACE, {"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Running"}})
+    await driver.relister.once()
+    with pytest.raises(Stalled, match="the watch of Pod is silent"):
+        watchdog.check()
+    take(POD, {"type": "MODIFIED", "object": driver.api.objects.get(("pods", NAMESPACE, "p"))})
+    watchdog.check()
+
+
+async def test_a_watch_that_was_only_late_is_not_called_silent() -> None:
+    driver, watchdog = made()
+    take = taker(driver.store, driver.queue, driver.relister, driver.metrics)
+    await driver.relister.once()
+    driver.queue.done(await driver.queue.get())
+    uid = driver.store.uid((NAMESPACE, "spam-filter"))
+    assert uid
+    labels = child("Pod", "p", uid, uid="x", version=1)["metadata"]["labels"]
+    driver.api.objects.create("pods", NAMESPACE, {"metadata": {"name": "p", "labels": labels}})
+    take(POD, {"type": "ADDED", "object": driver.api.objects.get(("pods", NAMESPACE, "p"))})
+    driver.api.objects.set_status(("pods", NAMESPACE, "p"), phase="Running")
+    await driver.relister.once()
+    watchdog.check()

@@ -1,0 +1,216 @@
+"""One reconcile at a time: few writes, nobody else's objects touched, and the API server's refusals shown to the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakecluster.api import Call, FakeApi
+from fakecluster.driver import NAMESPACE, Driver, job
+from fakecluster.node import COMPONENT, success
+from fakecluster.objects import Refusal
+from finetune_api.report import Report
+from finetune_operator.cluster import FINETUNE_JOB, JOB
+from finetune_operator.store import Received
+
+KEY = (NAMESPACE, "spam-filter")
+
+
+@pytest.fixture
+def driver() -> Driver:
+    api = FakeApi()
+    api.objects.create("finetunejobs", NAMESPACE, job())
+    return Driver(api)
+
+
+def conditions(driver: Driver) -> dict[str, tuple[str, str]]:
+    return {c["type"]: (c["status"], c["reason"]) for c in driver.status().get("conditions") or ()}
+
+
+def refuse(driver: Driver, plural: str, code: int, message: str) -> None:
+    def fault(call: Call) -> None:
+        if call.verb == "create" and call.plural == plural:
+            raise Refusal(code, "Forbidden" if code == 403 else "Invalid", message)
+
+    driver.api.faults.append(fault)
+
+
+async def test_reconciling_again_writes_nothing_and_the_echo_causes_no_work(driver: Driver) -> None:
+    await driver.round()
+    await driver.round()  # the Job that the first one made is seen now
+    written = len(driver.api.writes())
+    echo = driver.api.objects.get(("finetunejobs", *KEY))
+    assert driver.store.put(FINETUNE_JOB, echo) == set()
+    for _ in range(3):
+        await driver.reconciler.reconcile(KEY)
+    assert len(driver.api.writes()) == written
+
+
+async def test_one_reconcile_writes_the_status_once(driver: Driver) -> None:
+    for _ in range(12):
+        before = len(driver.api.writes())
+        await driver.round()
+        statuses = [c for c in driver.api.writes()[before:] if c.subresource == "status"]
+        assert len(statuses) <= 1
+        driver.node.tick()
+    assert driver.status()["phase"] == "Succeeded"
+    assert len(driver.api.writes()) <= 20
+
+
+async def test_a_view_that_missed_a_creation_makes_no_second_child(driver: Driver) -> None:
+    """The watch is late: the store does not know of the Job that was made before."""
+    await driver.round()
+    made = [j["metadata"]["uid"] for j in driver.api.objects.list("jobs")]
+    for uid in made:
+        driver.store.drop(JOB, uid)
+    await driver.reconciler.reconcile(KEY)
+    assert [j["metadata"]["uid"] for j in driver.api.objects.list("jobs")] == made
+    observed = driver.store.snapshot(KEY, driver.reconciler._plan_settings(), driver.now)
+    assert observed
+    assert [j.uid for j in observed.jobs] == made  # adopted: it is known again
+    assert observed.conflicts == ()
+
+
+async def test_an_object_of_our_name_that_is_somebody_elses_is_shown_and_never_touched(driver: Driver) -> None:
+    uid = driver.api.objects.get(("finetunejobs", *KEY))["metadata"]["uid"]
+    name = f"ft-spam-filter-{uid[:8]}-p1"
+    foreign = driver.api.objects.create("configmaps", NAMESPACE, {"metadata": {"name": name}, "data": {"mine": "yes"}})
+    await driver.round()
+    await driver.reconciler.reconcile(KEY)  # the conflict itself asked for this
+    assert conditions(driver)["NameConflict"] == ("True", "NameConflict")
+    assert name in driver.status()["message"]
+    assert driver.api.objects.get(("configmaps", NAMESPACE, name)) == foreign
+    assert driver.api.objects.list("jobs") == []
+    driver.api.objects.remove(("configmaps", NAMESPACE, name))
+    await driver.settle()
+    assert driver.status()["phase"] == "Succeeded"
+    assert conditions(driver)["NameConflict"][0] == "False"
+
+
+async def test_a_conflict_is_planned_again_at_once_and_then_only_now_and_then(driver: Driver) -> None:
+    uid = driver.api.objects.get(("finetunejobs", *KEY))["metadata"]["uid"]
+    driver.api.objects.create("configmaps", NAMESPACE, {"metadata": {"name": f"ft-spam-filter-{uid[:8]}-p1"}})
+    await driver.relister.once()
+    assert await driver.queue.get() == KEY
+    await driver.reconciler.attempt(KEY)
+    driver.queue.done(KEY)
+    assert driver.queue.depth == 1
+    assert await driver.queue.get() == KEY
+    await driver.reconciler.attempt(KEY)
+    driver.queue.done(KEY)
+    assert (driver.queue.depth, driver.queue.delayed) == (0, 1)
+
+
+async def test_a_quota_that_refuses_the_job_object_is_shown_and_healed(driver: Driver) -> None:
+    refuse(driver, "jobs", 403, "exceeded quota: count/jobs.batch=1")
+    await driver.round()
+    await driver.reconciler.reconcile(KEY)
+    assert "exceeded quota" in driver.status()["message"]
+    assert driver.status()["phase"] == "Pending"
+    driver.api.faults.clear()
+    await driver.settle()
+    assert driver.status()["phase"] == "Succeeded"
+
+
+async def test_a_child_that_the_api_server_finds_invalid_fails_the_job_with_its_words(driver: Driver) -> None:
+    refuse(driver, "jobs", 422, "spec.template.spec.containers[0].resources: Invalid value")
+    await driver.round()
+    await driver.reconciler.reconcile(KEY)
+    assert driver.status()["phase"] == "Failed"
+    assert "containers[0].resources" in driver.status()["failure"]["message"]
+
+
+async def test_events_of_a_job_without_pods_are_read_and_shown(driver: Driver) -> None:
+    await driver.round()
+    child = driver.api.objects.list("jobs")[0]["metadata"]
+    words = 'pods "x" is forbidden: exceeded quota: team, requested: cpu=1'
+    about = {"kind": "Job", "name": child["name"], "uid": child["uid"]}
+    driver.api.objects.create(
+        "events", NAMESPACE, {"metadata": {"name": "e1"}, "involvedObject": about, "reason": "FailedCreate", "type": "Warning", "message": words, "lastTimestamp": driver.api.objects.clock()},
+    )  # fmt: skip
+    await driver.round(15)
+    assert "exceeded quota" in driver.status()["message"]
+    listed = [c for c in driver.api.calls if c.plural == "events" and c.verb == "list"]
+    assert len(listed) == 1
+    for _ in range(3):
+        await driver.reconciler.reconcile(KEY)
+    assert len([c for c in driver.api.calls if c.plural == "events" and c.verb == "list"]) == 1  # not again within ten seconds
+
+
+async def test_a_deleted_job_leaves_neither_children_nor_series_behind(driver: Driver) -> None:
+    for _ in range(4):
+        await driver.round()
+        driver.node.tick()
+    assert driver.api.objects.list("pods", NAMESPACE, f"{COMPONENT}=worker")
+    assert series(driver)
+    driver.api.objects.delete(("finetunejobs", *KEY))
+    await driver.relister.once()
+    await driver.reconciler.reconcile(KEY)
+    assert [ref for ref in driver.api.objects.all if ref[0] != "events"] == []
+    assert series(driver) == []
+    assert driver.store.size() == (0, 0)
+
+
+def series(driver: Driver) -> list[Any]:
+    return [s for family in driver.metrics.registry.collect() for s in family.samples if s.labels.get("name") == "spam-filter"]
+
+
+async def test_a_report_reaches_the_status_and_is_forgotten_once_the_job_has_ended(driver: Driver) -> None:
+    driver.node.end = lambda pod: None
+    for _ in range(6):
+        await driver.round()
+        driver.node.tick()
+        for pod in driver.api.objects.list("pods", NAMESPACE, f"{COMPONENT}=prepare"):
+            driver.node._ended(pod, success(pod))
+    uid = driver.store.uid(KEY)
+    assert uid
+    worker = driver.api.objects.list("pods", NAMESPACE, f"{COMPONENT}=worker")[0]
+    view = driver.store.pod(uid, worker["metadata"]["uid"])
+    assert view
+    report = Report.model_validate_json(
+        f'{{"jobId": "{uid}", "attempt": 1, "sequence": 3, "time": 1, "stage": "training", "progress": {{"step": 5, "totalSteps": 10, "percent": 50.0, "loss": 0.25}}}}'
+    )
+    driver.store.memory(uid).report = Received.of(report, view, driver.now)
+    await driver.reconciler.reconcile(KEY)
+    assert driver.status()["progress"]["step"] == 5
+    assert driver.status()["phase"] == "Running"
+    driver.node.end = success
+    await driver.settle()
+    assert driver.status()["phase"] == "Succeeded"
+    assert driver.store.memory(uid).report is None
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(500, "unavailable"), (429, "throttled"), (409, "conflict")])
+async def test_a_failed_reconcile_comes_back_and_is_counted(driver: Driver, code: int, outcome: str) -> None:
+    def fault(call: Call) -> None:
+        if call.subresource == "status":
+            raise Refusal(code, "AsPlanned", "for the test", retry_after=7)
+
+    await driver.relister.once()
+    await driver.queue.get()
+    driver.api.faults.append(fault)
+    await driver.reconciler.attempt(KEY)
+    driver.queue.done(KEY)
+    assert driver.queue.delayed == 1
+    assert driver.queue.failures(KEY) == 1
+    assert driver.metrics.registry.get_sample_value("finetune_operator_reconcile_errors_total", {"cause": outcome}) == 1
+
+
+async def test_an_error_of_our_own_in_one_job_stops_no_other(driver: Driver) -> None:
+    driver.api.objects.create("finetunejobs", NAMESPACE, job("other", output={"uri": "s3://models/other"}))
+    await driver.relister.once()
+    plan = driver.reconciler._plan
+
+    def broken(observed: Any) -> Any:
+        if observed.job.name == "spam-filter":
+            raise AssertionError("as planned")
+        return plan(observed)
+
+    driver.reconciler._plan = broken
+    for _ in range(2):
+        key = await driver.queue.get()
+        await driver.reconciler.attempt(key)
+        driver.queue.done(key)
+    assert driver.api.objects.get(("finetunejobs", NAMESPACE, "other"))["status"]["phase"] == "Pending"
+    assert driver.metrics.registry.get_sample_value("finetune_operator_reconcile_errors_total", {"cause": "bug"}) == 1
