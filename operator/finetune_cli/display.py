@@ -54,7 +54,7 @@ class Plain:
         pass
 
     def begin(self) -> None:
-        self._before = _remember(self._before)
+        self._before = between_processes(self._before)
 
     def report(self, report: Report) -> None:
         for line in lines(self._before, report):
@@ -65,7 +65,7 @@ class Plain:
         if value and value.step > before and (now - self._told >= self._interval or value.step == value.total_steps):
             self._told = now
             self.say(progress(value))
-        self._before = report
+        self._before = told(self._before, report)
 
     def say(self, message: str) -> None:
         click.echo(message, err=True)
@@ -98,7 +98,7 @@ class Bar:
         self._bar.stop()
 
     def begin(self) -> None:
-        self._before = _remember(self._before)
+        self._before = between_processes(self._before)
 
     def report(self, report: Report) -> None:
         for line in lines(self._before, report):
@@ -112,7 +112,7 @@ class Bar:
             completed=value.step if value else 0,
             facts=_facts(report) if training else "",
         )
-        self._before = report
+        self._before = told(self._before, report)
 
     def say(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)
@@ -131,8 +131,14 @@ def _facts(report: Report) -> str:
     return "  ".join(told)
 
 
-def _remember(report: Report | None) -> Report | None:
-    """What was told and need not be told again by the next process."""
+def told(before: Report | None, report: Report) -> Report:
+    """What is known after a report: what it leaves out was told before."""
+    kept = {n: getattr(before, n) for n in ("data", "resolved") if before is not None and getattr(report, n) is None}
+    return report.model_copy(update=kept)
+
+
+def between_processes(report: Report | None) -> Report | None:
+    """What need not be told again by the next process."""
     if report is None:
         return None
     return report.model_copy(update={"stage": Stage.PREPARING, "resumed_from_step": None, "progress": None})

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -149,7 +151,7 @@ def _tell(result: Result, folder: Folder, file: str, job: Job) -> int:
             else "no step was done yet"
         )
         click.echo(f"\nStopped: {kept}.", err=True)
-        again = f"finetune run {file}" if file != "-" else "the same command"
+        again = shlex.join(["finetune", *(a for a in sys.argv[1:] if a != "--restart")])
         next_steps([("go on from there" if result.checkpoint_step is not None else "start again", again)])
         return 128 + result.signal
     failure = status.failure
