@@ -117,6 +117,11 @@ install: ## Install or upgrade the chart with these images on the cluster of KUB
 kind: ## Make a kind cluster for `make images e2e`
 	kind get clusters | grep -qx $(KIND_CLUSTER) || kind create cluster --name $(KIND_CLUSTER) --wait 120s
 
+# Faults of the cluster under test, as commands; on kind they are these. Without them the tests of those faults are skipped.
+KIND_NODE := $(if $(filter kind-$(KIND_CLUSTER),$(shell kubectl config current-context 2>/dev/null)),$(KIND_CLUSTER)-control-plane)
+export E2E_RESTART_APISERVER ?= $(if $(KIND_NODE),docker exec $(KIND_NODE) pkill -9 kube-apiserver && sleep 5)
+export E2E_RESTART_KUBELET ?= $(if $(KIND_NODE),docker exec $(KIND_NODE) systemctl restart kubelet)
+
 .PHONY: e2e
 e2e: venv ## End to end on the cluster of KUBECONFIG: images, chart, storage, jobs, faults (FULL=1 for the long ones)
 	@kubectl get nodes >/dev/null || { echo "e2e: no cluster behind KUBECONFIG; with Docker and kind: make kind e2e"; exit 1; }
