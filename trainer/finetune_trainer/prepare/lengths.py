@@ -55,11 +55,11 @@ def judge(
     """Quantiles, estimated tokens of an epoch and findings at this maxLength. Raises JobError when no sampled row teaches anything."""
     rows, lengths = measured.rows, measured.lengths
     troubles = dict(measured.troubles)
-    for n in np.flatnonzero(lengths > max_length):
+    for n in np.flatnonzero(lengths > max_length).tolist():
         try:
             task.encode(rows[n].values, columns, labels, tokenizer, max_length)
         except ValueError as error:
-            troubles[int(n)] = str(error)
+            troubles[n] = str(error)
     if rows and len(troubles) == len(rows):
         first = rows[min(troubles)]
         raise JobError(

@@ -131,6 +131,8 @@ def _examine(
     columns = _columns(config, task, listings["train"])
     tally, sample = Tally(config.data.max_bad_rows), Sample(SAMPLE_SEED)
     seen = {"train": survey(listings["train"], task, columns, config.data.labels, tally, sample)}
+    if not seen["train"].usable:
+        raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
     labels = _labels(config, seen["train"], columns, tally) if config.task == "text-classification" else None
     for role in listings:
         if role != "train":

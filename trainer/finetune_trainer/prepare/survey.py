@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import logging
 import random
 import unicodedata
 from array import array
@@ -24,6 +25,7 @@ from finetune_trainer.stream.records import Fault
 from finetune_trainer.stream.source import Listing
 from finetune_trainer.tasks.base import Task
 
+log = logging.getLogger(__name__)
 SAMPLE_ROWS = 2_000
 SAMPLE_BYTES = 12 << 20
 LEAST_SAMPLE = 64
@@ -123,6 +125,7 @@ def survey(
             if sample is not None:
                 sample.offer(kept, len(text), scan.name, line)
         objects.append(scan.result)
+        log.info("read %s: %d rows", scan.name, scan.result.rows)
     found.source = Source(listing.uri, tuple(objects), listing.revision)
     return found
 

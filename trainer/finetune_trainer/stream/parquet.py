@@ -9,6 +9,9 @@ from typing import Any
 from finetune_trainer.storage import ObjectStore
 
 _BATCH = 512
+_MOST_FOOTERS = 256
+_footers: dict[tuple[str, str], Any] = {}
+"""Footers of the objects in use, by URI and tag: a row group is then one round of requests."""
 
 
 class RangeFile(io.RawIOBase):
@@ -58,10 +61,16 @@ class ParquetReader:
         import pyarrow.parquet
 
         self._errors = (pyarrow.ArrowException, OSError)
+        known = (store.uri(key), etag)
         try:
-            self._file = pyarrow.parquet.ParquetFile(RangeFile(store, key, size, etag), pre_buffer=True)
+            self._file = pyarrow.parquet.ParquetFile(
+                RangeFile(store, key, size, etag), metadata=_footers.get(known), pre_buffer=True
+            )
         except self._errors as error:
             raise DamagedParquet(_short(error)) from None
+        if len(_footers) >= _MOST_FOOTERS:
+            _footers.clear()
+        _footers[known] = self._file.metadata
 
     @property
     def columns(self) -> list[str]:

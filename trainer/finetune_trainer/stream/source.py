@@ -46,14 +46,17 @@ def field_of(role: str) -> str:
 
 
 def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectStore:
-    """The store that a source's objects are read from. `revision`: the commit that the prepare step pinned (hf://)."""
+    """The store that a source's objects are read from. `revision`: the commit that the prepare step pinned (hf://).
+
+    Faults are ridden out for longer than in the prepare step, but not for so long that the other ranks give this one up.
+    """
     source = source_of(config, role)
     assert source.uri is not None
     if source.uri.startswith("hf://"):
         from finetune_trainer.stream.hub import HubStore
 
         return HubStore(source.uri, revision or source.revision, config.hub)
-    return open_store(source.uri, config.storage)[0]
+    return open_store(source.uri, config.storage, patience=0.75 * config.world.timeout_seconds)[0]
 
 
 def source_of(config: RunConfig, role: str) -> TrainSource | HeldOutSource:
