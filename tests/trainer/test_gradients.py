@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.models import chats, mails
-from support.ranks import run_ranks
 
+from finetune_api.job import Training
 from finetune_trainer.accelerated import AcceleratedGradients
 from finetune_trainer.distributed import FlatGradients, Place, Ranks
 from finetune_trainer.model.load import load_model
@@ -19,7 +18,8 @@ from finetune_trainer.optimizer import adamw
 from finetune_trainer.step import Share, Stepped, train_step
 from finetune_trainer.tasks import Example, task_for
 from finetune_trainer.tasks.batching import collate, loss_sum, micro_batches
-from finetune_api.job import Training
+from support.models import chats, mails
+from support.ranks import run_ranks
 
 LABELS = ("ham", "spam")
 ROWS = 13

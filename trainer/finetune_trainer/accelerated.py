@@ -26,6 +26,8 @@ class AcceleratedGradients:
         from accelerate import Accelerator
 
         os.environ.update({"RANK": str(ranks.rank), "WORLD_SIZE": str(ranks.size), "LOCAL_RANK": str(ranks.local_rank)})
+        os.environ.setdefault("MASTER_ADDR", "localhost")  # looked for by accelerate; the group is there already
+        os.environ.setdefault("MASTER_PORT", "0")
         self._ranks = ranks
         self._accelerator = Accelerator(
             mixed_precision="bf16" if ranks.precision == "bf16" else "no", cpu=ranks.device.type == "cpu"

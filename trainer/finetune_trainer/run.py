@@ -18,6 +18,7 @@ from finetune_api.report import Stage
 from finetune_api.resolve import higher_is_better
 from finetune_api.run import RunConfig
 from finetune_api.status import Best
+from finetune_trainer import lean
 from finetune_trainer.distributed import Place, open_ranks
 from finetune_trainer.evaluate import Stopped
 from finetune_trainer.feed import shares
@@ -43,10 +44,19 @@ def warm_up(config: RunConfig) -> Path:
     """Once a node, before the workers are forked: fetch the model, import its classes. The model's folder."""
     _, profile = load_profile(location(config.output.uri, config.storage))
     folder = fetch_model(config, revision=profile.model_revision)
+    modules = [
+        architecture(read_config(folder), config.task).module,
+        *(["peft"] if config.method.type == "lora" else []),
+    ]
+    if config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists():
+        lean.put_off()
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except Exception as error:
+        log.warning("imports could not be made lean (%s: %s); all is loaded", type(error).__name__, error)
+        lean.give_up()
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
-    importlib.import_module(architecture(read_config(folder), config.task).module)
-    if config.method.type == "lora":
-        importlib.import_module("peft")
     return folder
 
 
