@@ -234,3 +234,9 @@ def test_smoothing_has_no_lag() -> None:
 def test_numbers_are_short(value: float, text: str) -> None:
     assert number(value) == text
     assert not re.search(r"\.$", number(value))
+
+
+def test_texts_with_nothing_to_see_say_so() -> None:
+    page = Page(html_report(chat(samples=(Sample("p", " \n" * 500, ""),)), []))
+    assert "(only white space)" in page.text
+    assert "(nothing)" in page.text

@@ -76,7 +76,7 @@ def _tiles(result: Result, events: list[dict[str, Any]]) -> str:
         tiles.append(_tile("steps", f"{report.progress.step:,}", f"{report.progress.epoch:.3g} epochs"))
     losses = [e["loss"] for e in events if e["kind"] == "step" and e.get("loss") is not None]
     if losses:
-        tiles.append(_tile("training loss", number(losses[-1]), f"from {number(losses[0])}"))
+        tiles.append(_tile("training loss", figure(losses[-1]), f"from {figure(losses[0])}"))
     if report.progress and report.progress.rows_per_second:
         tokens = report.progress.tokens_per_second
         tiles.append(

@@ -112,8 +112,8 @@ def samples(result: Result) -> str:
         )
         cards.append(
             f'<div class="card sample"><h3>Prompt</h3><pre>{escape(shorten(sample.prompt, MOST_TEXT))}</pre><div class="pair">'
-            f'<div class="before"><h3>Before tuning</h3><pre>{escape(shorten(sample.before, MOST_TEXT)) or "(nothing)"}</pre></div>'
-            f'<div class="after"><h3>After tuning</h3><pre>{escape(shorten(sample.after, MOST_TEXT)) or "(nothing)"}</pre></div></div>{wanted}</div>'
+            f'<div class="before"><h3>Before tuning</h3><pre>{_written(sample.before)}</pre></div>'
+            f'<div class="after"><h3>After tuning</h3><pre>{_written(sample.after)}</pre></div></div>{wanted}</div>'
         )
     more = (
         f'<p class="muted">{len(result.samples) - MOST_SAMPLES} more samples are left out here.</p>'
@@ -121,3 +121,8 @@ def samples(result: Result) -> str:
         else ""
     )
     return f"<h2>Before and after</h2>{''.join(cards)}{more}"
+
+
+def _written(text: str) -> str:
+    """What a model wrote, which may be nothing to see."""
+    return escape(shorten(text, MOST_TEXT)) if text.strip() else "(only white space)" if text else "(nothing)"
