@@ -246,3 +246,11 @@ def test_the_largest_world_still_has_valid_names_and_plain_json() -> None:
     for create in objects.attempt(job, job.spec, SETTINGS, names.WORKER, 9_999_999, 0):
         assert len(create.name) <= 52
         assert json.loads(json.dumps(create.object)) == create.object
+
+
+@pytest.mark.parametrize("component", [names.PREPARE, names.WORKER])
+def test_the_trainer_is_told_which_variables_come_from_secrets(component: str) -> None:
+    env = env_of(made(component, **EVERYTHING))
+    secret = {name for name, value in env.items() if isinstance(value, dict) and "secretKeyRef" in value}
+    assert secret
+    assert set(env["FINETUNE_SECRET_ENV"].split(",")) == secret

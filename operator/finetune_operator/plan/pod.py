@@ -132,6 +132,9 @@ def environment(spec: Spec, component: str) -> list[Json]:
         put_secret("AWS_SESSION_TOKEN", spec.storage.credentials_secret, optional=True)
     for variable in spec.workers.env or ():
         values[variable.name] = _user_variable(variable)
+    secret = [name for name, value in values.items() if "secretKeyRef" in value.get("valueFrom", {})]
+    if secret:
+        put("FINETUNE_SECRET_ENV", ",".join(secret))  # the trainer keeps their values out of every text
     return list(values.values())
 
 
