@@ -142,7 +142,12 @@ class Cluster:
         """Merge patch; with `uid` only of that very object (else Conflict)."""
         if uid:
             body = body | {"metadata": (body.get("metadata") or {}) | {"uid": uid}}
-        return await self._send("patch", kind, "PATCH", kind.path(namespace, name), body=body, media="application/merge-patch+json")
+        try:
+            return await self._send("patch", kind, "PATCH", kind.path(namespace, name), body=body, media="application/merge-patch+json")
+        except Invalid as error:
+            if uid and "metadata.uid" in error.message:  # how it says that this is another object
+                raise Conflict(error.code, error.reason, error.message) from None
+            raise
 
     async def replace(self, kind: Kind, namespace: str, name: str, body: Object, *, seconds: float, fenced: bool = True) -> Object:
         """PUT; a resourceVersion in the body makes it conditional. For the lease."""
@@ -158,10 +163,15 @@ class Cluster:
         except (NotFound, Conflict):
             return
 
-    async def apply_status(self, namespace: str, name: str, uid: str, status: Object) -> Object:
-        """Server-side apply of the whole status of that very FineTuneJob; fields left out are removed."""
+    async def apply_status(self, namespace: str, name: str, version: str, status: Object) -> Object:
+        """Server-side apply of the whole status; fields left out are removed. Raises Conflict if the object is not at `version`.
+
+        A UID would not do: the API server ignores one in a status (seen on 1.34), and a job made anew by the same name
+        would get the status of the old one.
+        """
         kind = FINETUNE_JOB
-        body = {"apiVersion": f"{kind.group}/{kind.version}", "kind": kind.kind, "metadata": {"name": name, "namespace": namespace, "uid": uid}, "status": status}  # fmt: skip
+        meta = {"name": name, "namespace": namespace, "resourceVersion": version}
+        body = {"apiVersion": f"{kind.group}/{kind.version}", "kind": kind.kind, "metadata": meta, "status": status}
         return await self._send(
             "apply_status", kind, "PATCH", f"{kind.path(namespace, name)}/status", body=body,
             media="application/apply-patch+yaml", params={"fieldManager": FIELD_MANAGER, "force": "true"},
@@ -178,7 +188,7 @@ class Cluster:
         if method != "GET" and fenced:
             seconds = min(seconds, self._fence())
         session = await self._ready()
-        headers = self._access.headers() | {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
+        headers = self._access.headers() | {"Accept": "application/json, */*;q=0.5", "User-Agent": FIELD_MANAGER}
         data = None if body is None else json.dumps(body, allow_nan=False)
         if data is not None:
             headers["Content-Type"] = media

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from finetune_api.status import Status
 from finetune_operator.cluster import (
     EVENT,
     FINETUNE_JOB,
@@ -122,10 +123,8 @@ class Reconciler:
         for patch in plan.patch:
             await self._patch(key, job, patch)
         if plan.status != job.status:
-            answer = await self._cluster.apply_status(job.namespace, job.name, job.uid, plan.status.to_json())
+            await self._write_status(job, plan.status)
             memory.written = self._clock()
-            for other in self._store.put(FINETUNE_JOB, answer):
-                self._queue.add(other)
         for delete in plan.delete:
             await self._delete(job, delete)
         self._metrics.observe(key, plan.status, self._clock())
@@ -137,6 +136,27 @@ class Reconciler:
             self._queue.add_after(key, min(plan.requeue_after or REFUSED_SECONDS, REFUSED_SECONDS))
         elif plan.requeue_after is not None:
             self._queue.add_after(key, plan.requeue_after)
+
+    async def _write_status(self, job: Resource, status: Status) -> None:
+        """Only onto the version that was planned from. Raises Conflict or NotFound, with the store brought up to date."""
+        try:
+            answer = await self._cluster.apply_status(job.namespace, job.name, self._store.version(job.uid), status.to_json())
+        except (Conflict, NotFound):
+            await self._look_again(job)
+            raise
+        self._take(answer)
+
+    async def _look_again(self, job: Resource) -> None:
+        """The job has changed, and the watch is late: fetch it."""
+        try:
+            self._take(await self._cluster.get(FINETUNE_JOB, job.namespace, job.name))
+        except NotFound:
+            for key in self._store.drop(FINETUNE_JOB, job.uid):
+                self._queue.add(key)
+
+    def _take(self, obj: Object) -> None:
+        for key in self._store.put(FINETUNE_JOB, obj):
+            self._queue.add(key)
 
     # ------------------------------------------------------------ children
 

@@ -194,6 +194,11 @@ class Store:
         record = self._records.get(key)
         return record.uid if record else None
 
+    def version(self, uid: str) -> str:
+        """The resourceVersion of that job as last seen; "0" if there is none."""
+        key = self._keys.get(uid)
+        return str(self._records[key].version) if key else "0"
+
     def phase(self, key: Key) -> str | None:
         """The phase as last stored; "" before the first status, None if there is no such job."""
         record = self._records.get(key)

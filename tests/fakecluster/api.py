@@ -101,6 +101,8 @@ class FakeApi:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         parts = [p for p in request.path.split("/") if p]
         if request.path in self.documents:
+            if "*/*" not in request.headers.get("Accept", "") and request.path.endswith("jwks"):
+                return web.Response(status=406, text="Available representations: application/jwk-set+json")
             return web.json_response(self.documents[request.path])
         discovery = _discovery(parts)
         if discovery is not None:

@@ -76,6 +76,8 @@ class Objects:
 
     def merge(self, ref: Ref, patch: Object, status: bool = False) -> Object:
         """Merge patch; of the status subresource only the status counts, else everything but it (where it is split off)."""
+        if (patch.get("metadata") or {}).get("uid") not in (None, self.get(ref)["metadata"]["uid"]):
+            raise Refusal(422, "Invalid", "metadata.uid: Invalid value: field is immutable")
         old = self._checked(ref, patch)
         meta_patch = {k: v for k, v in (patch.get("metadata") or {}).items() if k in ("labels", "annotations")}
         split = ref[0] == "finetunejobs"
@@ -83,8 +85,8 @@ class Objects:
         return self._update(ref, old, _merged(old, rest | ({"metadata": meta_patch} if meta_patch else {})))
 
     def apply_status(self, ref: Ref, body: Object) -> Object:
-        """Server-side apply by the one manager that owns the whole status."""
-        old = self._checked(ref, body)
+        """Server-side apply by the one manager that owns the whole status; a UID is ignored, as on 1.34."""
+        old = self._checked(ref, {"metadata": {"resourceVersion": body["metadata"].get("resourceVersion")}})
         return self._update(ref, old, old | {"status": copy.deepcopy(body.get("status") or {})})
 
     def delete(self, ref: Ref, options: Object | None = None) -> None:

@@ -11,7 +11,7 @@ from fakecluster.driver import NAMESPACE, Driver, job
 from fakecluster.node import COMPONENT, success
 from fakecluster.objects import Refusal
 from finetune_api.report import Report
-from finetune_operator.cluster import FINETUNE_JOB, JOB
+from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict
 from finetune_operator.store import Received
 
 KEY = (NAMESPACE, "spam-filter")
@@ -214,3 +214,25 @@ async def test_an_error_of_our_own_in_one_job_stops_no_other(driver: Driver) -> 
         driver.queue.done(key)
     assert driver.api.objects.get(("finetunejobs", NAMESPACE, "other"))["status"]["phase"] == "Pending"
     assert driver.metrics.registry.get_sample_value("finetune_operator_reconcile_errors_total", {"cause": "bug"}) == 1
+
+
+async def test_a_job_made_anew_by_the_same_name_never_gets_the_status_of_the_old_one(driver: Driver) -> None:
+    """The watch is late: the store still holds the old one."""
+    await driver.relister.once()
+    driver.api.objects.delete(("finetunejobs", *KEY))
+    second = driver.api.objects.create("finetunejobs", NAMESPACE, job())
+    with pytest.raises(Conflict):
+        await driver.reconciler.reconcile(KEY)
+    assert "status" not in driver.api.objects.get(("finetunejobs", *KEY))
+    assert driver.store.uid(KEY) == second["metadata"]["uid"]  # looked at again
+    await driver.settle()
+    assert driver.status()["phase"] == "Succeeded"
+
+
+async def test_a_change_that_the_watch_has_not_told_yet_is_seen_before_the_status_is_written(driver: Driver) -> None:
+    await driver.relister.once()
+    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"suspend": True}})
+    with pytest.raises(Conflict):
+        await driver.reconciler.reconcile(KEY)
+    await driver.reconciler.reconcile(KEY)
+    assert driver.status()["observedGeneration"] == 2

@@ -1,0 +1,191 @@
+"""What only a real API server can say: server-side apply, preconditions, adoption, tokens. No controllers run here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakecluster.certificates import self_signed
+from fakecluster.driver import SPEC
+from finetune_operator.access import from_kubeconfig
+from finetune_operator.cluster import (
+    CONFIG_MAP,
+    EVENT,
+    FINETUNE_JOB,
+    JOB,
+    LEASE,
+    POD,
+    Cluster,
+    Conflict,
+    Invalid,
+    Kind,
+    NotFound,
+)
+from finetune_operator.lifecycle import Operator
+from finetune_operator.settings import Settings
+from finetune_operator.tokens import KeyVerifier, TokenReviewer, Unauthenticated
+from support.control_plane import ControlPlane, free_ports
+
+pytestmark = pytest.mark.apiserver
+CRD = Path(__file__).parents[2] / "crds" / "finetune-operator.io_finetunejobs.yaml"
+NAMESPACES, SERVICE_ACCOUNT = Kind("Namespace", "", "v1", "namespaces", namespaced=False), Kind("ServiceAccount", "", "v1", "serviceaccounts")
+
+
+@pytest.fixture(scope="module")
+def server(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    control_plane.kubectl("apply", "--server-side", "-f", str(CRD))
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/finetunejobs.finetune-operator.io")
+    yield control_plane
+
+
+@pytest.fixture
+async def cluster(server: ControlPlane) -> AsyncIterator[Cluster]:
+    cluster = Cluster(from_kubeconfig(server.kubeconfig))
+    yield cluster
+    await cluster.close()
+
+
+@pytest.fixture
+async def namespace(cluster: Cluster) -> str:
+    name = f"o-{uuid.uuid4().hex[:8]}"
+    await cluster.create(NAMESPACES, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+async def make(cluster: Cluster, namespace: str, name: str = "spam-filter", **spec: Any) -> dict[str, Any]:
+    body = {"apiVersion": "finetune-operator.io/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": SPEC | spec}
+    return await cluster.create(FINETUNE_JOB, namespace, body)
+
+
+async def test_an_applied_status_replaces_the_last_one_and_an_equal_one_writes_nothing(cluster: Cluster, namespace: str) -> None:
+    job = await make(cluster, namespace)
+    name, at = job["metadata"]["name"], job["metadata"]["resourceVersion"]
+    condition = {"type": "Validated", "status": "True", "reason": "Passed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    first = await cluster.apply_status(namespace, name, at, {"phase": "Running", "message": "m", "conditions": [condition], "goodput": 1.0})
+    at = first["metadata"]["resourceVersion"]
+    again = await cluster.apply_status(namespace, name, at, {"phase": "Running", "message": "m", "conditions": [condition], "goodput": 1.0})
+    assert again["metadata"]["resourceVersion"] == at
+    last = await cluster.apply_status(namespace, name, at, {"phase": "Failed", "conditions": []})
+    assert {k: v for k, v in last["status"].items() if v} == {"phase": "Failed"}  # what was left out is gone
+    assert last["spec"] == job["spec"]
+    assert last["metadata"]["generation"] == job["metadata"]["generation"]
+
+
+async def test_a_status_for_a_version_that_is_past_or_for_another_object_is_refused(cluster: Cluster, namespace: str) -> None:
+    first = await make(cluster, namespace)
+    await cluster.patch(FINETUNE_JOB, namespace, "spam-filter", {"spec": {"suspend": True}})
+    with pytest.raises(Conflict):
+        await cluster.apply_status(namespace, "spam-filter", first["metadata"]["resourceVersion"], {"phase": "Running"})
+    now = await cluster.get(FINETUNE_JOB, namespace, "spam-filter")
+    await cluster.delete(FINETUNE_JOB, namespace, "spam-filter", uid=now["metadata"]["uid"])
+    second = await make(cluster, namespace)
+    with pytest.raises(Conflict):
+        await cluster.apply_status(namespace, "spam-filter", now["metadata"]["resourceVersion"], {"phase": "Running"})
+    assert not (await cluster.get(FINETUNE_JOB, namespace, "spam-filter")).get("status")
+    await cluster.delete(FINETUNE_JOB, namespace, "spam-filter", uid=second["metadata"]["uid"])
+    with pytest.raises(NotFound):
+        await cluster.apply_status(namespace, "spam-filter", second["metadata"]["resourceVersion"], {"phase": "Running"})
+
+
+async def test_a_status_that_does_not_fit_is_invalid(cluster: Cluster, namespace: str) -> None:
+    job = await make(cluster, namespace)
+    with pytest.raises(Invalid):
+        await cluster.apply_status(namespace, "spam-filter", job["metadata"]["resourceVersion"], {"phase": "Dancing"})
+
+
+async def test_deletes_and_patches_mean_one_very_object(cluster: Cluster, namespace: str) -> None:
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
+    made = await cluster.create(CONFIG_MAP, namespace, body)
+    await cluster.delete(CONFIG_MAP, namespace, "c", uid=str(uuid.uuid4()))  # another one: success, and nothing happens
+    with pytest.raises(Conflict):
+        await cluster.patch(CONFIG_MAP, namespace, "c", {"data": {"a": "2"}}, uid=str(uuid.uuid4()))
+    assert (await cluster.get(CONFIG_MAP, namespace, "c"))["data"] == {"a": "1"}
+    patched = await cluster.patch(CONFIG_MAP, namespace, "c", {"data": {"a": "2"}}, uid=made["metadata"]["uid"])
+    assert patched["data"] == {"a": "2"}
+    await cluster.delete(CONFIG_MAP, namespace, "c", uid=made["metadata"]["uid"])
+    with pytest.raises(NotFound):
+        await cluster.get(CONFIG_MAP, namespace, "c")
+    await cluster.delete(CONFIG_MAP, namespace, "c", uid=made["metadata"]["uid"])  # gone already is success
+
+
+async def test_lists_come_in_pages_and_find_everything_once(cluster: Cluster, namespace: str) -> None:
+    for i in range(7):
+        labels = {"app.kubernetes.io/managed-by": "finetune-operator"} if i % 2 else {}
+        await cluster.create(CONFIG_MAP, namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{i}", "labels": labels}})
+    found = [o["metadata"]["name"] async for o in cluster.list(CONFIG_MAP, namespace, limit=2)]
+    assert sorted(n for n in found if n.startswith("c")) == [f"c{i}" for i in range(7)]
+    ours = [o["metadata"]["name"] async for o in cluster.list(CONFIG_MAP, namespace, labels="app.kubernetes.io/managed-by=finetune-operator", limit=2)]
+    assert ours == ["c1", "c3", "c5"]
+
+
+async def projected_token(cluster: Cluster, namespace: str, audience: str, pod: str = "p") -> tuple[str, dict[str, Any]]:
+    """A token as the kubelet asks for it: of the default service account, bound to a pod."""
+    with contextlib.suppress(Conflict):
+        await cluster.create(SERVICE_ACCOUNT, namespace, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}})
+    spec = {"containers": [{"name": "trainer", "image": "none"}], "serviceAccountName": "default", "automountServiceAccountToken": False}
+    made = await cluster.create(POD, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": spec})
+    bound = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": made["metadata"]["uid"]}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": [audience], "expirationSeconds": 600, "boundObjectRef": bound}}
+    token = Kind("TokenRequest", "", "v1", "serviceaccounts/default/token")
+    answer = await cluster.create(token, namespace, request)
+    return answer["status"]["token"], made
+
+
+@pytest.mark.parametrize("verifier", [TokenReviewer, KeyVerifier])
+async def test_a_projected_token_tells_its_pod_and_serves_its_audience_only(cluster: Cluster, namespace: str, verifier: Any) -> None:
+    token, pod = await projected_token(cluster, namespace, "job-uid")
+    judge = verifier(cluster)
+    sender = await judge.verify(token, "job-uid")
+    assert (sender.namespace, sender.pod_name, sender.pod_uid) == (namespace, "p", pod["metadata"]["uid"])
+    with pytest.raises(Unauthenticated):
+        await judge.verify(token, "another-uid")
+    head, body, signature = token.split(".")
+    with pytest.raises(Unauthenticated):
+        await judge.verify(f"{head}.{body}.{signature[:-8]}AAAAAAAA", "job-uid")
+
+
+async def test_the_token_of_a_deleted_pod_is_no_longer_accepted(cluster: Cluster, namespace: str) -> None:
+    token, pod = await projected_token(cluster, namespace, "job-uid")
+    await cluster.delete(POD, namespace, "p", uid=pod["metadata"]["uid"], grace_seconds=0)
+    with pytest.raises(Unauthenticated):
+        await TokenReviewer(cluster).verify(token, "job-uid")
+
+
+async def test_the_operator_makes_the_prepare_step_once_and_survives_restarts(server: ControlPlane, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    """Twice started, the second time with everything there: one Job, one ConfigMap, one Event set; a lease released between."""
+    job = await make(cluster, namespace)
+    self_signed(tmp_path, "reports")
+    for start in range(2):
+        ports = free_ports(3)
+        settings = Settings(
+            trainer_image="trainer:test", report_url="https://localhost:8443", report_cert_dir=tmp_path, watch_namespaces=(namespace,),
+            lease_namespace=namespace, identity=f"start-{start}", metrics_port=ports[0], probe_port=ports[1], report_port=ports[2],
+        )  # fmt: skip
+        operator = Operator(settings, from_kubeconfig(server.kubeconfig))
+        task = asyncio.create_task(operator.run())
+        try:
+            async with asyncio.timeout(40):
+                while not (operator.store.newest(job["metadata"]["uid"])[1] and operator.store.phase((namespace, "spam-filter"))):
+                    assert not task.done(), task.exception()
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(1)
+        finally:
+            operator.stop()
+            await asyncio.wait_for(task, 20)
+        lease = await cluster.get(LEASE, namespace, "finetune-operator")
+        assert not lease["spec"].get("holderIdentity")
+    name = f"ft-spam-filter-{job['metadata']['uid'][:8]}-p1"
+    assert [j["metadata"]["name"] async for j in cluster.list(JOB, namespace)] == [name]
+    stored = await cluster.get(FINETUNE_JOB, namespace, "spam-filter")
+    assert stored["status"]["phase"] == "Pending"
+    managers = {(m["manager"], m.get("subresource")) for m in stored["metadata"]["managedFields"]}
+    assert ("finetune-operator", "status") in managers
+    assert not stored["metadata"].get("finalizers")
+    assert not stored["metadata"].get("annotations")
+    assert [e async for e in cluster.list(EVENT, namespace, fields="type=Warning")] == []
