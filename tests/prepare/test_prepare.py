@@ -329,6 +329,13 @@ def test_truncation_duplicates_overlap_contradictions_and_rare_classes_are_found
     assert "'spam' has 2 of 203" in found["Imbalance"].message
 
 
+def test_a_finding_has_the_right_line_or_none(folder: Path, run: Any) -> None:
+    lines(folder, "a.csv", ["text,label", "one,ham", "two,spam", "one,ham"])
+    assert [(f.kind, f.line) for f in run(job_config(folder)).data.findings] == [("Duplicates", 4)]
+    lines(folder, "a.csv", ["text,label", '"two', 'lines",ham', "two,spam", '"two', 'lines",ham'])
+    assert [(f.kind, f.line) for f in run(job_config(folder)).data.findings] == [("Duplicates", None)]
+
+
 # ---------------------------------------------------------------------- storage and model
 
 

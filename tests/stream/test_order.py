@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from finetune_trainer.stream import Batch, Cursor, Stream, order
 from finetune_trainer.stream import manifest as manifest_module
-from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.manifest import Block, Manifest
 from finetune_trainer.stream.profile import Profile
+from finetune_trainer.stream.splits import Share, usable
 from support.jobs import job_config
 from support.rows import profiled, rows_of, write
 
@@ -135,7 +136,18 @@ def test_the_order_of_today_is_the_order_of_tomorrow() -> None:
 
 
 PINNED_ROWS = [9, 10, 11, 5, 3, 1, 4, 2, 7, 6, 8, 0]
+PINNED_HELD_OUT = [104, 105, 119, 121, 122, 126, 130, 133, 139]
 PINNED_WINDOWS = [(2, 3, 4), (1, 6, 11), (0, 5, 10), (7, 8, 9)]
+
+
+def test_what_is_held_out_today_is_held_out_tomorrow() -> None:
+    # If this fails, scores of earlier jobs no longer compare, and running jobs would train on what they are judged by.
+    block = Block(0, 1, 100, 40, 1, 1, 0)
+    assert usable(3, block, (101, 102), Share("train", 0.0, 0.25)).tolist() == PINNED_HELD_OUT
+    everything = [
+        usable(3, block, (101, 102), Share("train", *part)).tolist() for part in ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0))
+    ]
+    assert sorted(sum(everything, [])) == [100, *range(103, 140)]  # noqa: RUF017
 
 
 def test_a_sorted_set_is_well_mixed(data: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage import Location, blaming, location, open_store
 from support.control_plane import free_ports
-from support.s3 import S3Server, find_versitygw
+from support.s3 import S3Server, find_versitygw, run_versitygw
 
 
 @pytest.fixture(params=["file", "moto", "versitygw"])
@@ -180,6 +182,46 @@ def test_a_missing_ca_file_is_said_at_once(s3: S3Server, s3_credentials: None) -
     with pytest.raises(JobError, match=r"/nonexistent/ca.crt") as caught:
         location("s3://bucket/x", access).get("k")
     assert caught.value.field == "spec.storage.ca"
+
+
+def test_a_private_ca_is_needed_and_enough(tmp_path: Path, s3_credentials: None) -> None:
+    binary = find_versitygw()
+    if not binary:
+        pytest.skip("moto's server has no TLS of its own; no versitygw here")
+    ca = self_signed(tmp_path)
+    for server in run_versitygw(binary, (ca, tmp_path / "key.pem")):
+        place = location("s3://bucket/x", server.access)
+        with pytest.raises(JobError, match="not trusted") as caught:
+            place.get("k")
+        assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, "spec.storage.ca")
+        place = location("s3://bucket/x", server.access.model_copy(update={"ca_file": str(ca)}))
+        with pytest.raises(JobError) as caught:
+            place.get("k")
+        assert caught.value.reason == Reason.BUCKET_NOT_FOUND  # the server's own answer
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 that is its own CA; the key lies beside it as key.pem."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1)).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    return folder / "ca.pem"
 
 
 @pytest.mark.parametrize("uri", ["s3://UPPER_case!/x", "gs://bucket/x", "file://relative/x"])

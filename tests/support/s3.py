@@ -6,14 +6,14 @@ free port of the loopback, and hand out a fresh bucket for each test.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,7 +73,8 @@ def _has_xattr(folder: str) -> bool:
     return True
 
 
-def _versitygw(binary: str) -> Iterator[S3Server]:
+def run_versitygw(binary: str, certificate: tuple[Path, Path] | None = None) -> Iterator[S3Server]:
+    """A server on a folder of its own; over TLS with a certificate and its key."""
     with tempfile.TemporaryDirectory(prefix="finetune-s3-") as folder:
         data = Path(folder, "data")
         data.mkdir()
@@ -81,34 +82,52 @@ def _versitygw(binary: str) -> Iterator[S3Server]:
         if not _has_xattr(str(data)):
             Path(folder, "sidecar").mkdir()
             extra = ["--sidecar", f"{folder}/sidecar"]
+        process, endpoint = _started(binary, extra, Path(folder), certificate)
+        try:
+            yield S3Server("versitygw", endpoint)
+        finally:
+            _stop(process)
+
+
+def _started(
+    binary: str, extra: list[str], folder: Path, certificate: tuple[Path, Path] | None
+) -> tuple[subprocess.Popen[bytes], str]:
+    """The process once it answers; another port is tried where somebody took the first in between."""
+    tls = ["--cert", str(certificate[0]), "--key", str(certificate[1])] if certificate else []
+    env = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+    for last in (False, False, True):
         (port,) = free_ports(1)
-        env = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
-        command = [binary, "--port", f"127.0.0.1:{port}", "--quiet", "posix", *extra, str(data)]
-        with open(f"{folder}/log", "wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=env) as process:
-            try:
-                _wait(f"http://127.0.0.1:{port}", process, Path(folder, "log"))
-                yield S3Server("versitygw", f"http://127.0.0.1:{port}")
-            finally:
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+        command = [binary, "--port", f"127.0.0.1:{port}", "--quiet", *tls, "posix", *extra, str(folder / "data")]
+        with open(folder / "log", "ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+        try:
+            _wait(port, process, folder / "log")
+            return process, f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
+        except BaseException as error:
+            _stop(process)
+            if last or not isinstance(error, RuntimeError):
+                raise
+    raise AssertionError
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 20
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 30
     while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"versitygw ended with {process.returncode}: {log.read_text()[-2000:]}")
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
             return
-        except urllib.error.HTTPError:
-            return  # it answers
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"versitygw did not answer within 20 s: {log.read_text()[-2000:]}")
+        time.sleep(0.05)
+    raise RuntimeError(f"versitygw did not answer within 30 s: {log.read_text()[-2000:]}")
 
 
 def _moto() -> Iterator[S3Server]:
@@ -133,7 +152,7 @@ def _serve(name: str) -> Iterator[S3Server]:
         return
     binary = find_versitygw()
     assert binary is not None
-    yield from _versitygw(binary)
+    yield from run_versitygw(binary)
 
 
 @pytest.fixture(scope="session", params=_servers())

@@ -33,12 +33,11 @@ def split_numbers(seen: Surveyed, bad: Mapping[int, Sequence[int]], share: Share
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def place(seen: Surveyed, position: int) -> tuple[str, int]:
-    """Object and row (from 1) of a position; the line where every row is one line."""
-    for item in seen.source.objects:
+def place(seen: Surveyed, position: int) -> tuple[str, int | None]:
+    """Object and line of a position; no line where it cannot be told without reading again."""
+    for item, first in zip(seen.source.objects, seen.first_lines, strict=True):
         if position < item.rows:
-            block = next(b for b in item.blocks if position < b.row + b.rows)
-            return item.key[-256:], block.line + position - block.row
+            return item.key[-256:], None if first is None else first + position
         position -= item.rows
     raise AssertionError("no such row")
 

@@ -45,6 +45,8 @@ class Surveyed:
     empty_texts: int = 0
     first_empty: tuple[str, int] | None = None
     usable: int = 0
+    first_lines: list[int | None] = field(default_factory=list)
+    """Line of each object's first row; None where rows and lines do not go together (blank lines, csv with line breaks)."""
 
     @property
     def bytes(self) -> int:
@@ -98,7 +100,12 @@ def survey(
     objects: list[DataObject] = []
     for number, (info, kind) in enumerate(listing.objects):
         scan = ObjectScan(listing.store, info, kind, names)
+        found.first_lines.append(None)
         for row, line, values in scan:
+            if row == 0:
+                found.first_lines[-1] = line
+            elif line - row != found.first_lines[-1]:
+                found.first_lines[-1] = None
             fault = values if isinstance(values, Fault) else _problem(values, task, columns, labels)
             if fault is None:
                 assert isinstance(values, dict)
