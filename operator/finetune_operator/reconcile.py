@@ -120,8 +120,7 @@ class Reconciler:
             await self._note(job, note)
         before = (memory.conflicts, memory.refusals)
         memory.conflicts, memory.refusals = await self._create_all(job, plan.create)
-        for patch in plan.patch:
-            await self._patch(key, job, patch)
+        failed = await self._patch_all(key, job, plan.patch)
         if plan.status != job.status:
             await self._write_status(job, plan.status)
             memory.written = self._clock()
@@ -136,6 +135,8 @@ class Reconciler:
             self._queue.add_after(key, min(plan.requeue_after or REFUSED_SECONDS, REFUSED_SECONDS))
         elif plan.requeue_after is not None:
             self._queue.add_after(key, plan.requeue_after)
+        if failed:
+            raise failed  # and so comes back with back-off
 
     async def _write_status(self, job: Resource, status: Status) -> None:
         """Only onto the version that was planned from. Raises Conflict or NotFound, with the store brought up to date."""
@@ -187,6 +188,15 @@ class Reconciler:
             return found
         whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "is not controlled by this job"
         raise Foreign(f"{kind.kind} {name} exists and {whose}")
+
+    async def _patch_all(self, key: Key, job: Resource, patches: tuple[Patch, ...]) -> ApiError | None:
+        """Patch in order, up to the first that fails; its error is returned, since it must not keep the status from being written."""
+        try:
+            for patch in patches:
+                await self._patch(key, job, patch)
+        except ApiError as error:
+            return error
+        return None
 
     async def _patch(self, key: Key, job: Resource, patch: Patch) -> None:
         kind = KINDS[patch.kind]

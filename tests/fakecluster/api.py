@@ -7,6 +7,7 @@ request took effect. `watch_fault` may drop or double a watch event, and `hang`/
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from fakecluster.objects import RESOURCES, Object, Objects, Refusal, selected
+from fakecluster.rights import Right, granted
 
 Fault = Callable[["Call"], None]
 
@@ -54,6 +56,7 @@ class FakeApi:
     objects: Objects = field(default_factory=Objects)
     calls: list[Call] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    rights: frozenset[Right] = field(default_factory=granted)  # everything else is forbidden
     watch_fault: Callable[[str, Object], int] = lambda event, obj: 1  # how often the event is delivered
     tokens: dict[str, tuple[str, Object]] = field(default_factory=dict)  # token -> audience, user
     documents: dict[str, Object] = field(default_factory=dict)  # /openid/v1/jwks and the like
@@ -112,6 +115,7 @@ class FakeApi:
             call = parse(request.method, parts, dict(request.query), json.loads(data) if data else None, request.content_type)
             if call.verb == "watch":
                 self.calls.append(call)
+                self._authorize(call)
                 return await self._watch(request, call)
             return web.json_response(self.ask(call), status=201 if call.verb == "create" else 200)
         except Cut:
@@ -126,6 +130,7 @@ class FakeApi:
     def ask(self, call: Call) -> Object:
         """One request but a watch. Raises Refusal, or Cut."""
         self.calls.append(call)
+        self._authorize(call)
         cut = None
         try:
             for fault in tuple(self.faults):
@@ -138,6 +143,11 @@ class FakeApi:
         if cut:
             raise cut
         return answer
+
+    def _authorize(self, call: Call) -> None:
+        resource = "/".join(filter(None, (call.plural, call.subresource)))
+        if (call.verb, resource) not in self.rights:
+            raise Refusal(403, "Forbidden", f'User "operator" cannot {call.verb} resource "{resource}"')
 
     def _answer(self, call: Call) -> Object:
         objects, ref = self.objects, (call.plural, call.namespace or "", call.name or "")
@@ -190,7 +200,7 @@ class FakeApi:
                         gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
                         await response.write(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
                         break
-                    for version, plural, event, obj in [h for h in self.objects.history if h[0] > at]:
+                    for version, plural, event, obj in self.objects.history[bisect.bisect_right(self.objects.history, at, key=lambda h: h[0]) :]:
                         at = version
                         if plural == call.plural and call.namespace in (None, obj["metadata"]["namespace"]) and selected(obj, labels):
                             for _ in range(self.watch_fault(event, obj)):

@@ -106,7 +106,7 @@ class Driver:
     def __init__(self, api: FakeApi, node: Node | None = None, start: float = 1_800_000_000.0, kill: Kill | None = None) -> None:
         self.kill = kill
         self.api, self.node, self.now = api, node or Node(api.objects), start
-        self.restarts = 0
+        self.restarts, self.settings = 0, SETTINGS
         api.objects.clock = lambda: rfc3339(self.now)
         self._begin()
 
@@ -116,7 +116,7 @@ class Driver:
         self.store, self.queue = Store(), WorkQueue[Key]()
         self.store.listening_since = self.now
         self.relister = Relister(self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300)
-        self.reconciler = Reconciler(self.store, self.cluster, self.queue, self.metrics, plan_settings=lambda: SETTINGS, clock=lambda: self.now)
+        self.reconciler = Reconciler(self.store, self.cluster, self.queue, self.metrics, plan_settings=lambda: self.settings, clock=lambda: self.now)
 
     async def restart(self) -> None:
         self.restarts += 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from fakecluster.api import Call, FakeApi
-from fakecluster.driver import NAMESPACE, Driver, job
+from fakecluster.driver import NAMESPACE, SETTINGS, Driver, job
 from fakecluster.node import COMPONENT, success
 from fakecluster.objects import Refusal
 from finetune_api.report import Report
-from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict
+from finetune_api.status import Progress
+from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden
 from finetune_operator.store import Received
 
 KEY = (NAMESPACE, "spam-filter")
@@ -236,3 +238,42 @@ async def test_a_change_that_the_watch_has_not_told_yet_is_seen_before_the_statu
         await driver.reconciler.reconcile(KEY)
     await driver.reconciler.reconcile(KEY)
     assert driver.status()["observedGeneration"] == 2
+
+
+async def worker_job(driver: Driver) -> str:
+    """Name of the workers' Job, with its pods at work for ever."""
+    driver.node.end = lambda pod: success(pod) if pod["metadata"]["labels"][COMPONENT] == "prepare" else None
+    await driver.settle()
+    return next(j["metadata"]["name"] for j in driver.api.objects.list("jobs") if j["metadata"]["labels"][COMPONENT] == "worker")
+
+
+async def test_a_new_ca_of_the_report_server_reaches_workers_that_are_at_work(driver: Driver) -> None:
+    name = await worker_job(driver)
+    old = driver.api.objects.get(("jobs", NAMESPACE, name))["metadata"]["annotations"]
+    driver.settings = dataclasses.replace(SETTINGS, report_ca="NEW")
+    await driver.round()
+    assert driver.api.objects.get(("configmaps", NAMESPACE, name))["data"]["ca.crt"] == "NEW"
+    assert driver.api.objects.get(("jobs", NAMESPACE, name))["metadata"]["annotations"] != old
+    written = len(driver.api.writes())
+    await driver.round()
+    assert len(driver.api.writes()) == written
+
+
+async def test_a_patch_that_fails_never_keeps_the_status_from_being_written(driver: Driver) -> None:
+    name = await worker_job(driver)
+    annotations = driver.api.objects.get(("jobs", NAMESPACE, name))["metadata"]["annotations"]
+    driver.settings = dataclasses.replace(SETTINGS, report_ca="NEW")
+    driver.api.rights -= {("patch", "configmaps")}
+    uid = driver.store.uid(KEY)
+    assert uid
+    pod = next(v for v in driver.store.snapshot(KEY, SETTINGS, driver.now).pods if v.component == "worker")  # type: ignore[union-attr]
+    report = Report(job_id=uid, attempt=1, sequence=1, time=1, stage="training", progress=Progress(step=3, total_steps=10))
+    driver.store.memory(uid).report = Received.of(report, pod, driver.now)
+    with pytest.raises(Forbidden):
+        await driver.round()
+    assert driver.status()["progress"]["step"] == 3
+    unmarked = driver.api.objects.get(("jobs", NAMESPACE, name))["metadata"]["annotations"]
+    assert unmarked == annotations  # so it is tried again
+    driver.api.rights |= {("patch", "configmaps")}
+    await driver.round()
+    assert driver.api.objects.get(("configmaps", NAMESPACE, name))["data"]["ca.crt"] == "NEW"

@@ -1,7 +1,8 @@
 """What a plan is: the writes that bring a job one step on, as plain values. How they are made is the applier's business.
 
-The applier works in this order and stops at the first error: deletes, patches, creates (each in the order given), notes,
-status. A crash between any two writes is harmless: the next plan starts from what it then sees.
+The applier works in this order: notes, creates, patches, status, deletes (each in the order given). A create that fails
+keeps the later creates from being made, and a patch the later patches, but neither keeps the status from being written. A
+crash between any two writes is harmless: the next plan starts from what it then sees.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Merge-patch named fields of a child of ours. With `uid` None only an object that this job controls is patched."""
+    """Merge-patch named fields of a child of ours. With `uid` None only an object that this job controls is patched.
+
+    A child that is gone meanwhile, or another's by now, is passed over.
+    """
 
     kind: str
     name: str
