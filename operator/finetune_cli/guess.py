@@ -135,7 +135,7 @@ def _classification(rows: list[dict[str, Any]], names: list[str], label: str | N
             columns["textPair"] = pair[1]
         reasons.append(f"{' and '.join(pair)} are a pair of texts" if pair else f"{columns['text']} holds the texts")
     classes = Counter(_class(row[label]) for row in rows if row.get(label) not in (None, ""))
-    ordered = {role: columns[role] for role in ("text", "textPair", "label") if role in columns}
+    ordered: dict[str, str] = {role: columns[role] for role in ("text", "textPair", "label") if role in columns}
     return Guess("text-classification", ordered, tuple(reasons), dict(classes.most_common()))
 
 

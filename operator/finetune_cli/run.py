@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -23,11 +24,13 @@ from finetune_cli.check import Job, check_files
 from finetune_cli.display import display
 from finetune_cli.folder import Folder, Record, state_root
 from finetune_cli.local import Device, Machine, cores, job_id, notes, spec_digest
-from finetune_cli.manifest import ManifestError
+from finetune_cli.manifest import STDIN, ManifestError
 from finetune_cli.next_steps import after_success, local_path
 from finetune_cli.runner import Result, Runner, Signals
-from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, to_yaml
+from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, plural, to_yaml
 from finetune_operator.plan.times import rfc3339
+
+Hint = Callable[[list[tuple[str, str]]], None]
 
 
 @click.command(short_help="Tune a model here, with progress; Ctrl-C and run again to go on later.")
@@ -43,11 +46,12 @@ from finetune_operator.plan.times import rfc3339
     type=click.Path(path_type=Path),
     help="Where logs and records are kept.  [default: ~/.local/state/finetune-operator]",
 )
+@click.option("--no-hints", is_flag=True, help="Leave out the commands to try next.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the trainer's log too.")
 @click.pass_context
 def run(
     context: click.Context, file: str, name: str | None, processes: int | None, device: Device, restart: bool,
-    state_dir: Path | None, verbose: bool,
+    state_dir: Path | None, no_hints: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Tune a model on this machine, exactly as the manifest FILE says ("-" reads the standard input).
 
@@ -58,13 +62,14 @@ def run(
     """
     job = _one_job(file, name)
     _require_trainer()
+    hint = (lambda steps: None) if no_hints else next_steps
     spec = job.manifest.spec
     machine = Machine(cores(), processes, device)
     folder = Folder(state_dir.absolute() if state_dir else state_root(), job.manifest.metadata.name, spec.output.uri)
     lock = folder.lock()
     record = _record(folder, job.manifest, restart)
     if record.completed:
-        _already(folder, job, record)
+        _already(folder, job, hint)
         return
     method = f"{spec.method.type} tuning of {spec.model.uri} for {spec.task}"
     headline(f"{job.manifest.metadata.name}: {method}")
@@ -72,10 +77,21 @@ def run(
         note(line)
     with Signals() as signals, display() as shown:
         result = Runner(job.manifest, machine, folder, lock, record, shown, signals, os.environ, verbose).run()
-    status = {"status": result.status.to_json()}
-    folder.status.write_text(to_yaml(status))
-    click.echo(to_yaml(status), nl=False)
-    context.exit(_tell(result, folder, file, job))
+    folder.status.write_text(to_yaml({"status": result.status.to_json()}))
+    _print_status(folder)
+    context.exit(_tell(result, folder, job, hint))
+
+
+def _print_status(folder: Folder) -> None:
+    """The whole status for programs; for people at a terminal the history's points are counted instead of shown."""
+    text = folder.status.read_text()
+    if sys.stdout.isatty():
+        lines = text.splitlines(keepends=True)
+        points = [line for line in lines if line.startswith("  - {step:")]
+        if points:
+            counted = f"  # history: {plural(len(points), 'point')}, see {folder.status}\n"
+            text = "".join(counted if line == "  history:\n" else line for line in lines if line not in points)
+    click.echo(text, nl=False)
 
 
 def _one_job(file: str, name: str | None) -> Job:
@@ -124,24 +140,24 @@ def _still_there(manifest: Manifest) -> bool:
     return not uri.startswith("file://") or (local_path(uri) / "result.json").exists()
 
 
-def _already(folder: Folder, job: Job, record: Record) -> None:
+def _already(folder: Folder, job: Job, hint: Hint) -> None:
     uri = job.manifest.spec.output.uri
     click.echo(f"{job.manifest.metadata.name} is already complete: its model and report are at {uri}", err=True)
     click.echo("  --restart does it again and replaces them.", err=True)
     if folder.status.exists():
-        click.echo(folder.status.read_text(), nl=False)
-    next_steps(after_success(job.manifest))
+        _print_status(folder)
+    hint(after_success(job.manifest))
 
 
-def _tell(result: Result, folder: Folder, file: str, job: Job) -> int:
+def _tell(result: Result, folder: Folder, job: Job, hint: Hint) -> int:
     """The last lines for people, and the exit code."""
     status = result.status
     if status.phase is Phase.SUCCEEDED:
         folder.drop_scratch()
         steps = after_success(job.manifest)
-        if job.document.file == file and _fits_cluster(job):
-            steps.append(("the same in a cluster", f"kubectl apply -f {file}"))
-        next_steps(steps)
+        if job.document.file != STDIN and _fits_cluster(job):
+            steps.append(("the same in a cluster", f"kubectl apply -f {job.document.file}"))
+        hint(steps)
         return 0
     if status.phase is Phase.SUSPENDED:
         assert result.signal is not None
@@ -152,7 +168,7 @@ def _tell(result: Result, folder: Folder, file: str, job: Job) -> int:
         )
         click.echo(f"\nStopped: {kept}.", err=True)
         again = shlex.join(["finetune", *(a for a in sys.argv[1:] if a != "--restart")])
-        next_steps([("go on from there" if result.checkpoint_step is not None else "start again", again)])
+        hint([("go on from there" if result.checkpoint_step is not None else "start again", again)])
         return 128 + result.signal
     failure = status.failure
     assert failure is not None

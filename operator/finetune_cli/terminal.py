@@ -14,12 +14,11 @@ from finetune_cli.manifest import ManifestError
 
 
 class Stop(click.ClickException):
-    """An expected end of a command: one line on stderr, a hint under it, and the exit code."""
+    """An expected end of a command: one line on stderr, a hint under it, exit code 1."""
 
-    def __init__(self, message: str, *, hint: str | None = None, code: int = 1) -> None:
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-        self.exit_code = code
 
     def show(self, file: Any = None) -> None:
         error_line(self.message)

@@ -83,13 +83,20 @@ def load_access(env: Mapping[str, str] | None = None, service_account: Path = SE
     if env.get("KUBECONFIG"):
         return from_kubeconfig(Path(env["KUBECONFIG"].split(os.pathsep)[0]).expanduser())
     if (service_account / "token").exists():
-        host, port = env.get("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc"), env.get("KUBERNETES_SERVICE_PORT", "443")
+        host, port = (
+            env.get("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc"),
+            env.get("KUBERNETES_SERVICE_PORT", "443"),
+        )
         host = f"[{host}]" if ":" in host else host
-        return Access(f"https://{host}:{port}", ca_path=service_account / "ca.crt", token_path=service_account / "token")
+        return Access(
+            f"https://{host}:{port}", ca_path=service_account / "ca.crt", token_path=service_account / "token"
+        )
     home = Path("~/.kube/config").expanduser()
     if home.exists():
         return from_kubeconfig(home)
-    raise AccessError(f"no API server to talk to: KUBECONFIG is not set, and neither {service_account}/token nor {home} exists")
+    raise AccessError(
+        f"no API server to talk to: KUBECONFIG is not set, and neither {service_account}/token nor {home} exists"
+    )
 
 
 def from_kubeconfig(path: Path) -> Access:
@@ -102,7 +109,9 @@ def from_kubeconfig(path: Path) -> Access:
     cluster = _named(config, "clusters", "cluster", context.get("cluster"), path)
     user = _named(config, "users", "user", context.get("user"), path)
     if "exec" in user or "auth-provider" in user:
-        raise AccessError(f"KUBECONFIG {path}: user {context.get('user')!r} logs in by a plugin; give it a token or a client certificate")
+        raise AccessError(
+            f"KUBECONFIG {path}: user {context.get('user')!r} logs in by a plugin; give it a token or a client certificate"
+        )
     token_file = user.get("tokenFile")
     return Access(
         server=str(cluster.get("server", "")).rstrip("/"),

@@ -100,7 +100,9 @@ class Recorder(Protocol):
 class Cluster:
     """Requests to one API server. `fence` returns the seconds that a write may take, or raises Fenced."""
 
-    def __init__(self, access: Access, *, fence: Callable[[], float] | None = None, record: Recorder | None = None) -> None:
+    def __init__(
+        self, access: Access, *, fence: Callable[[], float] | None = None, record: Recorder | None = None
+    ) -> None:
         self._access = access
         self._session: aiohttp.ClientSession | None = None
         self._stamp = 0.0
@@ -122,9 +124,15 @@ class Cluster:
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         return await self._send("get", kind, "GET", kind.path(namespace, name))
 
-    async def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = PAGE) -> AsyncIterator[Object]:
+    async def list(
+        self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = PAGE
+    ) -> AsyncIterator[Object]:
         """Every object, in pages of `limit`. A list that expired half-way (410) raises ApiError: start again."""
-        params = {"limit": str(limit)} | ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
+        params = (
+            {"limit": str(limit)}
+            | ({"labelSelector": labels} if labels else {})
+            | ({"fieldSelector": fields} if fields else {})
+        )
         while True:
             page = await self._send("list", kind, "GET", kind.path(namespace), params=params)
             for item in page.get("items") or ():
@@ -143,19 +151,32 @@ class Cluster:
         if uid:
             body = body | {"metadata": (body.get("metadata") or {}) | {"uid": uid}}
         try:
-            return await self._send("patch", kind, "PATCH", kind.path(namespace, name), body=body, media="application/merge-patch+json")
+            return await self._send(
+                "patch", kind, "PATCH", kind.path(namespace, name), body=body, media="application/merge-patch+json"
+            )
         except Invalid as error:
             if uid and "metadata.uid" in error.message:  # how it says that this is another object
                 raise Conflict(error.code, error.reason, error.message) from None
             raise
 
-    async def replace(self, kind: Kind, namespace: str, name: str, body: Object, *, seconds: float, fenced: bool = True) -> Object:
+    async def replace(
+        self, kind: Kind, namespace: str, name: str, body: Object, *, seconds: float, fenced: bool = True
+    ) -> Object:
         """PUT; a resourceVersion in the body makes it conditional. For the lease."""
-        return await self._send("update", kind, "PUT", kind.path(namespace, name), body=body, fenced=fenced, seconds=seconds)
+        return await self._send(
+            "update", kind, "PUT", kind.path(namespace, name), body=body, fenced=fenced, seconds=seconds
+        )
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None
+    ) -> None:
         """DELETE that object with its dependants in the background; gone already, or another by that name, is success."""
-        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        body: Object = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
@@ -195,7 +216,12 @@ class Cluster:
         started, code = time.monotonic(), 0
         try:
             async with session.request(
-                method, self._access.server + path, data=data, headers=headers, params=params, timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10)
+                method,
+                self._access.server + path,
+                data=data,
+                headers=headers,
+                params=params,
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10),
             ) as response:
                 code = response.status
                 answer = _parse(await response.read())

@@ -26,7 +26,16 @@ class LeaseLost(Exception):
 class Lease:
     """A coordination.k8s.io Lease. Renewed every fifth of its `seconds`; writes stop when two thirds have passed."""
 
-    def __init__(self, cluster: Cluster, namespace: str, name: str, identity: str, *, seconds: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        name: str,
+        identity: str,
+        *,
+        seconds: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cluster, self._namespace, self._name, self._identity = cluster, namespace, name, identity
         self._seconds, self._clock = seconds, clock
         self._open_until = float("-inf")
@@ -81,7 +90,10 @@ class Lease:
             found = await self._cluster.get(LEASE, self._namespace, self._name)
         except NotFound:
             try:
-                self._hold(await self._cluster.create(LEASE, self._namespace, self._body({}, self._identity), fenced=False), sent)
+                self._hold(
+                    await self._cluster.create(LEASE, self._namespace, self._body({}, self._identity), fenced=False),
+                    sent,
+                )
             except Conflict:
                 log.debug("Another operator has just created the lease")
             return
@@ -126,7 +138,9 @@ class Lease:
 
     async def _write(self, found: Object, holder: str) -> Object:
         body = self._body(found, holder)
-        return await self._cluster.replace(LEASE, self._namespace, self._name, body, seconds=self._seconds / 3, fenced=False)
+        return await self._cluster.replace(
+            LEASE, self._namespace, self._name, body, seconds=self._seconds / 3, fenced=False
+        )
 
     def _body(self, found: Object, holder: str) -> Object:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

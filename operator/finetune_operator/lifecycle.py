@@ -45,15 +45,38 @@ class Operator:
         self.settings = settings
         self.metrics = Metrics(max_jobs=settings.metrics_max_jobs)
         self.cluster = Cluster(access, record=self.metrics.requested)
-        self.lease = Lease(self.cluster, settings.lease_namespace, settings.lease_name, settings.identity, seconds=settings.lease_seconds)
+        self.lease = Lease(
+            self.cluster,
+            settings.lease_namespace,
+            settings.lease_name,
+            settings.identity,
+            seconds=settings.lease_seconds,
+        )
         self.cluster.set_fence(self.lease.fence)
         self.store = Store()
         self.queue: WorkQueue[Key] = WorkQueue()
-        self.relister = Relister(self.store, self.cluster, self.queue, self.metrics, namespaces=settings.watch_namespaces, seconds=settings.relist_seconds)
-        self.watchdog = Watchdog(self.queue, self.relister, stall=settings.stall_seconds, relist=settings.relist_seconds, leading=self._leading)
+        self.relister = Relister(
+            self.store,
+            self.cluster,
+            self.queue,
+            self.metrics,
+            namespaces=settings.watch_namespaces,
+            seconds=settings.relist_seconds,
+        )
+        self.watchdog = Watchdog(
+            self.queue,
+            self.relister,
+            stall=settings.stall_seconds,
+            relist=settings.relist_seconds,
+            leading=self._leading,
+        )
         self.certificate = Certificate(settings.report_cert_dir)
         self.reconciler = Reconciler(
-            self.store, self.cluster, self.queue, self.metrics, plan_settings=lambda: settings.plan_settings(self.certificate.ca)
+            self.store,
+            self.cluster,
+            self.queue,
+            self.metrics,
+            plan_settings=lambda: settings.plan_settings(self.certificate.ca),
         )
         mode = "jwt" if settings.report_auth == "auto" and not settings.clusterwide else settings.report_auth
         self.reports = ReportServer(
@@ -62,7 +85,9 @@ class Operator:
         self.metrics.track(
             phases=self.store.phases, depth=lambda: self.queue.depth, delayed=lambda: self.queue.delayed, oldest=self.queue.oldest, leading=self._leading
         )  # fmt: skip
-        self._handlers = wiring.register(access, self.watchdog, wiring.taker(self.store, self.queue, self.relister, self.metrics))
+        self._handlers = wiring.register(
+            access, self.watchdog, wiring.taker(self.store, self.queue, self.relister, self.metrics)
+        )
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -125,12 +150,15 @@ class Operator:
         """Hand out nothing more, and let what runs finish."""
         self.queue.close()
         end = time.monotonic() + DRAIN_SECONDS
-        while self.queue.active and time.monotonic() < end:
+        while self.queue.active and time.monotonic() < end:  # noqa: ASYNC110 - bounded by time
             await asyncio.sleep(0.02)
 
     def _servers(self) -> list[tuple[web.Application, int, ssl.SSLContext | None]]:
         ready = metrics_app(self.metrics, self._leading)
-        return [(ready, self.settings.metrics_port, None), (self.reports.app(), self.settings.report_port, self.certificate.context)]
+        return [
+            (ready, self.settings.metrics_port, None),
+            (self.reports.app(), self.settings.report_port, self.certificate.context),
+        ]
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()

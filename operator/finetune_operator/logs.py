@@ -11,7 +11,12 @@ import sys
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
-        line = {"time": time.replace("+00:00", "Z"), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         job = getattr(record, "job", None)
         if job:
             line["job"] = job
@@ -23,7 +28,9 @@ class _Json(logging.Formatter):
 def configure_logging(level: str, form: str) -> None:
     """Send everything to stderr; Kopf's own chatter only from WARNING on, unless DEBUG is asked for."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(
+        _Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

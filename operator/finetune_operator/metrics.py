@@ -58,14 +58,41 @@ class Metrics:
         self._jobs: dict[Key, _Series] = {}
         registry = self.registry
         buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-        self._reconciles = Histogram("finetune_operator_reconcile_seconds", "Time of one reconcile.", ["outcome"], registry=registry, buckets=buckets)
-        self._errors = Counter("finetune_operator_reconcile_errors", "Reconciles that failed, by cause.", ["cause"], registry=registry)
-        self._requests = Counter("finetune_operator_api_requests", "Requests to the API server; code 0: no answer.", ["verb", "kind", "code"], registry=registry)
-        self._request_seconds = Histogram("finetune_operator_api_request_seconds", "Time of one request.", ["verb"], registry=registry, buckets=buckets)
-        self._reports = Counter("finetune_operator_reports", "Reports received, by what became of them.", ["result"], registry=registry)
-        self._watch_events = Counter("finetune_operator_watch_events", "Watch events received.", ["kind"], registry=registry)
+        self._reconciles = Histogram(
+            "finetune_operator_reconcile_seconds",
+            "Time of one reconcile.",
+            ["outcome"],
+            registry=registry,
+            buckets=buckets,
+        )
+        self._errors = Counter(
+            "finetune_operator_reconcile_errors", "Reconciles that failed, by cause.", ["cause"], registry=registry
+        )
+        self._requests = Counter(
+            "finetune_operator_api_requests",
+            "Requests to the API server; code 0: no answer.",
+            ["verb", "kind", "code"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "finetune_operator_api_request_seconds",
+            "Time of one request.",
+            ["verb"],
+            registry=registry,
+            buckets=buckets,
+        )
+        self._reports = Counter(
+            "finetune_operator_reports", "Reports received, by what became of them.", ["result"], registry=registry
+        )
+        self._watch_events = Counter(
+            "finetune_operator_watch_events", "Watch events received.", ["kind"], registry=registry
+        )
         self._relists = Counter("finetune_operator_relists", "Full relists.", ["result"], registry=registry)
-        self._ghosts = Counter("finetune_operator_relist_corrections", "Objects that a relist found and the watch had missed.", registry=registry)
+        self._ghosts = Counter(
+            "finetune_operator_relist_corrections",
+            "Objects that a relist found and the watch had missed.",
+            registry=registry,
+        )
         self._state: Callable[[], Iterable[Metric]] = lambda: ()
         registry.register(_Live(self))
 
@@ -92,7 +119,13 @@ class Metrics:
         self._ghosts.inc(corrections)
 
     def track(
-        self, *, phases: Callable[[], dict[str, int]], depth: Callable[[], int], delayed: Callable[[], int], oldest: Callable[[], float], leading: Callable[[], bool]
+        self,
+        *,
+        phases: Callable[[], dict[str, int]],
+        depth: Callable[[], int],
+        delayed: Callable[[], int],
+        oldest: Callable[[], float],
+        leading: Callable[[], bool],
     ) -> None:
         """Read these at each scrape."""
 
@@ -129,7 +162,12 @@ class Metrics:
                 series, finetune_job_step=progress.step, finetune_job_total_steps=progress.total_steps, finetune_job_progress_ratio=progress.percent / 100,
                 finetune_job_loss=progress.loss, finetune_job_learning_rate=progress.learning_rate, **rates,
             )  # fmt: skip
-        self._take(series, finetune_job_attempts=status.attempt, finetune_job_restarts=status.restarts, finetune_job_goodput_ratio=status.goodput)
+        self._take(
+            series,
+            finetune_job_attempts=status.attempt,
+            finetune_job_restarts=status.restarts,
+            finetune_job_goodput_ratio=status.goodput,
+        )
         if status.checkpoints:
             newest = max(status.checkpoints, key=lambda c: c.step)
             self._take(series, finetune_job_checkpoint_step=newest.step)
@@ -164,7 +202,9 @@ class Metrics:
         yield from self._state()
         now = self._clock()
         families = {name: GaugeMetricFamily(name, text, labels=["namespace", "name"]) for name, text in _GAUGES.items()}
-        evaluation = GaugeMetricFamily("finetune_job_metric", "Evaluation metrics.", labels=["namespace", "name", "split", "metric"])
+        evaluation = GaugeMetricFamily(
+            "finetune_job_metric", "Evaluation metrics.", labels=["namespace", "name", "split", "metric"]
+        )
         for key, series in self._jobs.items():
             for name, value in series.values.items():
                 families[name].add_metric(key, value)
@@ -174,7 +214,9 @@ class Metrics:
                 evaluation.add_metric([*key, split, metric], value)
         yield from families.values()
         yield evaluation
-        yield GaugeMetricFamily("finetune_operator_jobs_with_series", "Jobs that have training series.", value=len(self._jobs))
+        yield GaugeMetricFamily(
+            "finetune_operator_jobs_with_series", "Jobs that have training series.", value=len(self._jobs)
+        )
 
 
 class _Live(Collector):
@@ -197,7 +239,11 @@ def metrics_app(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def readyz(request: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if ready() else web.Response(status=503, text="waiting for the lease or the first list\n")
+        return (
+            web.Response(text="ok\n")
+            if ready()
+            else web.Response(status=503, text="waiting for the lease or the first list\n")
+        )
 
     app = web.Application()
     app.add_routes([web.get("/metrics", scrape), web.get("/readyz", readyz)])

@@ -21,7 +21,9 @@ class Stalled(Exception):
 class Watchdog:
     """`stall` and `relist` in seconds; `leading` says whether work is ours to do."""
 
-    def __init__(self, queue: WorkQueue[Key], relister: Relister, *, stall: float, relist: float, leading: Callable[[], bool]) -> None:
+    def __init__(
+        self, queue: WorkQueue[Key], relister: Relister, *, stall: float, relist: float, leading: Callable[[], bool]
+    ) -> None:
         self._queue, self._relister = queue, relister
         self._stall, self._relist, self._leading = stall, relist, leading
 

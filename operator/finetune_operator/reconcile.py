@@ -93,7 +93,11 @@ class Reconciler:
         except Exception:
             outcome = "bug"
             delay = self._queue.retry(key)
-            log.exception("Reconcile failed by an error of the operator's own, again in %.1f s", delay, extra={"job": "/".join(key)})
+            log.exception(
+                "Reconcile failed by an error of the operator's own, again in %.1f s",
+                delay,
+                extra={"job": "/".join(key)},
+            )
         finally:
             self._metrics.reconciled(outcome, time.perf_counter() - started)
 
@@ -141,7 +145,9 @@ class Reconciler:
     async def _write_status(self, job: Resource, status: Status) -> None:
         """Only onto the version that was planned from. Raises Conflict or NotFound, with the store brought up to date."""
         try:
-            answer = await self._cluster.apply_status(job.namespace, job.name, self._store.version(job.uid), status.to_json())
+            answer = await self._cluster.apply_status(
+                job.namespace, job.name, self._store.version(job.uid), status.to_json()
+            )
         except (Conflict, NotFound):
             await self._look_again(job)
             raise
@@ -161,7 +167,9 @@ class Reconciler:
 
     # ------------------------------------------------------------ children
 
-    async def _create_all(self, job: Resource, creates: tuple[Create, ...]) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
+    async def _create_all(
+        self, job: Resource, creates: tuple[Create, ...]
+    ) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
         """Make what is missing, in order, up to the first that cannot be made. Returns conflicts and refusals."""
         for create in creates:
             kind = KINDS[create.kind]

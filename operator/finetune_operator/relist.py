@@ -28,7 +28,14 @@ class Relister:
     """Lists every kind in every namespace watched. `namespaces` empty: all."""
 
     def __init__(
-        self, store: Store, cluster: Cluster, queue: WorkQueue[Key], metrics: Metrics, *, namespaces: Iterable[str], seconds: float
+        self,
+        store: Store,
+        cluster: Cluster,
+        queue: WorkQueue[Key],
+        metrics: Metrics,
+        *,
+        namespaces: Iterable[str],
+        seconds: float,
     ) -> None:
         self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
@@ -72,7 +79,10 @@ class Relister:
         self._heard.clear()
         self.silent = frozenset(silent)
         if silent:
-            log.warning("The watch of %s has delivered nothing since the last list, which has found changes", ", ".join(sorted(silent)))
+            log.warning(
+                "The watch of %s has delivered nothing since the last list, which has found changes",
+                ", ".join(sorted(silent)),
+            )
         for key in self._store.unfinished() if self.synced.is_set() else self._store.keys():
             self._queue.add(key)
         self.last = asyncio.get_running_loop().time()

@@ -133,7 +133,11 @@ class ReportServer:
         if last and new.order <= last.order:
             raise Dropped(409, "late", f"sequence: {report.sequence} is not later than what was taken before")
         memory.report = new
-        transition = last is None or (last.component, last.stage, last.order[:3]) != (new.component, new.stage, new.order[:3])
+        transition = last is None or (last.component, last.stage, last.order[:3]) != (
+            new.component,
+            new.stage,
+            new.order[:3],
+        )
         transition = transition or report.problem is not None or report.output is not None
         wait = (TRANSITION_SECONDS if transition else self._interval) - (now - memory.written)
         self._queue.add_after(key, wait)

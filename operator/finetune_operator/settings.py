@@ -39,7 +39,9 @@ class Settings:
     report_url: str  # base, https://<service>.<namespace>.svc:8443
     report_port: int = 8443
     report_cert_dir: Path = Path("/etc/finetune-operator/tls")  # tls.crt, tls.key, ca.crt
-    report_auth: Literal["auto", "tokenreview", "jwt"] = "auto"  # auto: TokenReview; JWT in namespaced mode, or when refused
+    report_auth: Literal["auto", "tokenreview", "jwt"] = (
+        "auto"  # auto: TokenReview; JWT in namespaced mode, or when refused
+    )
     report_write_seconds: float = 5.0  # at most one status write a job in this time, but for transitions
     watch_namespaces: tuple[str, ...] = ()  # empty: all
     namespace: str = "default"  # the operator's own
@@ -66,10 +68,16 @@ class Settings:
         read = _Reader(os.environ if env is None else env)
         namespace = read.text("NAMESPACE", _own_namespace())
         settings = cls(
-            trainer_image=read.required("TRAINER_IMAGE", "the image that trains, such as registry/finetune-trainer:0.1.0"),
-            trainer_image_pull_policy=read.choice("TRAINER_IMAGE_PULL_POLICY", "IfNotPresent", ("Always", "IfNotPresent", "Never")),
+            trainer_image=read.required(
+                "TRAINER_IMAGE", "the image that trains, such as registry/finetune-trainer:0.1.0"
+            ),
+            trainer_image_pull_policy=read.choice(
+                "TRAINER_IMAGE_PULL_POLICY", "IfNotPresent", ("Always", "IfNotPresent", "Never")
+            ),
             trainer_image_pull_secrets=read.items("TRAINER_IMAGE_PULL_SECRETS"),
-            report_url=read.required("REPORT_URL", "the report Service's base URL, such as https://finetune-reports.finetune-system.svc:8443").rstrip("/"),
+            report_url=read.required(
+                "REPORT_URL", "the report Service's base URL, such as https://finetune-reports.finetune-system.svc:8443"
+            ).rstrip("/"),
             report_port=read.port("REPORT_PORT", 8443),
             report_cert_dir=Path(read.text("REPORT_CERT_DIR", "/etc/finetune-operator/tls")),
             report_auth=read.choice("REPORT_AUTH", "auto", ("auto", "tokenreview", "jwt")),  # type: ignore[arg-type]

@@ -141,7 +141,11 @@ class Store:
     def begin_relist(self, kind: Kind) -> frozenset[str]:
         """Before a LIST of `kind` is sent: the UIDs known now. What is deleted from here on stays deleted."""
         self._graves[kind.kind] = set()
-        return frozenset(self._keys) if kind is FINETUNE_JOB else frozenset(u for u, c in self._each_child() if _is_kind(c, kind))
+        return (
+            frozenset(self._keys)
+            if kind is FINETUNE_JOB
+            else frozenset(u for u, c in self._each_child() if _is_kind(c, kind))
+        )
 
     def put_listed(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
         """As `put`, but of an object that was listed: it may have been deleted since."""
@@ -170,7 +174,9 @@ class Store:
         received = memory.report
         return Observed(
             job=Resource.from_object(json.loads(zlib.decompress(record.packed))),
-            jobs=tuple(sorted((v for v in views if isinstance(v, JobView) and v.owner_uid == record.uid), key=lambda v: v.name)),
+            jobs=tuple(
+                sorted((v for v in views if isinstance(v, JobView) and v.owner_uid == record.uid), key=lambda v: v.name)
+            ),
             pods=tuple(sorted((v for v in views if isinstance(v, PodView)), key=lambda v: (v.name, v.uid))),
             report=received.unpack() if received else None,
             report_component=received.component if received else names.WORKER,
@@ -264,7 +270,9 @@ class Store:
             deleting="deletionTimestamp" in meta,
             output=_output(spec),
             trigger=trigger,
-            packed=zlib.compress(json.dumps({"metadata": slim, "spec": spec, "status": status}, separators=(",", ":")).encode(), 6),
+            packed=zlib.compress(
+                json.dumps({"metadata": slim, "spec": spec, "status": status}, separators=(",", ":")).encode(), 6
+            ),
         )
         self._records[key], self._keys[uid] = record, key
         self._outputs[record.output].add(key)
@@ -303,7 +311,9 @@ class Store:
 
     def _rivals(self, record: _Record) -> tuple[Rival, ...]:
         others = (self._records[key] for key in self._outputs[record.output] if key != record.key)
-        rivals = (Rival(name=r.key[1], namespace=r.key[0], created=r.created, uid=r.uid, active=r.active) for r in others)
+        rivals = (
+            Rival(name=r.key[1], namespace=r.key[0], created=r.created, uid=r.uid, active=r.active) for r in others
+        )
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))
 
     def _each_child(self) -> Iterable[tuple[str, _Child]]:

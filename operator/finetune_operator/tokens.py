@@ -54,7 +54,11 @@ class TokenReviewer:
         self._cluster = cluster
 
     async def verify(self, token: str, audience: str) -> Sender:
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token, "audiences": [audience]}}
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
         status = (await self._cluster.create(TOKEN_REVIEW, None, body, fenced=False)).get("status") or {}
         if not status.get("authenticated"):
             raise Unauthenticated("the API server does not accept the token for this job")
@@ -85,7 +89,13 @@ class KeyVerifier:
         try:
             key = await self._key(str(jwt.get_unverified_header(token).get("kid") or ""))
             claims: dict[str, Any] = jwt.decode(
-                token, key, algorithms=list(ALGORITHMS), audience=audience, issuer=self._issuer, leeway=5, options={"require": ["exp", "iat", "aud", "iss"]}
+                token,
+                key,
+                algorithms=list(ALGORITHMS),
+                audience=audience,
+                issuer=self._issuer,
+                leeway=5,
+                options={"require": ["exp", "iat", "aud", "iss"]},
             )
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("the token has expired") from None
@@ -114,7 +124,9 @@ class KeyVerifier:
 class Tokens:
     """Verification with a bounded cache. `mode` auto asks by TokenReview until that is refused, then checks keys."""
 
-    def __init__(self, cluster: Cluster, mode: Literal["auto", "tokenreview", "jwt"], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, cluster: Cluster, mode: Literal["auto", "tokenreview", "jwt"], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._reviewer, self._keys = TokenReviewer(cluster), KeyVerifier(cluster, clock)
         self._mode, self._clock = mode, clock
         self._cache: OrderedDict[bytes, tuple[float, Sender | str]] = OrderedDict()
@@ -146,7 +158,10 @@ class Tokens:
         except Forbidden as error:
             if self._mode == "tokenreview":
                 raise
-            log.info("TokenReview is refused (%s): tokens are checked against the API server's keys from now on", error.reason)
+            log.info(
+                "TokenReview is refused (%s): tokens are checked against the API server's keys from now on",
+                error.reason,
+            )
             self._mode = "jwt"
         return await self._keys.verify(token, audience)
 

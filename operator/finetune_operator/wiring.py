@@ -68,7 +68,9 @@ def taker(store: Store, queue: WorkQueue[Key], relister: Relister, metrics: Metr
     return take
 
 
-async def watch(settings: Settings, registry: kopf.OperatorRegistry, stop: asyncio.Event, started: Callable[[], None]) -> None:
+async def watch(
+    settings: Settings, registry: kopf.OperatorRegistry, stop: asyncio.Event, started: Callable[[], None]
+) -> None:
     """Watch until `stop` is set. `started` is called once Kopf has taken the signal handlers, to take them back."""
     before = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
     tasks = await kopf.spawn_tasks(

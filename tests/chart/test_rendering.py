@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 
 from .conftest import CHART
@@ -142,3 +143,25 @@ def test_the_resource_definition_is_kept_and_can_be_left_out(render: Callable[..
     definition = one(render(), "CustomResourceDefinition")
     assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert not [each for each in render("crds.install=false") if each["kind"] == "CustomResourceDefinition"]
+
+
+def test_two_releases_in_one_namespace_have_a_lease_each(run_helm: Callable[..., Any]) -> None:
+    leases = []
+    for release in ("finetune-operator", "second"):
+        done = run_helm("template", release, str(CHART), "--namespace", "finetune-system")
+        assert done.returncode == 0, done.stderr
+        objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+        environment = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+        name = next(each["value"] for each in environment if each["name"] == "FINETUNE_LEASE_NAME")
+        rules = one(objects, "Role", "-lease")["rules"]
+        assert [rule["resourceNames"] for rule in rules if "resourceNames" in rule] == [[name]]
+        leases.append(name)
+    assert leases == ["finetune-operator", "second-finetune-operator"]
+
+
+def test_ready_means_that_the_operator_works_and_live_that_it_does_not_stand_still(
+    render: Callable[..., Objects],
+) -> None:
+    container = one(render(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "probes"}

@@ -65,7 +65,7 @@ def query(server: str, expression: str) -> list[dict[str, Any]]:
 
 
 def test_prometheus_finds_the_series_of_operator_and_job(place: Place, prometheus: str) -> None:
-    job = place.job("measured", training__epochs=2000)
+    job = place.job("measured", training__epochs=1000)
     job.wait_step(5, 300)
     mine = f'{{namespace="{place.name}",name="measured"}}'
     for series in ("finetune_job_step", "finetune_job_loss", "finetune_job_progress_ratio"):

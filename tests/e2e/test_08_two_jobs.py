@@ -16,7 +16,7 @@ def test_two_namespaces_at_once_and_deletion_leaves_no_child(
     make_place: Callable[..., Place], chart: Chart, tiny: Storage
 ) -> None:
     here, there = make_place("two-here"), make_place("two-there")
-    long, short = here.job("twin", training__epochs=2000), there.job("twin")
+    long, short = here.job("twin", training__epochs=1000), there.job("twin")
     long.wait_step(1, 300)
     assert [pod for pod in here.cluster.items("pods", here.name) if pod["status"]["phase"] == "Running"]
     long.delete()
@@ -38,7 +38,7 @@ def test_two_namespaces_at_once_and_deletion_leaves_no_child(
 
 
 def test_a_second_job_with_the_same_output_is_refused(place: Place) -> None:
-    first = place.job("first", training__epochs=2000)
+    first = place.job("first", training__epochs=1000)
     first.wait_step(1, 300)
     second = place.job("second", output__uri=f"s3://{BUCKET}/{place.output('first')}")
     failure = second.wait_failed(180)["failure"]

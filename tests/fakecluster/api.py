@@ -112,7 +112,9 @@ class FakeApi:
             return web.json_response(discovery)
         try:
             data = await request.read()
-            call = parse(request.method, parts, dict(request.query), json.loads(data) if data else None, request.content_type)
+            call = parse(
+                request.method, parts, dict(request.query), json.loads(data) if data else None, request.content_type
+            )
             if call.verb == "watch":
                 self.calls.append(call)
                 self._authorize(call)
@@ -123,7 +125,13 @@ class FakeApi:
             request.transport.abort()
             return web.Response(status=500)
         except Refusal as refusal:
-            status = {"kind": "Status", "status": "Failure", "code": refusal.code, "reason": refusal.reason, "message": refusal.message}
+            status = {
+                "kind": "Status",
+                "status": "Failure",
+                "code": refusal.code,
+                "reason": refusal.reason,
+                "message": refusal.message,
+            }
             headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after is not None else None
             return web.json_response(status, status=refusal.code, headers=headers)
 
@@ -171,7 +179,9 @@ class FakeApi:
 
     def _list(self, call: Call) -> Object:
         query = call.query
-        items = self.objects.list(call.plural, call.namespace, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        items = self.objects.list(
+            call.plural, call.namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
         start, limit = int(query.get("continue") or 0), int(query.get("limit") or 0)
         page = items[start : start + limit] if limit else items[start:]
         meta: Object = {"resourceVersion": str(self.objects.version)}
@@ -189,7 +199,11 @@ class FakeApi:
     async def _watch(self, request: web.Request, call: Call) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        at, labels, epoch = int(request.query.get("resourceVersion") or self.objects.version), request.query.get("labelSelector", ""), self._epoch
+        at, labels, epoch = (
+            int(request.query.get("resourceVersion") or self.objects.version),
+            request.query.get("labelSelector", ""),
+            self._epoch,
+        )
         waker = asyncio.Event()
         self._wakers.add(waker)
         try:
@@ -197,12 +211,23 @@ class FakeApi:
                 waker.clear()
                 if not self._hung:
                     if at < self.objects.oldest:
-                        gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+                        gone = {
+                            "kind": "Status",
+                            "code": 410,
+                            "reason": "Expired",
+                            "message": "too old resource version",
+                        }
                         await response.write(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
                         break
-                    for version, plural, event, obj in self.objects.history[bisect.bisect_right(self.objects.history, at, key=lambda h: h[0]) :]:
+                    for version, plural, event, obj in self.objects.history[
+                        bisect.bisect_right(self.objects.history, at, key=lambda h: h[0]) :
+                    ]:
                         at = version
-                        if plural == call.plural and call.namespace in (None, obj["metadata"]["namespace"]) and selected(obj, labels):
+                        if (
+                            plural == call.plural
+                            and call.namespace in (None, obj["metadata"]["namespace"])
+                            and selected(obj, labels)
+                        ):
                             for _ in range(self.watch_fault(event, obj)):
                                 await response.write(json.dumps({"type": event, "object": obj}).encode() + b"\n")
                 try:
@@ -210,7 +235,11 @@ class FakeApi:
                 except TimeoutError:
                     if not self._hung:
                         group, version_, kind = RESOURCES[call.plural]
-                        mark = {"kind": kind, "apiVersion": f"{group}/{version_}".lstrip("/"), "metadata": {"resourceVersion": str(at)}}
+                        mark = {
+                            "kind": kind,
+                            "apiVersion": f"{group}/{version_}".lstrip("/"),
+                            "metadata": {"resourceVersion": str(at)},
+                        }
                         await response.write(json.dumps({"type": "BOOKMARK", "object": mark}).encode() + b"\n")
         finally:
             self._wakers.discard(waker)
@@ -231,7 +260,10 @@ def parse(method: str, parts: list[str], query: dict[str, str], body: Any, media
     return Call(verb, str(plural), namespace, name, sub, body, query, media)
 
 
-_NAMED = {"namespaces": ("", "v1", "Namespace"), "customresourcedefinitions": ("apiextensions.k8s.io", "v1", "CustomResourceDefinition")}
+_NAMED = {
+    "namespaces": ("", "v1", "Namespace"),
+    "customresourcedefinitions": ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+}
 """Kinds that Kopf waits to see in the discovery, and never asks for."""
 
 
@@ -243,13 +275,29 @@ def _discovery(parts: list[str]) -> Object | None:
     if parts == ["api"]:
         return {"versions": ["v1"]}
     if parts == ["apis"]:
-        listed = [{"name": g, "versions": [{"groupVersion": f"{g}/{v}", "version": v}], "preferredVersion": {"version": v}} for g, v in groups.items()]
+        listed = [
+            {"name": g, "versions": [{"groupVersion": f"{g}/{v}", "version": v}], "preferredVersion": {"version": v}}
+            for g, v in groups.items()
+        ]
         return {"groups": listed}
     for group, version in [("", "v1"), *groups.items()]:
         if parts == (["apis", group, version] if group else ["api", "v1"]):
             mine = [(p, k) for p, (g, _, k) in known.items() if g == group]
             verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
-            resources = [{"name": p, "singularName": k.lower(), "kind": k, "namespaced": True, "verbs": verbs} for p, k in mine]
-            status = [{"name": "finetunejobs/status", "singularName": "", "kind": "FineTuneJob", "namespaced": True, "verbs": ["get", "patch"]}]
-            return {"groupVersion": f"{group}/{version}".lstrip("/"), "resources": resources + (status if group == "finetune-operator.io" else [])}
+            resources = [
+                {"name": p, "singularName": k.lower(), "kind": k, "namespaced": True, "verbs": verbs} for p, k in mine
+            ]
+            status = [
+                {
+                    "name": "finetunejobs/status",
+                    "singularName": "",
+                    "kind": "FineTuneJob",
+                    "namespaced": True,
+                    "verbs": ["get", "patch"],
+                }
+            ]
+            return {
+                "groupVersion": f"{group}/{version}".lstrip("/"),
+                "resources": resources + (status if group == "finetune-operator.io" else []),
+            }
     return None

@@ -24,20 +24,33 @@ NAMESPACE = "team"
 SPEC: dict[str, Any] = {
     "task": "text-classification",
     "model": {"uri": "s3://models/minilm"},
-    "data": {"train": {"uri": "s3://mail/train/*.jsonl.zst"}, "validation": {"fraction": 0.1}, "columns": {"text": "body", "label": "label"}},
+    "data": {
+        "train": {"uri": "s3://mail/train/*.jsonl.zst"},
+        "validation": {"fraction": 0.1},
+        "columns": {"text": "body", "label": "label"},
+    },
     "method": {"type": "lora", "lora": {"rank": 8}},
     "output": {"uri": "s3://models/spam-filter"},
     "workers": {"replicas": 2},
     "storage": {"endpoint": "http://s3.minio.svc:9000", "credentialsSecret": "s3"},
 }
-SETTINGS = PlanSettings(trainer_image="trainer:test", report_url="https://reports.finetune-system.svc:8443", report_ca="PEM")
+SETTINGS = PlanSettings(
+    trainer_image="trainer:test", report_url="https://reports.finetune-system.svc:8443", report_ca="PEM"
+)
 
 
 def job(name: str = "spam-filter", namespace: str = NAMESPACE, **spec: Any) -> dict[str, Any]:
-    return {"apiVersion": "finetune-operator.io/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name, "namespace": namespace}, "spec": SPEC | spec}
+    return {
+        "apiVersion": "finetune-operator.io/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": SPEC | spec,
+    }
 
 
-def child(kind: str, name: str, owner: str, *, uid: str, version: int, controller: str | None = None, **labels: str) -> dict[str, Any]:
+def child(
+    kind: str, name: str, owner: str, *, uid: str, version: int, controller: str | None = None, **labels: str
+) -> dict[str, Any]:
     """A Job or Pod of ours as the API server sends it; `owner` is the FineTuneJob's UID."""
     have = {
         "app.kubernetes.io/managed-by": "finetune-operator", "finetune-operator.io/job-uid": owner,
@@ -89,9 +102,13 @@ class _Mortal(Cluster):
             raise Killed
         return answer
 
-    def _ask(self, method: str, path: str, body: Any = None, media: str = "", params: dict[str, str] | None = None, **_: Any) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: Any = None, media: str = "", params: dict[str, str] | None = None, **_: Any
+    ) -> dict[str, Any]:
         try:
-            call = parse(method, [p for p in path.split("/") if p], params or {}, body and json.loads(json.dumps(body)), media)
+            call = parse(
+                method, [p for p in path.split("/") if p], params or {}, body and json.loads(json.dumps(body)), media
+            )
             return json.loads(json.dumps(self._api.ask(call)))
         except Refusal as refusal:
             status = {"reason": refusal.reason, "message": refusal.message}
@@ -103,7 +120,9 @@ class _Mortal(Cluster):
 class Driver:
     """One operator process at a time; `restart` throws away all it knew."""
 
-    def __init__(self, api: FakeApi, node: Node | None = None, start: float = 1_800_000_000.0, kill: Kill | None = None) -> None:
+    def __init__(
+        self, api: FakeApi, node: Node | None = None, start: float = 1_800_000_000.0, kill: Kill | None = None
+    ) -> None:
         self.kill = kill
         self.api, self.node, self.now = api, node or Node(api.objects), start
         self.restarts, self.settings = 0, SETTINGS
@@ -116,7 +135,14 @@ class Driver:
         self.store, self.queue = Store(), WorkQueue[Key]()
         self.store.listening_since = self.now
         self.relister = Relister(self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300)
-        self.reconciler = Reconciler(self.store, self.cluster, self.queue, self.metrics, plan_settings=lambda: self.settings, clock=lambda: self.now)
+        self.reconciler = Reconciler(
+            self.store,
+            self.cluster,
+            self.queue,
+            self.metrics,
+            plan_settings=lambda: self.settings,
+            clock=lambda: self.now,
+        )
 
     async def restart(self) -> None:
         self.restarts += 1
@@ -151,4 +177,6 @@ class Driver:
         return self.api.objects.get(("finetunejobs", NAMESPACE, name)).get("status") or {}
 
     def picture(self) -> str:
-        return json.dumps({"/".join(ref): obj.get("status") for ref, obj in self.api.objects.all.items()}, indent=1)[:6000]
+        return json.dumps({"/".join(ref): obj.get("status") for ref, obj in self.api.objects.all.items()}, indent=1)[
+            :6000
+        ]

@@ -29,7 +29,12 @@ class Ending:
 def success(pod: Object) -> Ending:
     """The end of a pod that did its work, with the launcher's last word."""
     labels = pod["metadata"]["labels"]
-    said = {"version": 1, "jobId": labels["finetune-operator.io/job-uid"], "attempt": max(1, int(labels[ATTEMPT])), "exitCode": 0}
+    said = {
+        "version": 1,
+        "jobId": labels["finetune-operator.io/job-uid"],
+        "attempt": max(1, int(labels[ATTEMPT])),
+        "exitCode": 0,
+    }
     if labels[COMPONENT] == "prepare":
         said |= {"resolved": {"totalSteps": 10}, "data": {"trainRows": 100}}
     else:
@@ -58,7 +63,7 @@ class Node:
     def _job(self, job: Object) -> None:
         meta, spec, status = job["metadata"], job["spec"], job.get("status") or {}
         ref = ("jobs", meta["namespace"], meta["name"])
-        pods = [p for p in self.objects.list("pods", meta["namespace"]) if any(o["uid"] == meta["uid"] for o in p["metadata"]["ownerReferences"])]
+        pods = self.objects.owned("pods", meta["uid"])
         if any(c["type"] in ("Complete", "Failed") for c in status.get("conditions") or ()):
             return
         if spec.get("suspend"):
@@ -75,7 +80,9 @@ class Node:
         elif phases.count("Succeeded") == count:
             self._finish(ref, "Complete", "CompletionsReached", succeeded=count)
         else:
-            if len(pods) < count and status.get("startTime"):  # a pod was deleted: it counts as failed, and the others are killed
+            if len(pods) < count and status.get(
+                "startTime"
+            ):  # a pod was deleted: it counts as failed, and the others are killed
                 for pod, phase in zip(pods, phases, strict=True):
                     if phase not in ("Failed", "Succeeded"):
                         self._ended(pod, Ending(137, "Error"))
@@ -83,16 +90,34 @@ class Node:
                 return
             for index in range(len(pods), count):
                 self._make(job, index)
-            self.objects.set_status(ref, startTime=status.get("startTime") or self.objects.clock(), active=count, ready=phases.count("Running"))
+            self.objects.set_status(
+                ref,
+                startTime=status.get("startTime") or self.objects.clock(),
+                active=count,
+                ready=phases.count("Running"),
+            )
 
     def _finish(self, ref: tuple[str, str, str], kind: str, reason: str, **counts: int) -> None:
-        condition = {"type": kind, "status": "True", "reason": reason, "message": reason, "lastTransitionTime": self.objects.clock()}
+        condition = {
+            "type": kind,
+            "status": "True",
+            "reason": reason,
+            "message": reason,
+            "lastTransitionTime": self.objects.clock(),
+        }
         ended = {"completionTime": self.objects.clock()} if kind == "Complete" else {}
         self.objects.set_status(ref, conditions=[condition], active=0, ready=0, **ended, **counts)
 
     def _make(self, job: Object, index: int) -> None:
         meta, template = job["metadata"], job["spec"]["template"]
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True, "blockOwnerDeletion": True}
+        owner = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
         notes = (template["metadata"].get("annotations") or {}) | {INDEX: str(index)}
         body = {
             "metadata": {
@@ -110,7 +135,12 @@ class Node:
             return
         if phase == "Pending":
             if not self.schedulable(pod):
-                words = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient cpu."}
+                words = {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "reason": "Unschedulable",
+                    "message": "0/1 nodes are available: 1 Insufficient cpu.",
+                }
                 self.objects.set_status(ref, conditions=[words])
                 return
             self.started.append(meta["name"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import datetime
 import itertools
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,10 @@ def now() -> str:
 
 
 class Objects:
-    """All objects, and the history that watches read: (version, plural, event type, object)."""
+    """All objects, and the history that watches read: (version, plural, event type, object).
+
+    A stored object is never changed, only replaced: so it is handed out as it is, and readers leave it alone.
+    """
 
     def __init__(self, clock: Callable[[], str] = now) -> None:
         self.clock = clock
@@ -45,6 +49,8 @@ class Objects:
         self.version = 100
         self.oldest = 0  # watches from an older version get 410
         self.all: dict[Ref, Object] = {}
+        self._names: dict[str, set[Ref]] = defaultdict(set)  # by plural
+        self._owned: dict[str, set[Ref]] = defaultdict(set)  # by the owner's UID
         self.history: list[tuple[int, str, str, Object]] = []
         self.changed: list[Callable[[], None]] = []
         self.graceful_pods = False  # a deleted pod stays, with deletionTimestamp, until finish_pod
@@ -52,18 +58,31 @@ class Objects:
     def get(self, ref: Ref) -> Object:
         if ref not in self.all:
             raise Refusal(404, "NotFound", f'{ref[0]} "{ref[2]}" not found')
-        return copy.deepcopy(self.all[ref])
+        return self.all[ref]
 
     def list(self, plural: str, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Object]:
-        found = [o for (p, ns, _), o in sorted(self.all.items()) if p == plural and namespace in (None, "", ns)]
-        return [copy.deepcopy(o) for o in found if selected(o, labels, fields)]
+        names = sorted(self._names[plural])
+        return [
+            o
+            for o in (self.all[ref] for ref in names if namespace in (None, "", ref[1]))
+            if selected(o, labels, fields)
+        ]
+
+    def owned(self, plural: str, uid: str) -> list[Object]:
+        """The objects that the one of this UID owns, by name."""
+        return [self.all[ref] for ref in sorted(self._owned[uid]) if ref[0] == plural]
 
     def create(self, plural: str, namespace: str, body: Object) -> Object:
         obj, meta = copy.deepcopy(body), copy.deepcopy(body.get("metadata") or {})
         ref = (plural, namespace, meta["name"])
         if ref in self.all:
             raise Refusal(409, "AlreadyExists", f'{plural} "{meta["name"]}" already exists')
-        meta |= {"namespace": namespace, "uid": f"{next(self._uids):08x}-0000-4000-8000-000000000000", "creationTimestamp": self.clock(), "generation": 1}
+        meta |= {
+            "namespace": namespace,
+            "uid": f"{next(self._uids):08x}-0000-4000-8000-000000000000",
+            "creationTimestamp": self.clock(),
+            "generation": 1,
+        }
         group, version, kind = RESOURCES[plural]
         obj |= {"apiVersion": f"{group}/{version}".lstrip("/"), "kind": kind, "metadata": meta}
         if plural == "finetunejobs":
@@ -72,7 +91,9 @@ class Objects:
 
     def replace(self, ref: Ref, body: Object) -> Object:
         old = self._checked(ref, body)
-        return self._store(ref, body | {"metadata": old["metadata"] | {"labels": body["metadata"].get("labels", {})}}, "MODIFIED")
+        return self._store(
+            ref, body | {"metadata": old["metadata"] | {"labels": body["metadata"].get("labels", {})}}, "MODIFIED"
+        )
 
     def merge(self, ref: Ref, patch: Object, status: bool = False) -> Object:
         """Merge patch; of the status subresource only the status counts, else everything but it (where it is split off)."""
@@ -102,10 +123,12 @@ class Objects:
     def remove(self, ref: Ref) -> None:
         """Gone, with all that it owns."""
         obj = self.all.pop(ref)
-        self._event(ref, obj, "DELETED")
-        uid = obj["metadata"]["uid"]
-        for child, body in list(self.all.items()):
-            if child in self.all and any(o["uid"] == uid for o in body["metadata"].get("ownerReferences") or ()):
+        self._names[ref[0]].discard(ref)
+        for owner in obj["metadata"].get("ownerReferences") or ():
+            self._owned[owner["uid"]].discard(ref)
+        self._event(ref, obj | {"metadata": dict(obj["metadata"])}, "DELETED")
+        for child in sorted(self._owned.pop(obj["metadata"]["uid"], ())):
+            if child in self.all:
                 self.delete(child)
 
     def set_status(self, ref: Ref, **fields: Any) -> Object:
@@ -122,7 +145,7 @@ class Objects:
 
     def _update(self, ref: Ref, old: Object, new: Object) -> Object:
         if new == old:
-            return copy.deepcopy(old)  # a write that changes nothing makes no new version
+            return old  # a write that changes nothing makes no new version
         if new.get("spec") != old.get("spec"):
             new = new | {"metadata": new["metadata"] | {"generation": old["metadata"]["generation"] + 1}}
         return self._store(ref, new, "MODIFIED")
@@ -130,13 +153,16 @@ class Objects:
     def _store(self, ref: Ref, obj: Object, event: str) -> Object:
         obj = copy.deepcopy(obj)
         self.all[ref] = obj
+        self._names[ref[0]].add(ref)
+        for owner in obj["metadata"].get("ownerReferences") or ():
+            self._owned[owner["uid"]].add(ref)
         self._event(ref, obj, event)
-        return copy.deepcopy(obj)
+        return obj
 
     def _event(self, ref: Ref, obj: Object, event: str) -> None:
         self.version = next(self._versions)
         obj["metadata"]["resourceVersion"] = str(self.version)
-        self.history.append((self.version, ref[0], event, copy.deepcopy(obj)))
+        self.history.append((self.version, ref[0], event, obj))
         for wake in self.changed:
             wake()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,19 @@ from support.control_plane import ControlPlane, free_ports
 
 pytestmark = pytest.mark.apiserver
 CRD = Path(__file__).parents[2] / "crds" / "finetune-operator.io_finetunejobs.yaml"
-NAMESPACES, SERVICE_ACCOUNT = Kind("Namespace", "", "v1", "namespaces", namespaced=False), Kind("ServiceAccount", "", "v1", "serviceaccounts")
+NAMESPACES, SERVICE_ACCOUNT = (
+    Kind("Namespace", "", "v1", "namespaces", namespaced=False),
+    Kind("ServiceAccount", "", "v1", "serviceaccounts"),
+)
 
 
 @pytest.fixture(scope="module")
-def server(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+def server(control_plane: ControlPlane) -> ControlPlane:
     control_plane.kubectl("apply", "--server-side", "-f", str(CRD))
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/finetunejobs.finetune-operator.io")
-    yield control_plane
+    control_plane.kubectl(
+        "wait", "--for=condition=Established", "--timeout=60s", "crd/finetunejobs.finetune-operator.io"
+    )
+    return control_plane
 
 
 @pytest.fixture
@@ -59,17 +64,34 @@ async def namespace(cluster: Cluster) -> str:
 
 
 async def make(cluster: Cluster, namespace: str, name: str = "spam-filter", **spec: Any) -> dict[str, Any]:
-    body = {"apiVersion": "finetune-operator.io/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": SPEC | spec}
+    body = {
+        "apiVersion": "finetune-operator.io/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": SPEC | spec,
+    }
     return await cluster.create(FINETUNE_JOB, namespace, body)
 
 
-async def test_an_applied_status_replaces_the_last_one_and_an_equal_one_writes_nothing(cluster: Cluster, namespace: str) -> None:
+async def test_an_applied_status_replaces_the_last_one_and_an_equal_one_writes_nothing(
+    cluster: Cluster, namespace: str
+) -> None:
     job = await make(cluster, namespace)
     name, at = job["metadata"]["name"], job["metadata"]["resourceVersion"]
-    condition = {"type": "Validated", "status": "True", "reason": "Passed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    first = await cluster.apply_status(namespace, name, at, {"phase": "Running", "message": "m", "conditions": [condition], "goodput": 1.0})
+    condition = {
+        "type": "Validated",
+        "status": "True",
+        "reason": "Passed",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    first = await cluster.apply_status(
+        namespace, name, at, {"phase": "Running", "message": "m", "conditions": [condition], "goodput": 1.0}
+    )
     at = first["metadata"]["resourceVersion"]
-    again = await cluster.apply_status(namespace, name, at, {"phase": "Running", "message": "m", "conditions": [condition], "goodput": 1.0})
+    again = await cluster.apply_status(
+        namespace, name, at, {"phase": "Running", "message": "m", "conditions": [condition], "goodput": 1.0}
+    )
     assert again["metadata"]["resourceVersion"] == at
     last = await cluster.apply_status(namespace, name, at, {"phase": "Failed", "conditions": []})
     assert {k: v for k, v in last["status"].items() if v} == {"phase": "Failed"}  # what was left out is gone
@@ -77,7 +99,9 @@ async def test_an_applied_status_replaces_the_last_one_and_an_equal_one_writes_n
     assert last["metadata"]["generation"] == job["metadata"]["generation"]
 
 
-async def test_a_status_for_a_version_that_is_past_or_for_another_object_is_refused(cluster: Cluster, namespace: str) -> None:
+async def test_a_status_for_a_version_that_is_past_or_for_another_object_is_refused(
+    cluster: Cluster, namespace: str
+) -> None:
     first = await make(cluster, namespace)
     await cluster.patch(FINETUNE_JOB, namespace, "spam-filter", {"spec": {"suspend": True}})
     with pytest.raises(Conflict):
@@ -90,7 +114,9 @@ async def test_a_status_for_a_version_that_is_past_or_for_another_object_is_refu
     assert not (await cluster.get(FINETUNE_JOB, namespace, "spam-filter")).get("status")
     await cluster.delete(FINETUNE_JOB, namespace, "spam-filter", uid=second["metadata"]["uid"])
     with pytest.raises(NotFound):
-        await cluster.apply_status(namespace, "spam-filter", second["metadata"]["resourceVersion"], {"phase": "Running"})
+        await cluster.apply_status(
+            namespace, "spam-filter", second["metadata"]["resourceVersion"], {"phase": "Running"}
+        )
 
 
 async def test_a_status_that_does_not_fit_is_invalid(cluster: Cluster, namespace: str) -> None:
@@ -117,28 +143,53 @@ async def test_deletes_and_patches_mean_one_very_object(cluster: Cluster, namesp
 async def test_lists_come_in_pages_and_find_everything_once(cluster: Cluster, namespace: str) -> None:
     for i in range(7):
         labels = {"app.kubernetes.io/managed-by": "finetune-operator"} if i % 2 else {}
-        await cluster.create(CONFIG_MAP, namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{i}", "labels": labels}})
+        await cluster.create(
+            CONFIG_MAP,
+            namespace,
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{i}", "labels": labels}},
+        )
     found = [o["metadata"]["name"] async for o in cluster.list(CONFIG_MAP, namespace, limit=2)]
     assert sorted(n for n in found if n.startswith("c")) == [f"c{i}" for i in range(7)]
-    ours = [o["metadata"]["name"] async for o in cluster.list(CONFIG_MAP, namespace, labels="app.kubernetes.io/managed-by=finetune-operator", limit=2)]
+    ours = [
+        o["metadata"]["name"]
+        async for o in cluster.list(
+            CONFIG_MAP, namespace, labels="app.kubernetes.io/managed-by=finetune-operator", limit=2
+        )
+    ]
     assert ours == ["c1", "c3", "c5"]
 
 
-async def projected_token(cluster: Cluster, namespace: str, audience: str, pod: str = "p") -> tuple[str, dict[str, Any]]:
+async def projected_token(
+    cluster: Cluster, namespace: str, audience: str, pod: str = "p"
+) -> tuple[str, dict[str, Any]]:
     """A token as the kubelet asks for it: of the default service account, bound to a pod."""
     with contextlib.suppress(Conflict):
-        await cluster.create(SERVICE_ACCOUNT, namespace, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}})
-    spec = {"containers": [{"name": "trainer", "image": "none"}], "serviceAccountName": "default", "automountServiceAccountToken": False}
-    made = await cluster.create(POD, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": spec})
+        await cluster.create(
+            SERVICE_ACCOUNT, namespace, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        )
+    spec = {
+        "containers": [{"name": "trainer", "image": "none"}],
+        "serviceAccountName": "default",
+        "automountServiceAccountToken": False,
+    }
+    made = await cluster.create(
+        POD, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": spec}
+    )
     bound = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": made["metadata"]["uid"]}
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": [audience], "expirationSeconds": 600, "boundObjectRef": bound}}
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [audience], "expirationSeconds": 600, "boundObjectRef": bound},
+    }
     token = Kind("TokenRequest", "", "v1", "serviceaccounts/default/token")
     answer = await cluster.create(token, namespace, request)
     return answer["status"]["token"], made
 
 
 @pytest.mark.parametrize("verifier", [TokenReviewer, KeyVerifier])
-async def test_a_projected_token_tells_its_pod_and_serves_its_audience_only(cluster: Cluster, namespace: str, verifier: Any) -> None:
+async def test_a_projected_token_tells_its_pod_and_serves_its_audience_only(
+    cluster: Cluster, namespace: str, verifier: Any
+) -> None:
     token, pod = await projected_token(cluster, namespace, "job-uid")
     judge = verifier(cluster)
     sender = await judge.verify(token, "job-uid")
@@ -157,7 +208,9 @@ async def test_the_token_of_a_deleted_pod_is_no_longer_accepted(cluster: Cluster
         await TokenReviewer(cluster).verify(token, "job-uid")
 
 
-async def test_the_operator_makes_the_prepare_step_once_and_survives_restarts(server: ControlPlane, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+async def test_the_operator_makes_the_prepare_step_once_and_survives_restarts(
+    server: ControlPlane, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
     """Twice started, the second time with everything there: one Job, one ConfigMap, one Event set; a lease released between."""
     job = await make(cluster, namespace)
     self_signed(tmp_path, "reports")
@@ -171,7 +224,10 @@ async def test_the_operator_makes_the_prepare_step_once_and_survives_restarts(se
         task = asyncio.create_task(operator.run())
         try:
             async with asyncio.timeout(40):
-                while not (operator.store.newest(job["metadata"]["uid"])[1] and operator.store.phase((namespace, "spam-filter"))):
+                while not (
+                    operator.store.newest(job["metadata"]["uid"])[1]
+                    and operator.store.phase((namespace, "spam-filter"))
+                ):
                     assert not task.done(), task.exception()
                     await asyncio.sleep(0.1)
                 await asyncio.sleep(1)

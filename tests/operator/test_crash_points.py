@@ -32,12 +32,19 @@ class Workflow:
     name: str
     spec: dict[str, Any] = field(default_factory=dict)
     end: Callable[[Object], Ending | None] = success
-    acts: tuple[tuple[str, Callable[[Driver], bool]], ...] = ()  # each is tried every round until it says that it has acted
+    acts: tuple[
+        tuple[str, Callable[[Driver], bool]], ...
+    ] = ()  # each is tried every round until it says that it has acted
 
 
 def outcome(pod: Object, code: int, reason: str) -> Ending:
     labels = pod["metadata"]["labels"]
-    said = {"version": 1, "jobId": labels["finetune-operator.io/job-uid"], "attempt": int(labels[ATTEMPT]), "exitCode": code}
+    said = {
+        "version": 1,
+        "jobId": labels["finetune-operator.io/job-uid"],
+        "attempt": int(labels[ATTEMPT]),
+        "exitCode": code,
+    }
     return Ending(code, "Error", json.dumps(said | {"problem": {"reason": reason, "message": "as planned"}}))
 
 
@@ -106,7 +113,9 @@ WORKFLOWS = [
 ]
 
 
-async def play(workflow: Workflow, *, kill: Kill | None = None, fault: Callable[[Call], None] | None = None) -> tuple[dict[str, Any], int]:
+async def play(
+    workflow: Workflow, *, kill: Kill | None = None, fault: Callable[[Call], None] | None = None
+) -> tuple[dict[str, Any], int]:
     """Run the workflow to its end. Returns the final picture and the number of the operator's writes."""
     api = FakeApi()
     api.objects.create("finetunejobs", NAMESPACE, job(**workflow.spec))
@@ -200,7 +209,9 @@ async def test_any_write_refused_once_it_ends_the_same(workflow: Workflow, code:
 
         def fault(call: Call, k: int = k, seen: list[int] = seen) -> None:
             seen[0] += call.writes
-            if call.writes and seen[0] == k + 1 and (code, call.verb) != (409, "delete"):  # that says: it is another object
+            if (
+                call.writes and seen[0] == k + 1 and (code, call.verb) != (409, "delete")
+            ):  # that says: it is another object
                 raise Refusal(code, "AsPlanned", "for the test", retry_after=1)
 
         final, _ = await play(workflow, fault=fault)

@@ -135,7 +135,9 @@ async def test_a_lost_answer_to_a_renewal_is_not_a_lost_lease(pair: Pair) -> Non
             raise Cut(after=True)
 
     pair.api.faults.append(cut)
-    with pytest.raises((Unavailable, Conflict)):  # aiohttp sends a PUT again when its connection broke, and meets its own write
+    with pytest.raises(
+        (Unavailable, Conflict)
+    ):  # aiohttp sends a PUT again when its connection broke, and meets its own write
         await lease.step()
     pair.api.faults.clear()
     pair.passes(3)

@@ -12,9 +12,25 @@ LABELS = {"namespace": "team", "name": "spam-filter"}
 
 
 def status(phase: Phase = Phase.RUNNING, **fields: object) -> Status:
-    progress = Progress(step=50, total_steps=200, percent=25.0, loss=0.5, tokens_per_second=900.0, rows_per_second=12.0, eta_seconds=60.0)
+    progress = Progress(
+        step=50,
+        total_steps=200,
+        percent=25.0,
+        loss=0.5,
+        tokens_per_second=900.0,
+        rows_per_second=12.0,
+        eta_seconds=60.0,
+    )
     checkpoint = Checkpoint(step=40, uri="s3://o/ckpt/1/40", bytes=1, digest="d", time="2026-01-01T00:00:00Z")
-    values = {"phase": phase, "progress": progress, "checkpoints": (checkpoint,), "evaluation": {"macro-f1": 0.9}, "attempt": 2, "restarts": 1, "goodput": 0.8}
+    values = {
+        "phase": phase,
+        "progress": progress,
+        "checkpoints": (checkpoint,),
+        "evaluation": {"macro-f1": 0.9},
+        "attempt": 2,
+        "restarts": 1,
+        "goodput": 0.8,
+    }
     return Status(**(values | fields))  # type: ignore[arg-type]
 
 
@@ -67,7 +83,10 @@ def test_the_number_of_jobs_with_series_is_bounded_and_running_ones_go_first() -
 def test_the_number_of_evaluation_metrics_is_bounded_by_the_contract() -> None:
     metrics = Metrics()
     metrics.observe(KEY, status(evaluation={f"m{i}": 0.1 for i in range(METRICS_PER_JOB)}), 0)
-    assert len([s for f in metrics.registry.collect() if f.name == "finetune_job_metric" for s in f.samples]) == METRICS_PER_JOB
+    assert (
+        len([s for f in metrics.registry.collect() if f.name == "finetune_job_metric" for s in f.samples])
+        == METRICS_PER_JOB
+    )
 
 
 @pytest.mark.parametrize("ready", [True, False])
@@ -75,7 +94,9 @@ async def test_a_scrape_and_the_readiness_probe(ready: bool) -> None:
     from aiohttp.test_utils import TestClient, TestServer
 
     metrics = Metrics()
-    metrics.track(phases=lambda: {"Running": 3}, depth=lambda: 1, delayed=lambda: 2, oldest=lambda: 0.5, leading=lambda: ready)
+    metrics.track(
+        phases=lambda: {"Running": 3}, depth=lambda: 1, delayed=lambda: 2, oldest=lambda: 0.5, leading=lambda: ready
+    )
     metrics.requested("get", "Job", 200, 0.01)
     metrics.reconciled("conflict", 0.01)
     async with TestClient(TestServer(metrics_app(metrics, lambda: ready))) as client:

@@ -78,10 +78,14 @@ def make(api: FakeApi, name: str = "spam-filter", **spec: Any) -> Object:
 
 
 def workers(api: FakeApi) -> list[Object]:
-    return [p for p in api.objects.list("pods", NAMESPACE, f"{COMPONENT}=worker") if p["status"].get("phase") == "Running"]
+    return [
+        p for p in api.objects.list("pods", NAMESPACE, f"{COMPONENT}=worker") if p["status"].get("phase") == "Running"
+    ]
 
 
-async def test_jobs_made_before_and_after_the_start_succeed_and_nothing_is_written_beside_what_the_plan_says(api: FakeApi, tmp_path: Path) -> None:
+async def test_jobs_made_before_and_after_the_start_succeed_and_nothing_is_written_beside_what_the_plan_says(
+    api: FakeApi, tmp_path: Path
+) -> None:
     make(api)
     async with running(api, tmp_path) as run:
         await run.until(lambda: run.phase() == "Succeeded")
@@ -124,14 +128,28 @@ async def test_a_report_over_https_reaches_the_status(api: FakeApi, tmp_path: Pa
     uid = make(api)["metadata"]["uid"]
     async with running(api, tmp_path) as run:
         run.node.end = lambda pod: None if pod["metadata"]["labels"][COMPONENT] == "worker" else success(pod)
-        await run.until(lambda: len(workers(api)) == 2 and run.operator.store.pod(uid, workers(api)[0]["metadata"]["uid"]))
+        await run.until(
+            lambda: len(workers(api)) == 2 and run.operator.store.pod(uid, workers(api)[0]["metadata"]["uid"])
+        )
         pod = workers(api)[0]["metadata"]
-        extra = {"authentication.kubernetes.io/pod-name": [pod["name"]], "authentication.kubernetes.io/pod-uid": [pod["uid"]]}
+        extra = {
+            "authentication.kubernetes.io/pod-name": [pod["name"]],
+            "authentication.kubernetes.io/pod-uid": [pod["uid"]],
+        }
         api.tokens["t"] = (uid, {"username": f"system:serviceaccount:{NAMESPACE}:default", "extra": extra})
         context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
         url = f"https://localhost:{run.ports[2]}/v1/namespaces/{NAMESPACE}/jobs/spam-filter/report"
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), headers={"Authorization": "Bearer t"}) as session:
-            report = Report(job_id=uid, attempt=1, sequence=1, time=1, stage=Stage.TRAINING, best={"step": 3, "metric": "loss", "value": 0.5})  # type: ignore[arg-type]
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context), headers={"Authorization": "Bearer t"}
+        ) as session:
+            report = Report(
+                job_id=uid,
+                attempt=1,
+                sequence=1,
+                time=1,
+                stage=Stage.TRAINING,
+                best={"step": 3, "metric": "loss", "value": 0.5},
+            )  # type: ignore[arg-type]
             async with session.post(url, json=report.to_json()) as answer:
                 assert answer.status == 200, await answer.text()
         await run.until(lambda: (api.objects.get(REF).get("status") or {}).get("best", {}).get("step") == 3)
@@ -184,7 +202,9 @@ async def test_a_watch_that_hangs_turns_the_probe_red(api: FakeApi, tmp_path: Pa
         assert (await run.get(run.ports[1], "/healthz"))[0] == 500
 
 
-async def test_without_the_crd_it_waits_and_starts_by_itself_once_it_is_there(api: FakeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_the_crd_it_waits_and_starts_by_itself_once_it_is_there(
+    api: FakeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from fakecluster.api import Call
     from fakecluster.objects import Refusal
 

@@ -68,7 +68,9 @@ async def test_a_full_list_that_is_overdue_is_noticed() -> None:
         watchdog.check()
 
 
-async def test_a_watch_that_delivers_nothing_while_the_list_finds_changes_is_noticed_and_forgiven_once_it_speaks() -> None:
+async def test_a_watch_that_delivers_nothing_while_the_list_finds_changes_is_noticed_and_forgiven_once_it_speaks() -> (
+    None
+):
     driver, watchdog = made()
     take = taker(driver.store, driver.queue, driver.relister, driver.metrics)
     await driver.relister.once()
@@ -78,7 +80,9 @@ async def test_a_watch_that_delivers_nothing_while_the_list_finds_changes_is_not
     uid = driver.store.uid((NAMESPACE, "spam-filter"))
     assert uid
     labels: dict[str, Any] = child("Pod", "p", uid, uid="x", version=1)["metadata"]["labels"]
-    driver.api.objects.create("pods", NAMESPACE, {"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Running"}})
+    driver.api.objects.create(
+        "pods", NAMESPACE, {"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Running"}}
+    )
     await driver.relister.once()
     with pytest.raises(Stalled, match="the watch of Pod is silent"):
         watchdog.check()

@@ -128,16 +128,18 @@ async def test_events_of_a_job_without_pods_are_read_and_shown(driver: Driver) -
     child = driver.api.objects.list("jobs")[0]["metadata"]
     words = 'pods "x" is forbidden: exceeded quota: team, requested: cpu=1'
     about = {"kind": "Job", "name": child["name"], "uid": child["uid"]}
-    driver.api.objects.create(
-        "events", NAMESPACE, {"metadata": {"name": "e1"}, "involvedObject": about, "reason": "FailedCreate", "type": "Warning", "message": words, "lastTimestamp": driver.api.objects.clock()},
-    )  # fmt: skip
+    event = {"metadata": {"name": "e1"}, "involvedObject": about, "reason": "FailedCreate", "type": "Warning"}
+    event |= {"message": words, "lastTimestamp": driver.api.objects.clock()}
+    driver.api.objects.create("events", NAMESPACE, event)
     await driver.round(15)
     assert "exceeded quota" in driver.status()["message"]
     listed = [c for c in driver.api.calls if c.plural == "events" and c.verb == "list"]
     assert len(listed) == 1
     for _ in range(3):
         await driver.reconciler.reconcile(KEY)
-    assert len([c for c in driver.api.calls if c.plural == "events" and c.verb == "list"]) == 1  # not again within ten seconds
+    assert (
+        len([c for c in driver.api.calls if c.plural == "events" and c.verb == "list"]) == 1
+    )  # not again within ten seconds
 
 
 async def test_a_deleted_job_leaves_neither_children_nor_series_behind(driver: Driver) -> None:
@@ -155,7 +157,12 @@ async def test_a_deleted_job_leaves_neither_children_nor_series_behind(driver: D
 
 
 def series(driver: Driver) -> list[Any]:
-    return [s for family in driver.metrics.registry.collect() for s in family.samples if s.labels.get("name") == "spam-filter"]
+    return [
+        s
+        for family in driver.metrics.registry.collect()
+        for s in family.samples
+        if s.labels.get("name") == "spam-filter"
+    ]
 
 
 async def test_a_report_reaches_the_status_and_is_forgotten_once_the_job_has_ended(driver: Driver) -> None:
@@ -171,7 +178,8 @@ async def test_a_report_reaches_the_status_and_is_forgotten_once_the_job_has_end
     view = driver.store.pod(uid, worker["metadata"]["uid"])
     assert view
     report = Report.model_validate_json(
-        f'{{"jobId": "{uid}", "attempt": 1, "sequence": 3, "time": 1, "stage": "training", "progress": {{"step": 5, "totalSteps": 10, "percent": 50.0, "loss": 0.25}}}}'
+        f'{{"jobId": "{uid}", "attempt": 1, "sequence": 3, "time": 1, "stage": "training", '
+        '"progress": {"step": 5, "totalSteps": 10, "percent": 50.0, "loss": 0.25}}'
     )
     driver.store.memory(uid).report = Received.of(report, view, driver.now)
     await driver.reconciler.reconcile(KEY)
@@ -244,7 +252,9 @@ async def worker_job(driver: Driver) -> str:
     """Name of the workers' Job, with its pods at work for ever."""
     driver.node.end = lambda pod: success(pod) if pod["metadata"]["labels"][COMPONENT] == "prepare" else None
     await driver.settle()
-    return next(j["metadata"]["name"] for j in driver.api.objects.list("jobs") if j["metadata"]["labels"][COMPONENT] == "worker")
+    return next(
+        j["metadata"]["name"] for j in driver.api.objects.list("jobs") if j["metadata"]["labels"][COMPONENT] == "worker"
+    )
 
 
 async def test_a_new_ca_of_the_report_server_reaches_workers_that_are_at_work(driver: Driver) -> None:
@@ -267,7 +277,9 @@ async def test_a_patch_that_fails_never_keeps_the_status_from_being_written(driv
     uid = driver.store.uid(KEY)
     assert uid
     pod = next(v for v in driver.store.snapshot(KEY, SETTINGS, driver.now).pods if v.component == "worker")  # type: ignore[union-attr]
-    report = Report(job_id=uid, attempt=1, sequence=1, time=1, stage="training", progress=Progress(step=3, total_steps=10))
+    report = Report(
+        job_id=uid, attempt=1, sequence=1, time=1, stage="training", progress=Progress(step=3, total_steps=10)
+    )
     driver.store.memory(uid).report = Received.of(report, pod, driver.now)
     with pytest.raises(Forbidden):
         await driver.round()

@@ -57,7 +57,13 @@ class Desk:
 
     @staticmethod
     def resource(name: str, uid: str, version: int = 1, **status: Any) -> dict[str, Any]:
-        meta = {"name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "creationTimestamp": "2026-01-01T00:00:00Z"}
+        meta = {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": uid,
+            "resourceVersion": str(version),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        }
         return {"metadata": meta, "spec": SPEC | {"output": {"uri": f"s3://out/{name}"}}, "status": status}
 
     @staticmethod
@@ -68,8 +74,23 @@ class Desk:
         extra = {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [pod]}
         self.api.tokens[token] = (audience, {"username": f"system:serviceaccount:{namespace}:default", "extra": extra})
 
-    async def send(self, sequence: int = 1, *, token: str | None = "good", path: str = PATH, body: bytes | None = None, **fields: Any) -> tuple[int, str]:
-        report = Report(job_id=fields.pop("job_id", UID), attempt=fields.pop("attempt", 1), sequence=sequence, time=1, stage=fields.pop("stage", "training"), **fields)
+    async def send(
+        self,
+        sequence: int = 1,
+        *,
+        token: str | None = "good",
+        path: str = PATH,
+        body: bytes | None = None,
+        **fields: Any,
+    ) -> tuple[int, str]:
+        report = Report(
+            job_id=fields.pop("job_id", UID),
+            attempt=fields.pop("attempt", 1),
+            sequence=sequence,
+            time=1,
+            stage=fields.pop("stage", "training"),
+            **fields,
+        )
         data = body if body is not None else report.model_dump_json(by_alias=True).encode()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with self.client.post(path, data=data, headers=headers) as answer:
@@ -223,14 +244,24 @@ async def test_a_finished_job_takes_no_more_reports(desk: Desk) -> None:
     assert await desk.send(5) == (409, "late")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"version": 2}', b'{"version":1,"jobId":7}', b"\xff\xfe", b"[" * 50_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"version": 2}', b'{"version":1,"jobId":7}', b"\xff\xfe", b"[" * 50_000]
+)
 async def test_a_malformed_report_is_refused(desk: Desk, body: bytes) -> None:
     assert await desk.send(body=body) == (400, "malformed")
     assert desk.taken() is None
 
 
 async def test_not_a_number_is_refused(desk: Desk) -> None:
-    body = {"version": 1, "jobId": UID, "attempt": 1, "sequence": 1, "time": 1, "stage": "training", "progress": {"step": 1, "loss": float("nan")}}
+    body = {
+        "version": 1,
+        "jobId": UID,
+        "attempt": 1,
+        "sequence": 1,
+        "time": 1,
+        "stage": "training",
+        "progress": {"step": 1, "loss": float("nan")},
+    }
     assert await desk.send(body=json.dumps(body).encode()) == (400, "malformed")
 
 
@@ -316,10 +347,27 @@ class Issuer:
         api.documents["/.well-known/openid-configuration"] = {"issuer": "https://kubernetes.default.svc"}
         api.documents["/openid/v1/jwks"] = {"keys": [public | {"kid": kid, "alg": "ES256", "use": "sig"}]}
 
-    def token(self, audience: str = UID, pod: str = "p-spam-filter", expires: float = 3600, issuer: str = "https://kubernetes.default.svc", **claims: Any) -> str:
+    def token(
+        self,
+        audience: str = UID,
+        pod: str = "p-spam-filter",
+        expires: float = 3600,
+        issuer: str = "https://kubernetes.default.svc",
+        **claims: Any,
+    ) -> str:
         now = datetime.datetime.now(datetime.UTC).timestamp()
-        bound = {"namespace": NAMESPACE, "pod": {"name": pod, "uid": pod}, "serviceaccount": {"name": "default", "uid": "s"}}
-        payload = {"iss": issuer, "aud": [audience], "iat": now - 10, "exp": now + expires, "kubernetes.io": bound} | claims
+        bound = {
+            "namespace": NAMESPACE,
+            "pod": {"name": pod, "uid": pod},
+            "serviceaccount": {"name": "default", "uid": "s"},
+        }
+        payload = {
+            "iss": issuer,
+            "aud": [audience],
+            "iat": now - 10,
+            "exp": now + expires,
+            "kubernetes.io": bound,
+        } | claims
         return jwt.encode(payload, self.key, algorithm="ES256", headers={"kid": self.kid})
 
 
@@ -347,7 +395,9 @@ async def test_where_token_review_is_forbidden_the_signature_is_checked(api: Fak
         ({}, 200),
     ],
 )
-async def test_a_signed_token_is_held_to_audience_issuer_expiry_and_pod(api: FakeApi, claims: dict[str, Any], code: int) -> None:
+async def test_a_signed_token_is_held_to_audience_issuer_expiry_and_pod(
+    api: FakeApi, claims: dict[str, Any], code: int
+) -> None:
     issuer = Issuer(api)
     async with opened(api, "jwt") as desk:
         assert (await desk.send(1, token=issuer.token(**claims)))[0] == code
@@ -358,7 +408,9 @@ async def test_a_token_signed_by_somebody_else_or_not_at_all_is_refused(api: Fak
     forger = Issuer(FakeApi())
     async with opened(api, "jwt") as desk:
         assert (await desk.send(1, token=forger.token()))[0] == 401  # the same key id, another key
-        unsigned = jwt.encode(jwt.decode(issuer.token(), options={"verify_signature": False}), "", algorithm="none", headers={"kid": "k1"})
+        unsigned = jwt.encode(
+            jwt.decode(issuer.token(), options={"verify_signature": False}), "", algorithm="none", headers={"kid": "k1"}
+        )
         assert (await desk.send(1, token=unsigned))[0] == 401
         assert (await desk.send(1, token="not.a.jwt"))[0] == 401
 
@@ -379,7 +431,9 @@ async def test_a_new_signing_key_is_fetched_and_unknown_ones_do_not_cause_a_stor
 # ------------------------------------------------------------------ the certificate
 
 
-async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_does_not_stop_the_old(desk: Desk, tmp_path: Path) -> None:
+async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_does_not_stop_the_old(
+    desk: Desk, tmp_path: Path
+) -> None:
     self_signed(tmp_path, "first")
     certificate = Certificate(tmp_path)
     first = certificate.ca

@@ -40,7 +40,9 @@ def test_a_wrong_value_names_its_variable(name: str, text: str) -> None:
 
 
 def test_the_process_says_so_in_one_line_and_exits_with_2() -> None:
-    done = subprocess.run([sys.executable, "-m", "finetune_operator"], env={"PATH": ""}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune_operator"], env={"PATH": ""}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("finetune-operator: FINETUNE_TRAINER_IMAGE: is not set")
     assert done.stderr.count("\n") == 1

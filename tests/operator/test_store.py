@@ -15,7 +15,14 @@ from finetune_operator.store import Store
 KEY = (NAMESPACE, "spam-filter")
 
 
-def resource(version: int = 1, *, name: str = "spam-filter", uid: str = "11111111-u", status: dict[str, Any] | None = None, **meta: Any) -> dict[str, Any]:
+def resource(
+    version: int = 1,
+    *,
+    name: str = "spam-filter",
+    uid: str = "11111111-u",
+    status: dict[str, Any] | None = None,
+    **meta: Any,
+) -> dict[str, Any]:
     return {
         "metadata": {
             "name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",

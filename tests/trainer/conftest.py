@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from support.launch import fork_server
 from support.models import tiny_bert, tiny_llama
+
+__all__ = ["fork_server"]
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ def put_off() -> None:
         "torch.distributed.checkpoint.hf_storage": _classes("HuggingFaceStorageReader", "HuggingFaceStorageWriter"),
         "scipy.optimize": {"linear_sum_assignment": _later("scipy.optimize", "linear_sum_assignment")},
         FLEX: _classes("BlockMask")
-        | {name: _later(FLEX, name) for name in ("create_block_mask", "flex_attention")}
+        | {name: _later(FLEX, name) for name in ("AuxRequest", "create_block_mask", "flex_attention")}
         | {"_DEFAULT_SPARSE_BLOCK_SIZE": 128},
         ENGINE: _classes("ContinuousMixin", "PagedAttentionCache"),
         f"{ENGINE}.cache": _classes("PagedAttentionCache"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import random
 import threading
 import time
@@ -20,14 +19,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from finetune_api.exits import JobError, Reason
+from finetune_api.exits import JobError
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage.base import ObjectInfo
-from finetune_trainer.storage.errors import changed, code_and_status, from_boto, is_transient
+from finetune_trainer.storage.errors import code_and_status, from_boto, is_transient
+from finetune_trainer.storage.s3_client import client_for
+from finetune_trainer.storage.s3_reader import Reader
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS, READ_SECONDS = 5, 20
 PART_BYTES = 16 << 20
 WRITER = "finetune-writer"
 T = TypeVar("T")
@@ -54,13 +54,13 @@ class S3Store:
         return f"s3://{self.bucket}/{key}"
 
     @property
-    def _client(self) -> Any:
+    def client(self) -> Any:
         with self._lock:
             if self._made is None:
                 self._made = client_for(self.access)
             return self._made
 
-    def _call(self, verb: str, key: str, request: Callable[[], T], *, retried: Callable[[], None] = lambda: None) -> T:
+    def call(self, verb: str, key: str, request: Callable[[], T], *, retried: Callable[[], None] = lambda: None) -> T:
         """Run one request, with retries while the fault may pass; `retried` is told before each further try."""
         began, tries = time.monotonic(), 0
         while True:
@@ -88,9 +88,9 @@ class S3Store:
             more = {"ContinuationToken": token} if token else {}
 
             def page(more: dict[str, str] = more) -> dict[str, Any]:
-                return cast(dict[str, Any], self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more))
+                return cast(dict[str, Any], self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more))
 
-            answer = self._call("list", prefix, page)
+            answer = self.call("list", prefix, page)
             self._listed = True
             for item in answer.get("Contents", ()):
                 yield ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'))
@@ -101,7 +101,7 @@ class S3Store:
     def head(self, key: str) -> ObjectInfo | None:
         """Facts of the object. A 404 to HEAD has no words (it may mean the bucket or the user), so the first one is looked into."""
         try:
-            answer = self._call("read", key, lambda: self._client.head_object(Bucket=self.bucket, Key=key))
+            answer = self.call("read", key, lambda: self.client.head_object(Bucket=self.bucket, Key=key))
         except FileNotFoundError:
             if not self._listed:
                 next(self.list(key), None)
@@ -112,12 +112,12 @@ class S3Store:
         """Bytes [start, end); fewer only where the object ends."""
         if start is not None and end is not None and end <= start:
             return b""
-        with _Reader(self, key, start or 0, end, if_match) as reader:
+        with Reader(self, key, start or 0, end, if_match) as reader:
             return reader.read()
 
     def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
         """A forward reader of the whole object."""
-        return io.BufferedReader(_Reader(self, key, 0, None, if_match), 1 << 20)
+        return io.BufferedReader(Reader(self, key, 0, None, if_match), 1 << 20)
 
     # ------------------------------------------------------------------ writing
 
@@ -125,7 +125,7 @@ class S3Store:
         """One PUT."""
 
         def write(condition: dict[str, str], mark: dict[str, str]) -> str:
-            answer = self._client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=mark, **condition)
+            answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=mark, **condition)
             return str(answer["ETag"]).strip('"')
 
         return ObjectInfo(key, len(data), self._written(key, write, if_none_match))
@@ -137,8 +137,8 @@ class S3Store:
             return self.put(key, Path(path).read_bytes(), if_none_match=if_none_match)
         part = max(PART_BYTES, -(-size // 9_000))  # at most 10,000 parts are allowed
         mark = {WRITER: uuid.uuid4().hex}
-        upload = self._call(
-            "write", key, lambda: self._client.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=mark)
+        upload = self.call(
+            "write", key, lambda: self.client.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=mark)
         )["UploadId"]
 
         def send(number: int) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class S3Store:
             ids = {"Bucket": self.bucket, "Key": key, "UploadId": upload, "PartNumber": number}
             return {
                 "PartNumber": number,
-                "ETag": self._call("write", key, lambda: self._client.upload_part(**ids, Body=data))["ETag"],
+                "ETag": self.call("write", key, lambda: self.client.upload_part(**ids, Body=data))["ETag"],
             }
 
         try:
@@ -157,12 +157,12 @@ class S3Store:
 
             def complete(condition: dict[str, str], _: dict[str, str]) -> str:
                 ids = {"Bucket": self.bucket, "Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
-                return str(self._client.complete_multipart_upload(**ids, **condition)["ETag"]).strip('"')
+                return str(self.client.complete_multipart_upload(**ids, **condition)["ETag"]).strip('"')
 
             return ObjectInfo(key, size, self._written(key, complete, if_none_match, mark=mark))
         except BaseException:
             try:
-                self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+                self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
             except Exception as error:  # the first error is the one to tell
                 log.info("could not abort the upload of %s (%s)", self.uri(key), type(error).__name__)
             raise
@@ -202,10 +202,10 @@ class S3Store:
                     raise FileExistsError(self.uri(key)) from None
                 raise
 
-        return self._call("write", key, request, retried=doubt)
+        return self.call("write", key, request, retried=doubt)
 
     def _tag_if_mine(self, key: str, mark: dict[str, str]) -> str | None:
-        answer = self._client.head_object(Bucket=self.bucket, Key=key)
+        answer = self.client.head_object(Bucket=self.bucket, Key=key)
         found = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
         return str(answer["ETag"]).strip('"') if found.get(WRITER) == mark[WRITER] else None
 
@@ -215,9 +215,9 @@ class S3Store:
         """Where the server knows no conditions: look, write, look again. A racer slower than the pause wins as well."""
         if self.head(key) is not None:
             raise FileExistsError(self.uri(key))
-        self._call("write", key, lambda: write({}, mark))
+        self.call("write", key, lambda: write({}, mark))
         time.sleep(0.5)
-        tag = self._call("read", key, lambda: self._tag_if_mine(key, mark))
+        tag = self.call("read", key, lambda: self._tag_if_mine(key, mark))
         if tag is None:
             raise FileExistsError(self.uri(key))
         return tag
@@ -231,8 +231,8 @@ class S3Store:
 
             def attempt() -> bool:
                 try:
-                    self._client.put_object(Bucket=self.bucket, Key=probe, Body=b"", IfNoneMatch="*")
-                    self._client.put_object(Bucket=self.bucket, Key=probe, Body=b"", IfNoneMatch="*")
+                    self.client.put_object(Bucket=self.bucket, Key=probe, Body=b"", IfNoneMatch="*")
+                    self.client.put_object(Bucket=self.bucket, Key=probe, Body=b"", IfNoneMatch="*")
                 except ClientError as error:
                     code, status = code_and_status(error)
                     if status == 412 or code == "PreconditionFailed":
@@ -242,7 +242,7 @@ class S3Store:
                     raise
                 return False
 
-            found = self._call("write", probe, attempt)
+            found = self.call("write", probe, attempt)
             self.delete([probe])
             if not found:
                 log.warning(
@@ -257,112 +257,7 @@ class S3Store:
 
         def one(key: str) -> None:
             with suppress(FileNotFoundError):
-                self._call("delete", key, lambda: self._client.delete_object(Bucket=self.bucket, Key=key))
+                self.call("delete", key, lambda: self.client.delete_object(Bucket=self.bucket, Key=key))
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(one, keys))
-
-
-class _Reader(io.RawIOBase):
-    """Bytes [position, end) of an object, resumed where a broken connection left off, of the same tag only."""
-
-    def __init__(self, store: S3Store, key: str, start: int, end: int | None, tag: str | None) -> None:
-        self._store, self._key, self._position, self._end, self._tag = store, key, start, end, tag
-        self._body: Any = None
-        self._done = False
-        self._store._call("read", key, self._connect)
-
-    def _connect(self) -> None:
-        from botocore.exceptions import ClientError
-
-        wanted: dict[str, str] = {"IfMatch": f'"{self._tag}"'} if self._tag else {}
-        if self._position or self._end is not None:
-            wanted["Range"] = f"bytes={self._position}-{'' if self._end is None else self._end - 1}"
-        try:
-            answer = self._store._client.get_object(Bucket=self._store.bucket, Key=self._key, **wanted)
-        except ClientError as error:
-            code, status = code_and_status(error)
-            if status != 416 and code != "InvalidRange":
-                raise
-            self._done = True  # the range begins at or behind the object's end
-            return
-        tag = str(answer["ETag"]).strip('"')
-        if self._tag is not None and tag != self._tag:  # a server that ignores If-Match
-            raise changed(self._store.uri(self._key))
-        self._tag = tag
-        self._body = answer["Body"]
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-
-        def step() -> bytes:
-            if self._done:
-                return b""
-            if self._body is None:
-                self._connect()
-            return b"" if self._body is None else cast(bytes, self._body.read(len(view)))
-
-        data = self._store._call("read", self._key, step, retried=self._drop)
-        view[: len(data)] = data
-        self._position += len(data)
-        if not data:
-            self._done = True
-            self._drop()
-        return len(data)
-
-    def _drop(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    def close(self) -> None:
-        if not self.closed:
-            self._drop()
-        super().close()
-
-
-def client_for(access: StorageAccess) -> Any:
-    """The process's client for this access and these credentials; making one takes a good part of a second."""
-    environment = hash(tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))))
-    key = (access.model_dump_json(), environment)
-    with _clients_lock:
-        if key not in _clients:
-            _clients[key] = make_client(access)
-        return _clients[key]
-
-
-_clients: dict[tuple[str, int], Any] = {}
-_clients_lock = threading.Lock()
-
-
-def make_client(access: StorageAccess) -> Any:
-    """A boto3 client: credentials from the environment or the default chain, no retries of its own."""
-    import boto3
-    from botocore.config import Config
-
-    if access.ca_file is not None and not Path(access.ca_file).is_file():
-        raise JobError(
-            Reason.INVALID_CONFIG,
-            f"the CA file {access.ca_file} does not exist",
-            field="spec.storage.ca",
-            hint="Check the key of the ConfigMap or Secret that spec.storage.ca names.",
-        )
-    path_style = access.path_style if access.path_style is not None else access.endpoint is not None
-    config = Config(
-        connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"total_max_attempts": 1},
-        max_pool_connections=16, s3={"addressing_style": "path" if path_style else "auto"},
-        request_checksum_calculation="when_required", response_checksum_validation="when_required",
-    )  # fmt: skip
-    try:
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=access.endpoint,
-            region_name=access.region or "us-east-1",
-            verify=access.ca_file,
-            config=config,
-        )
-    except Exception as error:
-        raise from_boto(error, uri="storage", bucket="", endpoint=access.endpoint or "AWS", verb="reach") from None
