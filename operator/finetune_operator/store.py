@@ -217,8 +217,11 @@ class Store:
         if not isinstance(pod, PodView) or pod.owner_uid is None:
             return None
         owner = children[pod.owner_uid].view if pod.owner_uid in children else None
-        ours = isinstance(owner, JobView) and owner.owner_uid == job_uid
-        return pod if ours or pod.owner_uid in self.memory(job_uid).controllers else None
+        if owner is None:
+            ours = self._outlives(pod, job_uid)
+        else:
+            ours = isinstance(owner, JobView) and owner.owner_uid == job_uid
+        return pod if ours else None
 
     def newest(self, job_uid: str) -> tuple[bool, int]:
         """Whether workers have been made, and the number of the newest attempt (or try of the prepare step)."""
@@ -244,6 +247,16 @@ class Store:
         return len(self._records), len(self._owners)
 
     # ------------------------------------------------------------ inside
+
+    def _outlives(self, pod: PodView, job_uid: str) -> bool:
+        """Whether the pod's Job, gone by now, was this job's: a suspend deletes the Job while its pods still write a checkpoint.
+
+        After a restart nobody remembers that Job; then the pod must be on its way out, and its Job's name the one that we give.
+        """
+        key = self._keys.get(job_uid)
+        if key is None or pod.owner_uid in self.memory(job_uid).controllers:
+            return key is not None
+        return pod.deleting and pod.owner_job == names.child(key[1], job_uid, pod.component, pod.attempt)
 
     def _put_job(self, obj: dict[str, Any]) -> set[Key]:
         meta = obj["metadata"]

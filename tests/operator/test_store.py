@@ -149,6 +149,35 @@ def test_a_pod_whose_job_is_gone_already_is_still_known_as_ours(store: Store) ->
     assert store.pod("11111111-u", "p1") is not None
 
 
+def leaving(controller: str, owner_kind: str, owner_name: str) -> dict[str, Any]:
+    """A pod that is being deleted, whose controller the store has never seen."""
+    pod = child("Pod", "p", "11111111-u", uid="p1", version=11, controller=controller)
+    pod["metadata"]["ownerReferences"][0] |= {"kind": owner_kind, "name": owner_name}
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    return pod
+
+
+def test_after_a_restart_a_pod_that_leaves_is_known_by_the_name_of_its_job(store: Store) -> None:
+    store.put(POD, leaving("j1", "Job", "ft-spam-filter-11111111-1"))
+    assert store.pod("11111111-u", "p1") is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("Job", "ft-spam-filter-11111111-2"), ("Job", "another"), ("ReplicaSet", "ft-spam-filter-11111111-1")],
+)
+def test_after_a_restart_a_pod_of_any_other_controller_stays_a_stranger(store: Store, kind: str, name: str) -> None:
+    store.put(POD, leaving("j1", kind, name))
+    assert store.pod("11111111-u", "p1") is None
+
+
+def test_a_pod_that_stays_though_its_job_was_never_seen_is_a_stranger(store: Store) -> None:
+    pod = leaving("j1", "Job", "ft-spam-filter-11111111-1")
+    del pod["metadata"]["deletionTimestamp"]
+    store.put(POD, pod)
+    assert store.pod("11111111-u", "p1") is None
+
+
 def test_jobs_with_the_same_output_see_each_other_and_wake_each_other_when_one_ends(store: Store) -> None:
     other = resource(2, name="other", uid="22222222-u")
     other["spec"]["output"]["uri"] += "/"

@@ -62,7 +62,8 @@ class PodView:
     component: str  # names.PREPARE or names.WORKER
     attempt: int  # the try of the prepare step, or the workers' attempt
     created: float
-    owner_uid: str | None = None  # UID of the Job that made it
+    owner_uid: str | None = None  # UID of its controller
+    owner_job: str = ""  # name of the Job that made it; empty if something else did
     index: int | None = None
     phase: str = "Pending"
     reason: str = ""
@@ -105,7 +106,8 @@ class PodView:
             component=identity[0],
             attempt=identity[1],
             created=seconds(meta.get("creationTimestamp")) or 0.0,
-            owner_uid=_controller(meta),
+            owner_uid=_controller(meta).get("uid"),
+            owner_job=_controller(meta).get("name", "") if _controller(meta).get("kind") == "Job" else "",
             index=int(index) if index is not None and index.isdecimal() else None,
             phase=status.get("phase") or "Pending",
             reason=status.get("reason") or "",
@@ -171,7 +173,7 @@ class JobView:
             component=identity[0],
             attempt=identity[1],
             created=seconds(meta.get("creationTimestamp")) or 0.0,
-            owner_uid=_controller(meta),
+            owner_uid=_controller(meta).get("uid"),
             parallelism=spec.get("parallelism", 1),
             suspended=bool(spec.get("suspend")),
             active=status.get("active") or 0,
@@ -325,6 +327,7 @@ def _identity(labels: Mapping[str, str]) -> tuple[str, int] | None:
     return component, int(attempt)
 
 
-def _controller(meta: Mapping[str, Any]) -> str | None:
+def _controller(meta: Mapping[str, Any]) -> Mapping[str, str]:
+    """The owner reference of its controller; empty if it has none."""
     owners: Iterable[Mapping[str, Any]] = meta.get("ownerReferences") or ()
-    return next((o["uid"] for o in owners if o.get("controller")), None)
+    return next((o for o in owners if o.get("controller")), {})
