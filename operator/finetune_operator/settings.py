@@ -42,7 +42,9 @@ class Settings:
     report_auth: Literal["auto", "tokenreview", "jwt"] = (
         "auto"  # auto: TokenReview; JWT in namespaced mode, or when refused
     )
-    report_write_seconds: float = 5.0  # at most one status write a job in this time, but for transitions
+    # At most one status write a job in this time, but for transitions. Less than the trainers' 5 s between reports, so that
+    # each of these is written at once, and none of a busier trainer waits longer than 5 s.
+    report_write_seconds: float = 4.0
     watch_namespaces: tuple[str, ...] = ()  # empty: all
     namespace: str = "default"  # the operator's own
     identity: str = "operator"  # holder of the lease
@@ -81,7 +83,7 @@ class Settings:
             report_port=read.port("REPORT_PORT", 8443),
             report_cert_dir=Path(read.text("REPORT_CERT_DIR", "/etc/finetune-operator/tls")),
             report_auth=read.choice("REPORT_AUTH", "auto", ("auto", "tokenreview", "jwt")),  # type: ignore[arg-type]
-            report_write_seconds=read.number("REPORT_WRITE_SECONDS", 5.0, least=0.1),
+            report_write_seconds=read.number("REPORT_WRITE_SECONDS", 4.0, least=0.1),
             watch_namespaces=read.items("WATCH_NAMESPACES"),
             namespace=namespace,
             identity=read.text("POD_NAME", f"{socket.gethostname()}-{os.getpid()}"),
