@@ -67,8 +67,12 @@ class Conflict(ApiError):
     """409: the name is taken, or a precondition (UID, resourceVersion) does not hold."""
 
 
+class Unauthorized(ApiError):
+    """401: our own credentials are not accepted just now, as while a token is rotated; says nothing of the request."""
+
+
 class Forbidden(ApiError):
-    """401 or 403: no right, a quota, or an admission policy."""
+    """403: no right, a quota, or an admission policy."""
 
 
 class Invalid(ApiError):
@@ -269,7 +273,9 @@ def to_error(code: int, answer: Object, retry_after: str | None) -> ApiError:
         return NotFound(code, reason, message)
     if code == 409:
         return Conflict(code, reason, message)
-    if code in (401, 403):
+    if code == 401:
+        return Unauthorized(code, reason, message)
+    if code == 403:
         return Forbidden(code, reason, message)
     if code in (400, 422):
         return Invalid(code, reason, message)

@@ -13,13 +13,13 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from finetune_api.base import FieldError, parse_stored
 from finetune_api.report import Report
+from finetune_operator.allowance import Allowance
 from finetune_operator.cluster import ApiError
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.names import WORKER
@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 
 BODY_BYTES = 64 * 1024
 RATE, BURST = 2.0, 20.0
-"""Requests a second that one job may send on the average, and at once."""
+"""Requests a second that the pods of one job may send on the average, and at once."""
+PEER_RATE, PEER_BURST = 20.0, 100.0
+"""Tokens that one address may have checked a second on the average, and at once; many pods may stand behind one."""
 TRANSITION_SECONDS = 1.0
 """Even transitions of one job are written at most so often."""
 
@@ -45,14 +47,6 @@ class Dropped(Exception):
         self.code, self.cause, self.retry_after = code, cause, retry_after
 
 
-@dataclass(slots=True)
-class _Bucket:
-    """What one job may still send."""
-
-    tokens: float
-    time: float
-
-
 class ReportServer:
     """`interval`: at most one status write a job in so many seconds, but for transitions. `leading`: whether we may write."""
 
@@ -62,7 +56,7 @@ class ReportServer:
     ) -> None:  # fmt: skip
         self._store, self._queue, self._tokens, self._metrics = store, queue, tokens, metrics
         self._interval, self._leading, self._clock = interval, leading, clock
-        self._buckets: dict[str, _Bucket] = {}
+        self._jobs, self._peers = Allowance(RATE, BURST), Allowance(PEER_RATE, PEER_BURST)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES)
@@ -91,14 +85,18 @@ class ReportServer:
         uid = self._store.uid(key)
         if uid is None:
             raise Dropped(404, "no-job", "there is no such job")
-        self._spend(uid)
+        token = token.strip()
+        if not self._tokens.known(token, uid) and not self._peers.spend(request.remote or ""):
+            raise Dropped(429, "too-many", "this address sends too many tokens", 1)
+        pod = await self._pod(key, uid, token)
+        if not self._jobs.spend(uid):  # only now: nobody else can use the job's allowance up
+            raise Dropped(429, "too-many", "this job reports too often", 1)
         if (request.content_length or 0) > BODY_BYTES:
             raise Dropped(413, "too-large", f"a report may have {BODY_BYTES} bytes at most")
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise Dropped(413, "too-large", f"a report may have {BODY_BYTES} bytes at most") from None
-        pod = await self._pod(key, uid, token.strip())
         self._offer(key, uid, pod, _parse(body))
 
     async def _pod(self, key: Key, uid: str, token: str) -> PodView:
@@ -141,18 +139,6 @@ class ReportServer:
         transition = transition or report.problem is not None or report.output is not None
         wait = (TRANSITION_SECONDS if transition else self._interval) - (now - memory.written)
         self._queue.add_after(key, wait)
-
-    def _spend(self, uid: str) -> None:
-        """One request of this job's allowance. Raises Dropped when it is used up."""
-        now = time.monotonic()
-        if len(self._buckets) > 10_000:  # those that are full again say nothing
-            self._buckets = {u: b for u, b in self._buckets.items() if b.tokens + (now - b.time) * RATE < BURST}
-        bucket = self._buckets.setdefault(uid, _Bucket(BURST, now))
-        bucket.tokens = min(BURST, bucket.tokens + (now - bucket.time) * RATE)
-        bucket.time = now
-        if bucket.tokens < 1:
-            raise Dropped(429, "too-many", "this job reports too often", 1)
-        bucket.tokens -= 1
 
 
 def _parse(body: bytes) -> Report:

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jwt
 
@@ -40,11 +40,6 @@ class Sender:
 
 class Unauthenticated(Exception):
     """The token proves nothing here; the message says why, without the token."""
-
-
-class Verifier(Protocol):
-    async def verify(self, token: str, audience: str) -> Sender:
-        """Raises Unauthenticated, or ApiError when it cannot be found out now."""
 
 
 class TokenReviewer:
@@ -132,9 +127,14 @@ class Tokens:
         self._cache: OrderedDict[bytes, tuple[float, Sender | str]] = OrderedDict()
         self._slots = asyncio.Semaphore(16)
 
+    def known(self, token: str, audience: str) -> bool:
+        """Whether a verdict on the token is at hand, so that nobody need be asked."""
+        kept = self._cache.get(_digest(token, audience))
+        return kept is not None and kept[0] > self._clock()
+
     async def sender(self, token: str, audience: str) -> Sender:
         """The pod behind the token. Raises Unauthenticated, or ApiError when it cannot be found out now."""
-        digest = hashlib.sha256(f"{audience}\0{token}".encode()).digest()
+        digest = _digest(token, audience)
         now = self._clock()
         kept = self._cache.get(digest)
         if kept and kept[0] > now:
@@ -170,6 +170,10 @@ class Tokens:
         self._cache.move_to_end(digest)
         while len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
+
+
+def _digest(token: str, audience: str) -> bytes:
+    return hashlib.sha256(f"{audience}\0{token}".encode()).digest()
 
 
 __all__ = ["ApiError", "KeyVerifier", "Sender", "TokenReviewer", "Tokens", "Unauthenticated"]

@@ -13,7 +13,7 @@ from fakecluster.node import COMPONENT, success
 from fakecluster.objects import Refusal
 from finetune_api.report import Report
 from finetune_api.status import Progress
-from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden
+from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden, Unauthorized
 from finetune_operator.store import Received
 
 KEY = (NAMESPACE, "spam-filter")
@@ -36,6 +36,21 @@ def refuse(driver: Driver, plural: str, code: int, message: str) -> None:
             raise Refusal(code, "Forbidden" if code == 403 else "Invalid", message)
 
     driver.api.faults.append(fault)
+
+
+async def test_credentials_that_are_not_accepted_for_a_moment_are_no_refusal_of_the_job(driver: Driver) -> None:
+    def reject(call: Call) -> None:
+        if call.verb == "create" and call.plural == "configmaps":
+            raise Refusal(401, "Unauthorized", "Unauthorized")
+
+    driver.api.faults.append(reject)
+    with pytest.raises(Unauthorized):
+        await driver.round()
+    assert "AdmissionDenied" not in str(driver.status())
+    assert driver.store.memory(driver.store.uid(KEY) or "").refusals == ()
+    driver.api.faults.clear()
+    await driver.round()
+    assert driver.api.objects.list("jobs")
 
 
 async def test_reconciling_again_writes_nothing_and_the_echo_causes_no_work(driver: Driver) -> None:

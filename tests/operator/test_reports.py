@@ -3,123 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import datetime
 import json
 import logging
-import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
-import aiohttp
-import jwt
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakecluster.api import Call, FakeApi
-from fakecluster.certificates import self_signed
-from fakecluster.driver import NAMESPACE, SPEC, child
+from fakecluster.desk import KEY, OTHER, PATH, UID, Desk
+from fakecluster.driver import NAMESPACE, child
 from fakecluster.objects import Refusal
 from finetune_api.report import Report, Stage
-from finetune_operator.access import Access
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster
-from finetune_operator.metrics import Metrics
-from finetune_operator.queue import WorkQueue
-from finetune_operator.reports import BODY_BYTES, BURST, Certificate, ReportServer
-from finetune_operator.store import Key, Store
-from finetune_operator.tokens import Tokens
-
-UID, OTHER = "11111111-u", "22222222-u"
-KEY = (NAMESPACE, "spam-filter")
-PATH = f"/v1/namespaces/{NAMESPACE}/jobs/spam-filter/report"
-
-
-class Desk:
-    """A report server with a job that has one worker pod, and what it takes to send to it."""
-
-    def __init__(self, api: FakeApi, mode: str = "auto") -> None:
-        self.api, self.now, self.leading = api, 1000.0, True
-        self.cluster = Cluster(Access(api.url))
-        self.store, self.queue, self.metrics = Store(), WorkQueue[Key](), Metrics()
-        for name, uid in (("spam-filter", UID), ("other", OTHER)):
-            self.store.put(FINETUNE_JOB, self.resource(name, uid))
-            self.store.put(JOB, child("Job", f"j-{name}", uid, uid=f"j-{name}", version=2))
-            self.store.put(POD, self.pod(f"p-{name}", uid, f"j-{name}"))
-        self.tokens = Tokens(self.cluster, mode, clock=lambda: self.now)  # type: ignore[arg-type]
-        self.server = ReportServer(
-            self.store, self.queue, self.tokens, self.metrics, interval=5.0, leading=lambda: self.leading, clock=lambda: self.now
-        )  # fmt: skip
-        self.client = TestClient(TestServer(self.server.app()))
-        self.let_in("good", UID, "p-spam-filter")
-        self.let_in("others", OTHER, "p-other")
-
-    @staticmethod
-    def resource(name: str, uid: str, version: int = 1, **status: Any) -> dict[str, Any]:
-        meta = {
-            "name": name,
-            "namespace": NAMESPACE,
-            "uid": uid,
-            "resourceVersion": str(version),
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-        }
-        return {"metadata": meta, "spec": SPEC | {"output": {"uri": f"s3://out/{name}"}}, "status": status}
-
-    @staticmethod
-    def pod(name: str, owner: str, controller: str, version: int = 3, **labels: str) -> dict[str, Any]:
-        return child("Pod", name, owner, uid=name, version=version, controller=controller, **labels)
-
-    def let_in(self, token: str, audience: str, pod: str, namespace: str = NAMESPACE) -> None:
-        extra = {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [pod]}
-        self.api.tokens[token] = (audience, {"username": f"system:serviceaccount:{namespace}:default", "extra": extra})
-
-    async def send(
-        self,
-        sequence: int = 1,
-        *,
-        token: str | None = "good",
-        path: str = PATH,
-        body: bytes | None = None,
-        **fields: Any,
-    ) -> tuple[int, str]:
-        report = Report(
-            job_id=fields.pop("job_id", UID),
-            attempt=fields.pop("attempt", 1),
-            sequence=sequence,
-            time=1,
-            stage=fields.pop("stage", "training"),
-            **fields,
-        )
-        data = body if body is not None else report.model_dump_json(by_alias=True).encode()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with self.client.post(path, data=data, headers=headers) as answer:
-            return answer.status, (await answer.json()).get("error", "taken")
-
-    def taken(self) -> Report | None:
-        received = self.store.memory(UID).report
-        return received.unpack() if received else None
-
-    def counted(self, result: str) -> float:
-        return self.metrics.registry.get_sample_value("finetune_operator_reports_total", {"result": result}) or 0.0
-
-
-@contextlib.asynccontextmanager
-async def opened(api: FakeApi, mode: str = "auto") -> AsyncIterator[Desk]:
-    desk = Desk(api, mode)
-    await desk.client.start_server()
-    try:
-        yield desk
-    finally:
-        await desk.client.close()
-        await desk.cluster.close()
-
-
-@pytest.fixture
-async def desk(api: FakeApi) -> AsyncIterator[Desk]:
-    async with opened(api) as running:
-        yield running
-
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
+from finetune_operator.reports import BODY_BYTES, BURST, PEER_BURST
 
 # ------------------------------------------------------------------ who is heard
 
@@ -290,6 +186,24 @@ async def test_a_job_that_reports_too_often_is_told_to_wait_and_others_are_not(d
     assert await desk.send(1, token="others", path=other, job_id=OTHER) == (200, "taken")
 
 
+async def test_nobody_else_can_use_up_a_jobs_allowance(desk: Desk) -> None:
+    for i in range(int(BURST) + 5):
+        assert (await desk.send(token=f"guess-{i}"))[0] == 401
+    assert await desk.send(1) == (200, "taken")
+
+
+async def test_an_address_that_guesses_tokens_is_stopped_before_the_api_server_is_asked_and_known_pods_are_not(
+    desk: Desk,
+) -> None:
+    assert await desk.send(1) == (200, "taken")
+    answers = [await desk.send(token=f"guess-{i}") for i in range(int(PEER_BURST) + 50)]
+    assert (401, "bad-token") in answers
+    assert (429, "too-many") in answers
+    asked = sum(call.plural == "tokenreviews" for call in desk.api.calls)
+    assert asked <= answers.count((401, "bad-token")) + 1
+    assert await desk.send(2) == (200, "taken")  # from the same address, by a token that is known
+
+
 async def test_no_token_gets_into_the_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     canary = "canary-7f3a-token"
@@ -333,133 +247,3 @@ async def test_progress_waits_for_the_interval_and_a_new_stage_does_not(api: Fak
     assert await written() == pytest.approx(6.5)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(desk.queue.get(), 3)
-
-
-# ------------------------------------------------------------------ without TokenReview
-
-
-class Issuer:
-    """Signs tokens as an API server does, and publishes the key."""
-
-    def __init__(self, api: FakeApi, kid: str = "k1") -> None:
-        self.key, self.kid = ec.generate_private_key(ec.SECP256R1()), kid
-        public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key()))
-        api.documents["/.well-known/openid-configuration"] = {"issuer": "https://kubernetes.default.svc"}
-        api.documents["/openid/v1/jwks"] = {"keys": [public | {"kid": kid, "alg": "ES256", "use": "sig"}]}
-
-    def token(
-        self,
-        audience: str = UID,
-        pod: str = "p-spam-filter",
-        expires: float = 3600,
-        issuer: str = "https://kubernetes.default.svc",
-        **claims: Any,
-    ) -> str:
-        now = datetime.datetime.now(datetime.UTC).timestamp()
-        bound = {
-            "namespace": NAMESPACE,
-            "pod": {"name": pod, "uid": pod},
-            "serviceaccount": {"name": "default", "uid": "s"},
-        }
-        payload = {
-            "iss": issuer,
-            "aud": [audience],
-            "iat": now - 10,
-            "exp": now + expires,
-            "kubernetes.io": bound,
-        } | claims
-        return jwt.encode(payload, self.key, algorithm="ES256", headers={"kid": self.kid})
-
-
-async def test_where_token_review_is_forbidden_the_signature_is_checked(api: FakeApi) -> None:
-    def forbid(call: Call) -> None:
-        if call.plural == "tokenreviews":
-            raise Refusal(403, "Forbidden", "no such right")
-
-    api.faults.append(forbid)
-    issuer = Issuer(api)
-    async with opened(api) as desk:
-        assert await desk.send(1, token=issuer.token()) == (200, "taken")
-        assert await desk.send(2, token=issuer.token()) == (200, "taken")
-        assert sum(call.plural == "tokenreviews" for call in api.calls) == 1  # asked once, then never again
-
-
-@pytest.mark.parametrize(
-    ("claims", "code"),
-    [
-        ({"audience": OTHER}, 401),
-        ({"expires": -60}, 401),
-        ({"issuer": "https://evil"}, 401),
-        ({"kubernetes.io": {"namespace": NAMESPACE}}, 401),
-        ({"pod": "p-other"}, 403),
-        ({}, 200),
-    ],
-)
-async def test_a_signed_token_is_held_to_audience_issuer_expiry_and_pod(
-    api: FakeApi, claims: dict[str, Any], code: int
-) -> None:
-    issuer = Issuer(api)
-    async with opened(api, "jwt") as desk:
-        assert (await desk.send(1, token=issuer.token(**claims)))[0] == code
-
-
-async def test_a_token_signed_by_somebody_else_or_not_at_all_is_refused(api: FakeApi) -> None:
-    issuer = Issuer(api)
-    forger = Issuer(FakeApi())
-    async with opened(api, "jwt") as desk:
-        assert (await desk.send(1, token=forger.token()))[0] == 401  # the same key id, another key
-        unsigned = jwt.encode(
-            jwt.decode(issuer.token(), options={"verify_signature": False}), "", algorithm="none", headers={"kid": "k1"}
-        )
-        assert (await desk.send(1, token=unsigned))[0] == 401
-        assert (await desk.send(1, token="not.a.jwt"))[0] == 401
-
-
-async def test_a_new_signing_key_is_fetched_and_unknown_ones_do_not_cause_a_storm(api: FakeApi) -> None:
-    Issuer(api, "old")
-    async with opened(api, "jwt") as desk:
-        fresh = Issuer(api, "new")
-        forger = Issuer(FakeApi(), "none-such")
-        assert (await desk.send(1, token=fresh.token()))[0] == 200
-        verifier = desk.tokens._keys
-        fetched = verifier._fetched
-        for i in range(3):
-            assert (await desk.send(2 + i, token=forger.token(expires=1000 + i)))[0] == 401
-        assert verifier._fetched == fetched
-
-
-# ------------------------------------------------------------------ the certificate
-
-
-async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_does_not_stop_the_old(
-    desk: Desk, tmp_path: Path
-) -> None:
-    self_signed(tmp_path, "first")
-    certificate = Certificate(tmp_path)
-    first = certificate.ca
-    server = TestServer(desk.server.app(), scheme="https")
-    await server.start_server(ssl=certificate.context)
-    try:
-        url = f"https://localhost:{server.port}{PATH}"
-
-        async def trusted(ca: str | None) -> bool:
-            context = ssl.create_default_context(cadata=ca)
-            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
-                try:
-                    async with session.post(url) as answer:
-                        return answer.status == 401
-                except aiohttp.ClientConnectorCertificateError:
-                    return False
-
-        assert await trusted(first)
-        self_signed(tmp_path, "second")
-        assert certificate.load()
-        assert certificate.ca != first
-        assert await trusted(certificate.ca)
-        assert not await trusted(first)
-        (tmp_path / "tls.key").write_text("half written")
-        with pytest.raises(ssl.SSLError):
-            certificate.load()
-        assert await trusted(certificate.ca)
-    finally:
-        await server.close()
