@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from finetune_api.exits import JobError
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
+from finetune_api.status import DataProfile
 from finetune_trainer.prepare import Profile, prepare
 from finetune_trainer.report import Reporter
 from support import models
@@ -48,6 +50,21 @@ class Runs:
     def __call__(self, config: RunConfig) -> Profile:
         self.reporters.append(Reporter(config, stage=Stage.PREPARING))
         return prepare(config, self.reporters[-1])
+
+    def refused(self, config: RunConfig) -> JobError:
+        """The error that the step ends with; it says what to do."""
+        with pytest.raises(JobError) as caught:
+            self(config)
+        assert caught.value.message
+        assert caught.value.hint
+        return caught.value
+
+    @property
+    def reported(self) -> DataProfile:
+        """What the last step has reported of the data."""
+        data = self.reporters[-1].snapshot.data
+        assert data is not None
+        return data
 
 
 @pytest.fixture

@@ -24,6 +24,14 @@ from finetune_trainer.tasks.registry import task_for
 
 ENDINGS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "parquet")
 
+HAM, SPAM = '{"text": "the meeting", "label": "ham"}', '{"text": "free prize", "label": "spam"}'
+
+
+def write_lines(folder: Path, name: str, texts: Sequence[str]) -> None:
+    """Write the texts as the lines of folder/name."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(text + "\n" for text in texts))
+
 
 def rows_of(count: int, start: int = 0) -> list[dict[str, Any]]:
     """Rows that name themselves; texts with quotes, commas and line breaks, as csv likes them least."""

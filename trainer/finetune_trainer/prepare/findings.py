@@ -8,12 +8,14 @@ import numpy as np
 
 from finetune_api.status import FINDINGS, Finding
 from finetune_trainer.prepare.survey import BAD, Surveyed
+from finetune_trainer.scrub import clip
 from finetune_trainer.stream.splits import Share, usable
 
 RARE_SHARE = 0.02
 _SEVERITY = (
-    "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "Overlap", "NothingToLearn", "Contradiction",
-    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "EmptyText", "Copied",
+    "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "Overlap", "NothingToLearn",
+    "Contradiction",
+    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "EmptyText", "EmptyObject", "Copied",
 )  # fmt: skip
 
 
@@ -40,6 +42,24 @@ def place(seen: Surveyed, position: int) -> tuple[str, int | None]:
             return item.key[-256:], None if first is None else first + position
         position -= item.rows
     raise AssertionError("no such row")
+
+
+def unconditional(output: str) -> Finding:
+    """The storage cannot decide between two writers: what that means, and for whom."""
+    return Finding(
+        kind="NoConditionalWrites",
+        message=f"The storage of {clip(output, 128)} ignores If-None-Match: two writers at the same moment (an old worker pod that lives on, "
+        "or another job with this output.uri) are told apart by a check only. Checkpoints are safe from all others.",
+    )
+
+
+def without_rows(seen: Mapping[str, Surveyed]) -> list[Finding]:
+    """Objects that hold no row: more likely a writer that failed than meant."""
+    empty = [item.key for found in seen.values() for item in found.source.objects if not item.rows]
+    if not empty:
+        return []
+    message = f"{len(empty)} of the objects hold no rows; write them again, or remove them."
+    return [Finding(kind="EmptyObject", count=len(empty), file=empty[0][-256:], message=message)]
 
 
 def duplicates(seen: Surveyed, numbers: np.ndarray) -> list[Finding]:

@@ -7,7 +7,6 @@ is reused as it stands. Every refusal names the field, or the file and line (I9)
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import logging
@@ -24,10 +23,10 @@ from finetune_api.status import DataProfile, Finding, Resolved
 from finetune_trainer.model import facts, fetch
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.prepare import findings as look
+from finetune_trainer.prepare.columns import pick_columns
 from finetune_trainer.prepare.lengths import judge, measure
 from finetune_trainer.prepare.owner import claim_output
 from finetune_trainer.prepare.reblock import reblock
-from finetune_trainer.prepare.scan import peek_columns
 from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.report import Reporter
@@ -36,7 +35,6 @@ from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile, find_profile, order_digest, save_profile
 from finetune_trainer.stream.source import Listing, field_of, list_source
 from finetune_trainer.stream.splits import HELD_OUT, share_of
-from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.registry import task_for
 
 log = logging.getLogger(__name__)
@@ -53,7 +51,7 @@ def prepare(config: RunConfig, reporter: Reporter) -> Profile:
     basis = _basis(config, model.revision, listings)
     profile = _reusable(config, out, basis)
     if profile is None:
-        manifest, profile = _examine(config, out, model, listings, basis)
+        manifest, profile = _examine(config, out, model, listings, basis, reporter)
         save_profile(out, manifest, profile)
     else:
         log.info("the profile of an earlier prepare step still holds")
@@ -125,12 +123,36 @@ def _reusable(config: RunConfig, out: Location, basis: str) -> Profile | None:
 
 
 def _examine(
-    config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str
+    config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, reporter: Reporter
 ) -> tuple[Manifest, Profile]:
+    """Look at everything. What was found until a failure is reported before it is raised: status shows both."""
+    tally, seen = Tally(config.data.max_bad_rows), dict[str, Surveyed]()
+    try:
+        return _profiled(config, out, model, listings, basis, tally, seen)
+    except JobError:
+        noted = look.most_important([*tally.findings(), *look.without_rows(seen)])
+        if seen or noted:
+            reporter.update(
+                data=DataProfile(bad_rows=tally.count, findings=noted, objects=_objects(seen), bytes=_bytes(seen))
+            )
+        raise
+
+
+def _objects(seen: dict[str, Surveyed]) -> int:
+    return sum(len(found.source.objects) for found in seen.values())
+
+
+def _bytes(seen: dict[str, Surveyed]) -> int:
+    return sum(found.bytes for found in seen.values())
+
+
+def _profiled(
+    config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, tally: Tally, seen: dict[str, Surveyed],
+) -> tuple[Manifest, Profile]:  # fmt: skip
     task = task_for(config.task)
-    columns = _columns(config, task, listings["train"])
-    tally, sample = Tally(config.data.max_bad_rows), Sample(SAMPLE_SEED)
-    seen = {"train": survey(listings["train"], task, columns, config.data.labels, tally, sample)}
+    columns = pick_columns(config, task, listings["train"])
+    sample = Sample(SAMPLE_SEED)
+    seen["train"] = survey(listings["train"], task, columns, config.data.labels, tally, sample)
     if not seen["train"].usable:
         raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
     labels = _labels(config, seen["train"], columns, tally) if config.task == "text-classification" else None
@@ -139,7 +161,7 @@ def _examine(
             seen[role] = survey(listings[role], task, columns, labels, tally, None)
     if tally.too_many:
         raise tally.refusal()
-    noted: list[Finding] = [*tally.findings()]
+    noted: list[Finding] = [*tally.findings(), *look.without_rows(seen)]
     counts, overlaps = _splits(config, seen, tally.rows)
     noted += overlaps
     measured = measure(sample.rows, task, columns, labels, model.tokenizer)
@@ -158,6 +180,8 @@ def _examine(
     if labels is not None:
         noted += look.balance(seen["train"].label_counts, labels)
     noted += _empty(seen)
+    if not out.store.conditional_writes:
+        noted.append(look.unconditional(out.uri()))
     sources = {}
     for role, listing in listings.items():
         sources[role], copied = reblock(
@@ -176,7 +200,7 @@ def _examine(
     )
     data = DataProfile(
         train_rows=counts["train"], validation_rows=counts.get("validation", 0), test_rows=counts.get("test", 0), bad_rows=tally.count,
-        objects=sum(len(s.source.objects) for s in seen.values()), bytes=sum(s.bytes for s in seen.values()), tokens_per_epoch=tokens, lengths=lengths,
+        tokens_per_epoch=tokens, lengths=lengths, objects=_objects(seen), bytes=_bytes(seen),
         labels=tuple(name[:64] for name in labels[:20]) if labels else None, label_count=len(labels) if labels else None,
         manifest_digest=manifest.digest, findings=look.most_important(noted),
     )  # fmt: skip
@@ -190,28 +214,6 @@ def _examine(
         labels=labels, bad=tally.rows, model_revision=model.revision, conditional_writes=out.store.conditional_writes,
     )  # fmt: skip
     return manifest, profile
-
-
-def _columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:
-    """The mapping, from the columns of the first object that has any."""
-    for info, kind in listing.objects[:20]:
-        found = peek_columns(listing.store, info, kind)
-        if found:
-            try:
-                return task.columns(found, config.data.columns)
-            except JobError as error:
-                asked = _as_asked(config).get((error.field or "").rpartition(".")[2])
-                if asked and (near := difflib.get_close_matches(asked, found, 1)):
-                    error.hint = f"Did you mean {near[0]!r}? {error.hint}"
-                raise
-    # No readable row: the survey says where and why, under the names that were asked for.
-    return _as_asked(config)
-
-
-def _as_asked(config: RunConfig) -> dict[str, str]:
-    asked: dict[str, Any] = config.data.columns.to_json() if config.data.columns else {}
-    usual = {"text": "text", "label": "label"} if config.task == "text-classification" else {"messages": "messages"}
-    return {str(role): str(name) for role, name in asked.items()} or usual
 
 
 def _labels(config: RunConfig, train: Surveyed, columns: dict[str, str], tally: Tally) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""Bad rows as they are met: counted by kind, the first of each with its file and line, all of them listed up to the limit."""
+"""Bad rows as they are met: counted by kind, the first few of each with file and line, all of them listed up to the limit."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding
@@ -11,16 +11,35 @@ from finetune_trainer.stream.records import Fault
 
 GIVE_UP_AFTER = 10_000
 """So many bad rows more than allowed, and the rest need not be read to know what is wrong."""
+SHOWN = 4
+"""Places of each kind that are named."""
 
 
 @dataclass(slots=True)
 class Kind:
-    """One kind of fault."""
+    """One kind of fault: what the first was, and where the first few are."""
 
-    file: str
-    line: int
     message: str
+    places: list[tuple[str, int]] = field(default_factory=list)
     count: int = 0
+
+    @property
+    def first(self) -> str:
+        """file:line of the first."""
+        file, line = self.places[0]
+        return f"{file}:{line}"
+
+    def finding(self, name: str, left_out: bool) -> Finding:
+        """As status shows it: the first place in full, the next ones in the message."""
+        (file, line), *others = self.places
+        message = f"Left out: {self.message}" if left_out else self.message
+        also = ", ".join(f"{other.rpartition('/')[2]}:{n}" for other, n in others)
+        if also:
+            more = ", …" if self.count > len(self.places) else ""
+            also = f"; also at {also}{more}"[:256]
+        return Finding(
+            kind=name, count=self.count, file=file[-256:], line=line, message=message[: 384 - len(also)] + also
+        )
 
 
 class Tally:
@@ -35,8 +54,10 @@ class Tally:
     def add(self, source: str, number: int, row: int, file: str, line: int, fault: Fault) -> None:
         """Note one. Raises JobError once it is certain that reading on is of no use."""
         self.count += 1
-        kind = self.kinds.setdefault(fault.kind, Kind(file, line, fault.message))
+        kind = self.kinds.setdefault(fault.kind, Kind(fault.message))
         kind.count += 1
+        if len(kind.places) < SHOWN:
+            kind.places.append((file, line))
         if self.count <= self.allowed:
             self._rows[source][number].append(row)
         if self.count >= self.allowed + GIVE_UP_AFTER:
@@ -57,28 +78,17 @@ class Tally:
     def refusal(self, at_least: bool = False) -> JobError:
         """InvalidData; its message begins with the first bad row's file and line."""
         first, *others = self.kinds.values()
-        message = f"{first.file}:{first.line}: {first.message}"
+        message = f"{first.first}: {first.message}"
         counts = ", ".join(f"{kind.count} {name}" for name, kind in self.kinds.items())
         some = "at least " if at_least else ""
         message += (
             f". In all {some}{self.count} bad row{'s' if self.count > 1 else ''} ({counts}), {self.allowed} allowed"
         )
         if others:
-            message += "; first " + ", ".join(
-                f"{name} at {k.file}:{k.line}" for name, k in list(self.kinds.items())[1:4]
-            )
+            message += "; first " + ", ".join(f"{name} at {k.first}" for name, k in list(self.kinds.items())[1:4])
         return JobError(Reason.INVALID_DATA, message[:1000], field="spec.data")
 
     def findings(self) -> list[Finding]:
-        """One for each kind, most frequent first."""
+        """One for each kind, most frequent first; "left out" only where the job goes on without those rows."""
         found = sorted(self.kinds.items(), key=lambda item: -item[1].count)
-        return [
-            Finding(
-                kind=name,
-                count=kind.count,
-                file=kind.file[-256:],
-                line=kind.line,
-                message=f"Left out: {kind.message}"[:384],
-            )
-            for name, kind in found
-        ]
+        return [kind.finding(name, left_out=not self.too_many) for name, kind in found]
