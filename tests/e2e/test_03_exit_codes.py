@@ -68,7 +68,11 @@ def test_each_exit_code_of_the_contract_is_the_containers(place: Place) -> None:
         return found if len(found) == len(containers) else None
 
     seen = wait("all containers ended", ended, 300)
-    assert {name: state["exitCode"] for name, state in seen.items()} == {f"code-{code}": code for code in BY_CODE}
+    codes = {name: state["exitCode"] for name, state in seen.items()}
+    wrong = [name for name, code in codes.items() if name != f"code-{code}"]
+    for name in wrong:
+        print(name, codes[name], place.cluster.kubectl("logs", "exits", "-c", name, "-n", place.name, check=False))
+    assert not wrong
     for code, row in BY_CODE.items():
         word = json.loads(str(seen[f"code-{code}"]["message"]))
         assert row.reason in json.dumps(word), word

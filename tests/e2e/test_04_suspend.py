@@ -1,39 +1,38 @@
-"""Suspend mid-run, resume: the same steps, losses and final metrics as the run that nobody disturbed."""
+"""Suspend mid-run, resume: the same steps, rows, losses and final metrics as the run that nobody disturbed."""
 
 from __future__ import annotations
 
-import json
+import pytest
 
 from .cluster import wait
-from .conftest import BUCKET, Place
-
-LONG = {"training__epochs": 30, "checkpoints__everySteps": 40, "workers__replicas": 2}
-
-
-def trace(place: Place, name: str) -> dict[int, float]:
-    """Loss by step as the trainer logged it; a step that appears twice fails the test."""
-    lines = place.storage.read(BUCKET, place.output(name) + "/events.jsonl").decode().splitlines()
-    found: dict[int, float] = {}
-    for each in map(json.loads, lines):
-        if "loss" in each and each.get("step") is not None and each.get("kind", "step") in ("step", "train"):
-            assert each["step"] not in found, f"step {each['step']} twice"
-            found[each["step"]] = each["loss"]
-    return found
+from .conftest import Place
+from .runs import LOADS, Load, check_every_row_once, cursors, trace
 
 
-def test_suspend_and_resume_changes_nothing_in_the_result(place: Place) -> None:
-    calm = place.job("calm", **LONG)
-    calm.wait_succeeded(420)
-    job = place.job("disturbed", **LONG)
-    job.wait_step(60, 300)
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: load.name)
+def test_suspend_and_resume_changes_nothing_in_the_result(
+    place: Place, load: Load, request: pytest.FixtureRequest
+) -> None:
+    load.fetch(request)
+    calm = place.job("calm", **load.changes)
+    undisturbed = calm.wait_succeeded(load.patience)
+    job = place.job("disturbed", **load.changes)
+    job.wait_step(load.disturb_at, 300)
     job.patch({"suspend": True})
     status = job.wait_phase("Suspended", 120)
     wait("all pods gone", lambda: not job.workers(), 60)
-    assert status["checkpoints"][0]["step"] >= 60, "the checkpoint is written when the pods are told to stop"
+    assert status["checkpoints"][0]["step"] >= load.disturb_at, (
+        "the checkpoint is written when the pods are told to stop"
+    )
+    assert status["checkpoints"][0]["step"] == status["attempts"][0]["lastStep"], "no step is lost by a suspend"
     assert status["progress"]["step"] < status["progress"]["totalSteps"]
     job.patch({"suspend": False})
-    status = job.wait_succeeded(300)
+    status = job.wait_succeeded(load.patience)
     assert len(status["attempts"]) == 2
-    assert status["test"] == calm.status["test"]
+    assert status["attempts"][1]["lostSteps"] == 0
+    assert status["test"] == undisturbed["test"]
     assert trace(place, "disturbed") == trace(place, "calm")
-    assert sorted(trace(place, "disturbed")) == list(range(1, status["resolved"]["totalSteps"] + 1))
+    check_every_row_once(place, "calm", undisturbed)
+    check_every_row_once(place, "disturbed", status)
+    stood, other = cursors(place, "disturbed"), cursors(place, "calm")
+    assert {step: stood[step] for step in other} == other
