@@ -127,12 +127,35 @@ def test_the_prepare_pod_has_its_own_place_and_shares_what_the_reference_says() 
     assert pod["serviceAccountName"] == "trainer"
     assert pod["imagePullSecrets"] == [{"name": "mine"}]
     assert job["spec"]["template"]["metadata"]["labels"]["team"] == "nlp"
+    assert job["spec"]["template"]["metadata"]["annotations"] == {"note": "x"}
     assert env_of(found)["HTTPS_PROXY"] == "http://proxy:3128"
     assert names.QUEUE not in job["metadata"]["labels"], "the prepare step stays outside Kueue"
     assert "suspend" not in job["spec"]
     assert pod["containers"][0]["command"][3] == "prepare"
     assert "Service" not in found
     assert pod_of(made(names.PREPARE))["containers"][0]["resources"] == {"requests": {"cpu": "1", "memory": "2Gi"}}
+
+
+@pytest.mark.parametrize(
+    ("limits", "given", "size"),
+    [
+        ({}, None, "64Mi"),
+        ({"memory": "4Gi"}, None, "64Mi"),
+        ({"memory": "100Mi"}, None, str(50 * 2**20)),
+        ({"nvidia.com/gpu": 1}, None, "1Gi"),
+        ({"nvidia.com/gpu": 1, "memory": "2Gi"}, None, "1Gi"),
+        ({"nvidia.com/gpu": 1, "memory": "1Gi"}, None, str(2**29)),
+        ({"nvidia.com/gpu": 1, "memory": "1Gi"}, "900Mi", "900Mi"),
+    ],
+)
+def test_shared_memory_leaves_half_of_the_memory_limit_to_the_trainer(
+    limits: dict[str, Any], given: str | None, size: str
+) -> None:
+    workers = {"resources": {"limits": limits}, **({"sharedMemorySize": given} if given else {})}
+    volumes = {v["name"]: v for v in pod_of(made(workers=workers))["volumes"]}
+    assert volumes["shared-memory"]["emptyDir"] == {"medium": "Memory", "sizeLimit": size}
+    volumes = {v["name"]: v for v in pod_of(made(names.PREPARE, workers=workers))["volumes"]}
+    assert volumes["shared-memory"]["emptyDir"]["sizeLimit"] == "64Mi", "it has no accelerator and its own limit"
 
 
 def test_one_attempt_is_one_indexed_job_that_never_restarts_a_pod() -> None:

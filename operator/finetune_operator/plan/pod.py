@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.base import Model
 from finetune_api.job import Spec
-from finetune_api.pod import EnvVar, Resources
+from finetune_api.pod import EnvVar, Resources, exact_quantity
 from finetune_operator.plan import config, names
 from finetune_operator.plan.observed import PlanSettings, Resource
 
@@ -25,9 +25,8 @@ Json = dict[str, Any]
 def template(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int) -> Json:
     """The pod template of a Job."""
     workers = spec.workers
-    of_workers = component == names.WORKER
     metadata: Json = {"labels": {**(workers.labels or {}), **names.labels(job.name, job.uid, component, number)}}
-    if of_workers and workers.annotations:
+    if workers.annotations:
         metadata["annotations"] = dict(workers.annotations)
     return {"metadata": metadata, "spec": pod(job, spec, settings, component, number)}
 
@@ -43,7 +42,7 @@ def pod(job: Resource, spec: Spec, settings: PlanSettings, component: str, numbe
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container(spec, settings, component)],
-        "volumes": volumes(job, spec, settings, name),
+        "volumes": volumes(job, spec, settings, component, name),
     }
     if settings.fs_group is not None:
         fields["securityContext"]["fsGroup"] = settings.fs_group
@@ -152,14 +151,12 @@ def mounts(spec: Spec, settings: PlanSettings) -> list[Json]:
     return found
 
 
-def volumes(job: Resource, spec: Spec, settings: PlanSettings, config_map: str) -> list[Json]:
+def volumes(job: Resource, spec: Spec, settings: PlanSettings, component: str, config_map: str) -> list[Json]:
     """run.json, scratch space, shared memory, the token with the report server's CA, and the storage's CA."""
-    accelerated = config.device(spec.workers.resources) != "cpu"
-    shared = spec.workers.shared_memory_size or (SHARED_MEMORY_OF_ACCELERATORS if accelerated else SHARED_MEMORY)
     found: list[Json] = [
         {"name": "config", "configMap": {"name": config_map, "items": [{"key": "run.json", "path": "run.json"}]}},
         {"name": "scratch", "emptyDir": {"sizeLimit": spec.workers.scratch_size}},
-        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(spec, component)}},
     ]
     if settings.report_url:
         token = {"audience": job.uid, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
@@ -176,6 +173,23 @@ def volumes(job: Resource, spec: Spec, settings: PlanSettings, config_map: str) 
         else:
             found.append({"name": "storage-ca", "secret": {"secretName": authority.secret, "items": items}})
     return found
+
+
+def shared_memory(spec: Spec, component: str) -> str:
+    """Size of /dev/shm. What is written there counts against the memory limit, so by itself it takes half of that at most.
+
+    The prepare pod runs one process on a CPU and gets what a container has anyway.
+    """
+    of_workers = component == names.WORKER
+    if of_workers and spec.workers.shared_memory_size:
+        return spec.workers.shared_memory_size
+    resources = spec.workers.resources if of_workers else spec.prepare.resources
+    accelerated = of_workers and config.device(resources) != "cpu"
+    default = SHARED_MEMORY_OF_ACCELERATORS if accelerated else SHARED_MEMORY
+    limit = ((resources and resources.limits) or {}).get("memory")
+    if limit is None or exact_quantity(limit) >= 2 * exact_quantity(default):
+        return default
+    return str(int(exact_quantity(limit) / 2))
 
 
 def _threads(spec: Spec, component: str) -> int | None:
