@@ -17,6 +17,7 @@ from typing import Any
 
 from finetune_api.report import Report
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Kind
+from finetune_operator.outputs import Outputs
 from finetune_operator.plan import names
 from finetune_operator.plan.observed import (
     EventView,
@@ -50,7 +51,7 @@ class _Record:
     generation: int
     phase: str
     deleting: bool
-    output: str  # where it writes to; equal for two jobs that get in each other's way
+    output: str  # where it writes to, as names.output_key
     trigger: int  # changes when something other than the status does
     packed: bytes
 
@@ -108,7 +109,7 @@ class Store:
         self._keys: dict[str, Key] = {}
         self._children: dict[str, dict[str, _Child]] = defaultdict(dict)  # by FineTuneJob UID, by child UID
         self._owners: dict[str, str] = {}  # child UID -> FineTuneJob UID
-        self._outputs: dict[str, set[Key]] = defaultdict(set)
+        self._outputs: Outputs[Key] = Outputs()
         self._memory: dict[str, _Memory] = {}
         self.listening_since = 0.0  # since when reports are taken
         self._graves: dict[str, set[str]] = {}  # per kind, UIDs deleted while it is being relisted
@@ -288,11 +289,14 @@ class Store:
             ),
         )
         self._records[key], self._keys[uid] = record, key
-        self._outputs[record.output].add(key)
+        if old and old.output != record.output:
+            changed |= self._outputs.sharing(old.output) - {key}
+            self._outputs.remove(key, old.output)
+        self._outputs.add(key, record.output)
         if old is None or old.trigger != trigger:
             changed.add(key)
         if old is None or old.active != record.active:
-            changed |= self._outputs[record.output] - {key}
+            changed |= self._outputs.sharing(record.output) - {key}
         return changed
 
     def _put_child(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
@@ -316,17 +320,12 @@ class Store:
         record = self._records.pop(key)
         self._keys.pop(record.uid, None)
         self._memory.pop(record.uid, None)
-        sharers = self._outputs[record.output]
-        sharers.discard(key)
-        if not sharers:
-            del self._outputs[record.output]
-        return {key} | set(sharers)
+        self._outputs.remove(key, record.output)
+        return {key} | self._outputs.sharing(record.output)
 
     def _rivals(self, record: _Record) -> tuple[Rival, ...]:
-        others = (self._records[key] for key in self._outputs[record.output] if key != record.key)
-        rivals = (
-            Rival(name=r.key[1], namespace=r.key[0], created=r.created, uid=r.uid, active=r.active) for r in others
-        )
+        others = (self._records[key] for key in self._outputs.sharing(record.output) - {record.key})
+        rivals = (Rival(r.key[1], r.key[0], r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))
 
     def _each_child(self) -> Iterable[tuple[str, _Child]]:

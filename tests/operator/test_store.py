@@ -192,6 +192,16 @@ def test_jobs_with_the_same_output_see_each_other_and_wake_each_other_when_one_e
     assert store.drop(FINETUNE_JOB, "22222222-u") == {KEY, (NAMESPACE, "other")}
 
 
+def test_jobs_whose_outputs_lie_within_each_other_see_each_other(store: Store) -> None:
+    inner = resource(2, name="inner", uid="22222222-u")
+    inner["spec"]["output"]["uri"] += "/v2"
+    assert store.put(FINETUNE_JOB, inner) == {KEY, (NAMESPACE, "inner")}
+    for key, other in ((KEY, "s3://models/spam-filter/v2"), ((NAMESPACE, "inner"), "s3://models/spam-filter")):
+        observed = store.snapshot(key, SETTINGS, 0)
+        assert observed
+        assert [r.uri for r in observed.rivals] == [other]
+
+
 def test_the_projection_of_a_job_with_its_history_stays_small(store: Store) -> None:
     history = [{"step": i * 10, "loss": round(2.0 / (i + 1), 4)} for i in range(128)]
     raw = resource(9, status={"phase": "Succeeded", "history": history, "message": "done"})

@@ -136,6 +136,23 @@ def test_an_older_job_owns_the_output() -> None:
 
 
 @pytest.mark.parametrize(
+    ("theirs", "words"),
+    [
+        ("s3://models/spam-filter", "s3://models/spam-filter is in use by"),
+        ("s3://models", "s3://models/spam-filter lies within s3://models, which is in use by"),
+        ("s3://models/spam-filter/a", "s3://models/spam-filter holds s3://models/spam-filter/a, which is in use by"),
+    ],
+)
+def test_an_output_within_an_older_jobs_output_is_refused_and_says_how_they_meet(theirs: str, words: str) -> None:
+    c = Cluster()
+    c.rivals = (Rival("first", "team", START - 100, "x", active=True, uri=theirs),)
+    c.reconcile()
+    assert c.status.failure
+    assert c.status.failure.reason == Reason.OUTPUT_IN_USE
+    assert f"{words} the older FineTuneJob team/first" in c.status.failure.message
+
+
+@pytest.mark.parametrize(
     "rival",
     [
         Rival("later", "team", START + 5, "x", active=True),

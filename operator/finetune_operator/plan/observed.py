@@ -260,13 +260,14 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another FineTuneJob of the cluster whose `names.output_key` is the same."""
+    """Another FineTuneJob of the cluster that writes to the same prefix, to one above it, or to one within it."""
 
     name: str
     namespace: str
     created: float
     uid: str
     active: bool  # neither Succeeded nor Failed nor being deleted
+    uri: str = ""  # its output, without a closing slash
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def recall(draft: Draft) -> None:
 
 
 def elder(draft: Draft) -> Rival | None:
-    """The oldest other job that is active and writes to the same place, if it is older than this one."""
+    """The oldest other job that is active and gets in the way of this one's output, if it is older than this one."""
     job = draft.observed.job
     older = [r for r in draft.observed.rivals if r.active and (r.created, r.uid) < (job.created, job.uid)]
     return min(older, key=lambda r: (r.created, r.uid), default=None)
@@ -75,8 +75,14 @@ def elder(draft: Draft) -> Rival | None:
 
 def _in_use(draft: Draft, rival: Rival) -> Failure:
     uri = draft.spec.output.uri
-    message = f"spec.output.uri {uri} is in use by the older FineTuneJob {rival.namespace}/{rival.name}"
-    hint = "Give each job its own spec.output.uri, or delete the other job first."
+    whose = f"the older FineTuneJob {rival.namespace}/{rival.name}"
+    if rival.uri in ("", uri.rstrip("/")):
+        message = f"spec.output.uri {uri} is in use by {whose}"
+    elif f"{uri}/".startswith(f"{rival.uri}/"):
+        message = f"spec.output.uri {uri} lies within {rival.uri}, which is in use by {whose}"
+    else:
+        message = f"spec.output.uri {uri} holds {rival.uri}, which is in use by {whose}"
+    hint = "Give each job its own spec.output.uri, none within another's, or delete the other job first."
     return Failure(reason=Reason.OUTPUT_IN_USE, message=message, hint=hint, field="spec.output.uri")
 
 
