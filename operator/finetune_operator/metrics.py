@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from finetune_api.status import Status
+from finetune_api.status import Phase, Status
 from finetune_operator.store import Key
 
 _GAUGES = {
@@ -131,7 +131,8 @@ class Metrics:
 
         def state() -> Iterator[Metric]:
             jobs = GaugeMetricFamily("finetune_operator_jobs", "FineTuneJobs by phase.", labels=["phase"])
-            for phase, count in sorted(phases().items()):
+            counts = {phase.value: 0 for phase in Phase} | phases()  # a phase without jobs is 0, not a series that ends
+            for phase, count in counts.items():
                 jobs.add_metric([phase], count)
             yield jobs
             for name, text, value in (

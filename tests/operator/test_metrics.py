@@ -54,6 +54,18 @@ def test_a_running_job_has_its_series() -> None:
     assert value(metrics, "finetune_job_metric", split="validation", metric="macro-f1") == 0.9
 
 
+def test_a_phase_without_jobs_is_zero_and_not_missing() -> None:
+    metrics, counts = Metrics(), {"Running": 2}
+    metrics.track(phases=lambda: counts, depth=lambda: 0, delayed=lambda: 0, oldest=lambda: 0.0, leading=lambda: True)
+
+    def jobs(phase: str) -> float | None:
+        return metrics.registry.get_sample_value("finetune_operator_jobs", {"phase": phase})
+
+    assert {phase: jobs(phase) for phase in Phase} == dict.fromkeys(Phase, 0) | {Phase.RUNNING: 2}
+    counts.clear()
+    assert jobs("Running") == 0
+
+
 def test_a_finished_job_no_longer_claims_a_speed() -> None:
     metrics = Metrics()
     metrics.observe(KEY, status(), 0)
