@@ -92,15 +92,55 @@ def test_the_card_says_which_files_a_split_has(hub: Hub, tmp_path: Path) -> None
     assert keys(config_for(hub, tmp_path)) == ["en/one.jsonl"]
     assert keys(config_for(hub, tmp_path, split="test")) == ["en/two.jsonl"]
     assert keys(config_for(hub, tmp_path, split="de/train")) == ["de/one.jsonl"]
+    with pytest.raises(JobError, match="no configuration 'dee'; there are en, de") as caught:
+        keys(config_for(hub, tmp_path, split="dee/train"))
+    assert "de/train" in caught.value.hint
     del card["configs"][0]["default"]
+    hub.add("datasets", "lab/mails", dict.fromkeys(names, b"x"), card=card)
     with pytest.raises(JobError, match="several configurations") as caught:
         keys(config_for(hub, tmp_path))
     assert "en/train" in caught.value.hint
 
 
+def test_a_card_that_leads_elsewhere_or_nowhere_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.add("datasets", "lab/other", {"train.jsonl": b"x"})
+    elsewhere = {"configs": [{"config_name": "default", "data_files": "hf://datasets/lab/other/train.jsonl"}]}
+    hub.add("datasets", "lab/mails", {"train.jsonl": b"x"}, card=elsewhere)
+    with pytest.raises(JobError, match="outside the data set: hf://datasets/lab/other") as caught:
+        keys(config_for(hub, tmp_path))
+    assert (caught.value.reason, caught.value.field) == (Reason.INVALID_DATA, "spec.data.train.uri")
+    nonsense = {"configs": [{"config_name": "default", "data_files": [{"path": "train.jsonl"}]}]}
+    hub.add("datasets", "lab/mails", {"train.jsonl": b"x"}, card=nonsense)
+    with pytest.raises(JobError, match="card of hf://lab/mails cannot be understood"):
+        keys(config_for(hub, tmp_path))
+
+
+def test_no_script_no_local_folder_and_no_file_of_another_kind_takes_the_place(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab" / "mails").mkdir(parents=True)
+    (tmp_path / "lab" / "mails" / "train.jsonl").write_text("local")
+    monkeypatch.chdir(tmp_path)
+    script = b"raise SystemExit('run')"
+    commit = hub.add("datasets", "lab/mails", {"mails.py": script, "train.jsonl": b"x", "train.png": b""})
+    listing = list_source(config_for(hub, tmp_path), "train")
+    assert [info.key for info, _ in listing.objects] == ["train.jsonl"]
+    assert listing.store.get("train.jsonl") == b"x"
+    assert not any(path.endswith("mails.py") for _, path, _ in hub.requests)
+    assert all(path.endswith("/lab/mails") or commit in path for _, path, _ in hub.requests)
+    hub.add("datasets", "lab/mails", {"mails.py": script})
+    with pytest.raises(JobError, match=r"no files for split 'train'; its files are mails.py") as caught:
+        keys(config_for(hub, tmp_path))
+    assert "refs/convert/parquet" in caught.value.hint
+    hub.add("datasets", "lab/mails", {"train.txt": b"one"})
+    with pytest.raises(JobError, match=r"train.txt is of split 'train'") as caught:
+        keys(config_for(hub, tmp_path))
+    assert caught.value.field == "spec.data.train.split"
+
+
 def test_what_is_not_there_is_said_with_what_is(hub: Hub, tmp_path: Path) -> None:
     hub.add("datasets", "lab/mails", {"train.jsonl": b"x"})
-    with pytest.raises(JobError, match=r"split 'test'.*train.jsonl") as caught:
+    with pytest.raises(JobError, match=r"split 'test'; its splits are train ") as caught:
         keys(config_for(hub, tmp_path, split="test"))
     assert caught.value.reason == Reason.DATA_NOT_FOUND
     assert caught.value.field == "spec.data.train.split"

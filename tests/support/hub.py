@@ -56,6 +56,8 @@ class Hub(ThreadingHTTPServer):
             files = {
                 path.relative_to(files).as_posix(): path.read_bytes() for path in files.rglob("*") if path.is_file()
             }
+        if card is not None:
+            files = {**files, "README.md": f"---\n{json.dumps(card, indent=1)}\n---\n# {name}\n".encode()}
         repository = self.repositories.setdefault((kind, name), Repository())
         content = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
         commit = hashlib.sha1(json.dumps([content, revision, len(repository.commits)]).encode()).hexdigest()
@@ -91,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
                 {"X-Error-Code": refused.code, "X-Error-Message": str(refused), "Content-Type": "application/json"},
             )
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
     def _route(self, path: str, query: dict[str, list[str]]) -> None:
         if found := re.match(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+(?:/.+)?))?\Z", path):
@@ -100,16 +102,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif found := re.match(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?\Z", path):
             kind, name, revision, below = found.groups()
             _, files = self._commit(kind, name, revision)
-            prefix = f"{below}/" if below else ""
-            self._json([
-                {"type": "file", "path": file, "size": len(data), "oid": _blob(data)}
-                for file, data in sorted(files.items()) if file.startswith(prefix)
-            ])  # fmt: skip
+            self._json(_tree(files, below or "", query.get("recursive") == ["true"]))
+        elif found := re.match(r"/api/(models|datasets)/([^/]+/[^/]+)/paths-info/([^/]+)\Z", path):
+            _, files = self._commit(*found.groups())
+            self._json([entry for entry in _tree(files, "", True) if entry["path"] in self._asked_paths()])
         elif found := re.match(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)\Z", path):
             data_set, name, revision, file = found.groups()
             self._file("datasets" if data_set else "models", name, revision, file)
         else:
             raise _Refused(404, "", f"no such path: {path}")
+
+    def _asked_paths(self) -> list[str]:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        if self.headers.get("Content-Type", "").startswith("application/json"):
+            return list(json.loads(body)["paths"])
+        return parse_qs(body).get("paths", [])
 
     def _commit(self, kind: str, name: str, revision: str) -> tuple[str, dict[str, bytes]]:
         repository = self.server.repositories.get((kind, name))
@@ -165,6 +172,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+def _tree(files: Mapping[str, bytes], below: str, recursive: bool) -> list[dict[str, Any]]:
+    """What the hub lists below a folder: files and folders, only the next level unless recursive."""
+    prefix = f"{below}/" if below else ""
+    inside = {file: data for file, data in sorted(files.items()) if file.startswith(prefix)}
+    if below and not inside:
+        raise _Refused(404, "EntryNotFound", f"{below} does not exist")
+    folders = {file[: n + len(prefix)] for file in inside for n, char in enumerate(file[len(prefix) :]) if char == "/"}
+    found = [{"type": "directory", "path": folder, "size": 0, "oid": "0" * 40} for folder in sorted(folders)]
+    found += [{"type": "file", "path": file, "size": len(data), "oid": _blob(data)} for file, data in inside.items()]
+    return [entry for entry in found if recursive or "/" not in str(entry["path"])[len(prefix) :]]
 
 
 def _blob(data: bytes) -> str:

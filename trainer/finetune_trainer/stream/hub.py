@@ -1,35 +1,25 @@
 """Data sets on the Hugging Face hub, as a store like any other: files of a split by ranges, at a pinned commit.
 
-One API call lists a data set; its card's `configs`, else the names of folders and files, say which files a split has, by the
-rules that the datasets library documents. The files are then read by the same code as everything else, so order and resume
-are the same. Nothing of a repository is ever run, and nothing is downloaded whole. The token comes from HF_TOKEN.
+Which files a split has is told by the datasets library (hub_splits). The files are then read by the same code as everything
+else, so order and resume are the same. Nothing of a repository is ever run, and nothing is downloaded whole. The token comes
+from HF_TOKEN.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.run import HubAccess, RunConfig
+from finetune_api.run import HubAccess
 from finetune_trainer.storage import ObjectInfo
-from finetune_trainer.stream.formats import Format, format_of
-from finetune_trainer.stream.globs import matcher
-from finetune_trainer.stream.source import Listing, field_of
 
 _RANGE = 8 << 20
 _TIMEOUT_SECONDS = 30.0
 _RETRIED = (408, 429, 500, 502, 503, 504)
-_KEYWORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "dev", "val"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-_NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "config.json"}
 
 
 class HubStore:
@@ -134,100 +124,6 @@ def files_of(info: Any) -> list[ObjectInfo]:
         tag = (lfs["sha256"] if isinstance(lfs, dict) else getattr(lfs, "sha256", None)) or item.blob_id or info.sha
         found.append(ObjectInfo(item.rfilename, item.size or 0, str(tag)))
     return sorted(found, key=lambda info: info.key)
-
-
-def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split: str) -> Listing:
-    """The files of a split, at the commit that the revision means now. Raises JobError."""
-    store = HubStore(uri, revision, config.hub)
-    try:
-        info = store.info()
-    except JobError as error:
-        error.field = error.field or field_of(role)
-        raise
-    files = [
-        (found, kind) for found in files_of(info) if (kind := _data_format(found.key, config.data.format)) is not None
-    ]
-    names = [found.key for found, _ in files]
-    chosen = set(_split_files(_configs(info), names, split, uri, role))
-    objects = tuple((found, kind) for found, kind in files if found.key in chosen)
-    if not objects:
-        raise _no_split(uri, split, names, role)
-    pinned = HubStore(uri, info.sha, config.hub)
-    return Listing(role, uri, pinned, objects, info.sha)
-
-
-def _data_format(key: str, wanted: str) -> Format | None:
-    name = key.rpartition("/")[2]
-    return (
-        None if name in _NO_DATA or name.startswith((".", "_")) else format_of(key, "auto") and format_of(key, wanted)
-    )
-
-
-def _configs(info: Any) -> list[dict[str, Any]]:
-    card = info.card_data
-    configs = card.get("configs") if card is not None else None
-    return [c for c in configs if isinstance(c, dict) and c.get("data_files")] if isinstance(configs, list) else []
-
-
-def _split_files(configs: list[dict[str, Any]], names: list[str], split: str, uri: str, role: str) -> list[str]:
-    """Names of the split's files. `split` may name the configuration, too: configuration/split."""
-    wanted_config, _, wanted = split.rpartition("/")
-    if not configs:
-        return _by_name(names, wanted)
-    by_name = {str(c.get("config_name", "default")): c for c in configs}
-    if wanted_config or len(configs) == 1:
-        config = by_name.get(wanted_config) if wanted_config else configs[0]
-    else:
-        config = next((c for c in configs if c.get("default")), by_name.get("default"))
-    if config is None:
-        raise JobError(
-            Reason.DATA_NOT_FOUND, f"{uri} has several configurations ({', '.join(list(by_name)[:10])}), and split {split!r} does not say which",
-            field=f"spec.data.{role}.split", hint=f"Write it as configuration/split, as {next(iter(by_name))}/{wanted}.",
-        )  # fmt: skip
-    patterns = _patterns(config["data_files"]).get(wanted, [])
-    folder = str(config.get("data_dir") or "").strip("./")
-    expressions = [matcher(f"{folder}/{p.removeprefix('./')}" if folder else p.removeprefix("./")) for p in patterns]
-    return [name for name in names if any(e.match(name) for e in expressions)]
-
-
-def _patterns(data_files: Any) -> dict[str, list[str]]:
-    """split -> patterns, from the forms that a card may have: a text, a list of texts, or of {split, path}."""
-    if isinstance(data_files, str):
-        return {"train": [data_files]}
-    if isinstance(data_files, dict):
-        return {str(split): [path] if isinstance(path, str) else list(path) for split, path in data_files.items()}
-    found: dict[str, list[str]] = {}
-    for item in data_files:
-        split, path = (item.get("split", "train"), item.get("path", ())) if isinstance(item, dict) else ("train", item)
-        found.setdefault(str(split), []).extend([path] if isinstance(path, str) else path)
-    return found
-
-
-def _by_name(names: list[str], split: str) -> list[str]:
-    """Files whose name is sharded for the split, or names it in a folder, or in the file's own name; all, if no name names any split."""
-    sharded = re.compile(rf"data/{re.escape(split)}-\d{{5}}-of-\d{{5}}.*\..*\Z")
-    if any(re.match(r"data/\w[\w.]*-\d{5}-of-\d{5}.*\..*\Z", name) for name in names):
-        return [name for name in names if sharded.match(name)]
-    for of in (lambda name: name.rpartition("/")[0], lambda name: name.rpartition("/")[2]):
-        if any(_names(of(name), words) for name in names for words in _KEYWORDS.values()):
-            return [name for name in names if _names(of(name), _KEYWORDS.get(split, (split,)))]
-    return names if split == "train" else []
-
-
-def _names(text: str, words: Iterable[str]) -> bool:
-    return any(re.search(rf"(?:^|[-._ /0-9]){re.escape(word)}(?:[-._ /0-9]|\Z)", text) for word in words)
-
-
-def _no_split(uri: str, split: str, names: list[str], role: str) -> JobError:
-    seen = (
-        f"; its data files are {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
-        if names
-        else "; it has no jsonl, csv or parquet files"
-    )
-    return JobError(
-        Reason.DATA_NOT_FOUND, f"{uri} has no files for split {split!r}{seen}", field=f"spec.data.{role}.split",
-        hint="Name a split that the data set has; for sets with a loading script try revision refs/convert/parquet.",
-    )  # fmt: skip
 
 
 @contextmanager

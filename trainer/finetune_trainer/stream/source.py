@@ -71,7 +71,7 @@ def list_source(config: RunConfig, role: str) -> Listing:
     source = source_of(config, role)
     assert source.uri is not None
     if source.uri.startswith("hf://"):
-        from finetune_trainer.stream.hub import list_hub
+        from finetune_trainer.stream.hub_splits import list_hub
 
         return list_hub(config, role, source.uri, source.revision, source.split or role)
     store, pattern = open_store(source.uri, config.storage)
