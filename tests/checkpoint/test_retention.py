@@ -28,7 +28,6 @@ def test_the_newest_and_the_best_are_kept() -> None:
         ("macro-f1", "macro-f1", 2),
         ("accuracy", "accuracy", 2),
         ("loss", "loss", 1),
-        ("loss", "eval_loss", 1),
         ("perplexity", "perplexity", 1),
     ],
 )
@@ -39,6 +38,32 @@ def test_best_knows_which_way_is_better(metric: str, name: str, best: int) -> No
 def test_of_equally_good_checkpoints_the_earlier_is_the_best() -> None:
     assert best_of([ref(3, 0.5), ref(2, 0.5), ref(4, 0.5)], "macro-f1").step == 2
     assert best_of([ref(3), ref(2)], "macro-f1") is None
+
+
+def test_of_equal_scores_the_lower_validation_loss_is_the_best() -> None:
+    def judged(step: int, f1: float, loss: float) -> CheckpointRef:
+        return CheckpointRef(1, step, f"u/{step}", "d", 1, "t", {"loss": loss, "macro-f1": f1})
+
+    assert best_of([judged(1, 0.5, 0.3), judged(2, 0.5, 0.1), judged(3, 0.5, 0.2)], "macro-f1").step == 2
+    assert best_of([judged(1, 0.6, 0.9), judged(2, 0.5, 0.1)], "macro-f1").step == 1
+
+
+def test_a_step_that_was_resumed_from_and_judged_then_is_the_best_and_counts_once(start, out: Location) -> None:
+    """A stop in the midst of an evaluation saves the step without its score; the next attempt has the score."""
+    first = start(checkpoints={"keepLast": 2})
+    first.claim()
+    first.save(state(1), metrics={"macro-f1": 0.2}, wait=True)
+    first.save(state(2), wait=True)
+    again = start(attempt=2, checkpoints={"keepLast": 2})
+    assert again.claim().resume.step == 2
+    again.save(state(2), metrics={"macro-f1": 0.9}, wait=True)
+    again.save(state(2), metrics={"macro-f1": 0.9}, wait=True)
+    assert [(c.step, c.best) for c in again.listed()] == [(2, True), (1, False)]
+    assert again.best().generation == 2
+    assert {"/".join(info.key.split("/")[1:3]) for info in out.list("ckpt/")} == {"1/1", "2/2"}
+    last = start(attempt=3, checkpoints={"keepLast": 2})
+    assert last.claim().resume == again.best()
+    assert last.notes == []
 
 
 def test_old_checkpoints_go_manifest_first_and_the_best_stays_over_restarts(start, out: Location) -> None:

@@ -5,6 +5,7 @@ Other ranks wait for rank 0's commit, so that exit 0 means on every one of them 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ NEW_TOKENS = 40
 
 
 def judge(s: Session, split: str) -> Tally:
-    """The model on this split, over all ranks. Collective; raises Stopped on all ranks together."""
+    """The model on this split, over all ranks. Collective; raises Stopped or NonFiniteLoss on all ranks together."""
     with s.stream(split) as stream:
         examples = (e for row in stream.rows() if (e := s.encode(row)) is not None)
         tally = tally_for(s.config.task, s.profile.labels)
-        return evaluate(
+        evaluate(
             s.model,
             examples,
             tally,
@@ -39,6 +40,18 @@ def judge(s: Session, split: str) -> Tally:
             max_length=s.max_length,
             stop=s.stop,
         )
+    check_finite(tally.metrics(), s.resolved.metric or "loss", split, s.run.step)
+    return tally
+
+
+def check_finite(metrics: dict[str, float], metric: str, split: str, step: int) -> None:
+    """A model whose loss, or whose metric that chooses, is no number cannot be judged, nor be the best. Raises NonFiniteLoss."""
+    for name in ("loss", metric):
+        if not math.isfinite(metrics[name]):
+            also = "" if name == "loss" else f", at a loss of {metrics['loss']:.6g}"
+            raise JobError(
+                Reason.NON_FINITE_LOSS, f"the {name} on the {split} rows became {metrics[name]} at step {step}{also}"
+            )
 
 
 def finish(s: Session) -> None:

@@ -15,10 +15,10 @@ from typing import NoReturn
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
-from finetune_api.resolve import higher_is_better
 from finetune_api.run import RunConfig
 from finetune_api.status import Best
 from finetune_trainer import lean
+from finetune_trainer.best import gain, is_better
 from finetune_trainer.distributed import Place, open_ranks
 from finetune_trainer.evaluate import Stopped
 from finetune_trainer.feed import shares
@@ -91,7 +91,8 @@ def loop(s: Session) -> None:
     total = resolved.total_steps or 0
     if run.step == 0:
         run.samples = s.ranks.from_first(lambda: samples(s))
-    evaluate_if_due(s)
+    if evaluate_if_due(s):  # the evaluation of the step that we resumed from was interrupted
+        s.save(metrics=run.evaluation)
     saved_at = time.monotonic()
     s.narrator.stage(Stage.TRAINING)
     if not finished(s):
@@ -165,23 +166,16 @@ def evaluate_if_due(s: Session) -> bool:
         interrupted(s)
     run.evaluated, run.evaluation = run.step, found
     metric = s.resolved.metric or "loss"
-    improved = is_better(metric, found[metric], run.best, 0.0)
+    improved = is_better(found, run.best_evaluation, metric)
     rule = s.config.evaluation.early_stopping
-    run.stale = 0 if is_better(metric, found[metric], run.best, rule.min_delta if rule else 0.0) else run.stale + 1
+    run.stale = 0 if gain(found, run.best_evaluation, metric) > (rule.min_delta if rule else 0.0) else run.stale + 1
     run.stopped_early = rule is not None and run.stale >= rule.patience
     if improved:
-        run.best = Best(step=run.step, metric=metric, value=found[metric])
+        run.best, run.best_evaluation = Best(step=run.step, metric=metric, value=found[metric]), found
     s.events.add("evaluation", run.step, **found)
     s.narrator.evaluated(run, metric)
     s.narrator.stage(Stage.TRAINING)
     return improved and s.config.checkpoints.keep_best
-
-
-def is_better(metric: str, value: float, best: Best | None, delta: float) -> bool:
-    """Whether a value beats the best by more than `delta`; nan never does."""
-    if best is None:
-        return value == value
-    return value > best.value + delta if higher_is_better(metric) else value < best.value - delta
 
 
 def interrupted(s: Session) -> NoReturn:

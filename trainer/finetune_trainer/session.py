@@ -38,6 +38,7 @@ class Run:
     step: int = 0
     cursor: Cursor = field(default_factory=Cursor)
     best: Best | None = None
+    best_evaluation: dict[str, float] | None = None  # all figures of that step
     stale: int = 0  # evaluations without improvement, for early stopping
     evaluated: int = -1  # the last step that was evaluated
     evaluation: dict[str, float] | None = None

@@ -146,15 +146,17 @@ class Checkpointer:
     def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
         """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other ranks.
 
-        A step that is saved already is not saved again. Raises what an earlier background save failed with.
+        A step that is saved already is not saved again, but for one that this group resumed from before it was judged: with
+        its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier background save
+        failed with.
         """
         if self._rank != 0:
             return
         assert self._generation is not None, "claim() first"
         resume = self._generation.resume
-        known = state.step in self._saved or (
-            resume is not None and resume.generation is not None and resume.step == state.step
-        )
+        resumed = resume is not None and resume.generation is not None and resume.step == state.step
+        judged_anew = resumed and bool(metrics) and resume is not None and not resume.metrics
+        known = state.step in self._saved or (resumed and not judged_anew)
         if known:
             self._uploader.check()
         else:

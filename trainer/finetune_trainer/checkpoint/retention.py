@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from finetune_api.resolve import higher_is_better
+from finetune_trainer.best import rank
 from finetune_trainer.checkpoint.manifest import KEY, folder
 from finetune_trainer.checkpoint.state import CheckpointRef
 from finetune_trainer.storage import Location
@@ -14,22 +14,16 @@ _OBJECT = re.compile(r"^ckpt/(\d+)/(\d+)/")
 
 
 def best_of(refs: Iterable[CheckpointRef], metric: str) -> CheckpointRef | None:
-    """The checkpoint with the best value of `metric`; the earlier one where two are equal."""
-    sign = 1 if higher_is_better(metric) else -1
-    judged = [(value * sign, -ref.step, ref) for ref in refs if (value := value_of(ref, metric)) is not None]
+    """The checkpoint with the best evaluation; the earlier one where two are equal."""
+    judged = [(found, -ref.step, ref) for ref in refs if (found := rank(ref.metrics, metric)) is not None]
     return max(judged, key=lambda entry: entry[:2])[2] if judged else None
 
 
-def value_of(ref: CheckpointRef, metric: str) -> float | None:
-    """The checkpoint's value of a metric; the evaluation's loss may be called loss or eval_loss."""
-    metrics = ref.metrics or {}
-    return metrics.get(metric, metrics.get(f"eval_{metric}"))
-
-
 def kept(refs: Sequence[CheckpointRef], keep_last: int, keep_best: bool, metric: str) -> list[CheckpointRef]:
-    """Those that stay, newest first."""
-    newest = sorted(refs, key=lambda r: (r.step, r.generation or 0), reverse=True)
-    best = best_of(refs, metric) if keep_best else None
+    """Those that stay, newest first. Of a step that was saved again, with its evaluation, the later generation's."""
+    latest = {r.step: r for r in sorted(refs, key=lambda r: r.generation or 0)}
+    newest = sorted(latest.values(), key=lambda r: r.step, reverse=True)
+    best = best_of(newest, metric) if keep_best else None
     return [ref for i, ref in enumerate(newest) if i < keep_last or ref is best]
 
 
