@@ -154,7 +154,7 @@ def _run_workers(config: RunConfig, model: Path, folder: Path, stop: _Signals, s
     if config.world.workers == 1:
         config = config.model_copy(
             update={
-                "world": config.world.model_copy(update={"master_address": "localhost", "master_port": _free_port()})
+                "world": config.world.model_copy(update={"master_address": "127.0.0.1", "master_port": _free_port()})
             }
         )
     first, size = (
@@ -180,7 +180,7 @@ def _run_workers(config: RunConfig, model: Path, folder: Path, stop: _Signals, s
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("localhost", 0))
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
