@@ -54,7 +54,7 @@ def _checkpointed(every: int) -> dict[str, Any]:
     return {"checkpoints__everySteps": every, "checkpoints__keepLast": 100, "evaluation__everySteps": 2 * every}
 
 
-TINY = Load("bert", {"training__epochs": 30, "workers__replicas": 2, **_checkpointed(40)}, 40, 60, 420)
+TINY = Load("bert", {"training__epochs": 50, "workers__replicas": 2, **_checkpointed(40)}, 40, 60, 420)
 REAL = Load("minilm", {**minilm(42), **_checkpointed(20)}, 20, 45, 1500, needs="mail")
 LOADS = [TINY, REAL] if env("FULL") else [TINY]
 
