@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 
 import pytest
@@ -66,7 +67,7 @@ def test_short_outages_in_the_background_do_not_end_the_run_but_long_ones_do(sta
 
     def save(step: int) -> None:
         writer.save(state(step))
-        writer._uploader._queue.join()
+        writer._uploader.wait()
 
     save(1)
     save(2)
@@ -89,7 +90,7 @@ def test_errors_other_than_outages_are_told_at_the_next_save(start, out: Locatio
     writer = start(faulty(out, fault))
     writer.claim()
     writer.save(state(1))
-    writer._uploader._queue.join()
+    writer._uploader.wait()
     with pytest.raises(JobError) as caught:
         writer.save(state(2))
     assert caught.value.reason is Reason.ACCESS_DENIED
@@ -153,3 +154,43 @@ def test_the_list_of_checkpoints_is_told_after_each_commit(start, out: Location)
     assert newest.uri == out.uri("ckpt/1/3")
     assert newest.digest == manifest.parse(out.get("ckpt/1/3/MANIFEST.json")).digest
     assert newest.bytes == sum(info.size for info in out.list("ckpt/1/3/") if not info.key.endswith("json"))
+
+
+def test_slow_storage_never_holds_up_the_run_and_keeps_the_best_and_the_newest(start, out: Location) -> None:
+    slow, begun = threading.Event(), threading.Event()
+
+    def fault(operation: str, key: str, done: bool) -> None:
+        if operation == "put" and "ckpt/" in key and not done:
+            begun.set()
+            assert slow.wait(30)
+
+    writer = start(faulty(out, fault), checkpoints={"keepLast": 9})
+    writer.claim()
+    writer.save(state(1))
+    assert begun.wait(30)
+    for step, score in {2: None, 3: 0.5, 4: 0.9, 5: 0.7, 6: None, 7: None}.items():
+        writer.save(state(step), metrics={"macro-f1": score} if score else None)  # none of them waits for storage
+    slow.set()
+    writer.close()
+    assert [(c.step, c.best) for c in writer.listed()] == [(7, False), (4, True), (1, False)]
+    writer.save(state(6), wait=True)  # what was dropped may be saved after all
+    assert {c.step for c in writer.listed()} == {1, 4, 6, 7}
+
+
+def test_an_outage_does_not_lose_the_best(start, out: Location) -> None:
+    left = 1
+
+    def fault(operation: str, key: str, done: bool) -> None:
+        nonlocal left
+        if operation == "put" and "ckpt/" in key and left:
+            left -= 1
+            raise OUTAGE
+
+    writer = start(faulty(out, fault))
+    writer.claim()
+    writer.save(state(1), metrics={"macro-f1": 0.9})
+    writer.save(state(1), metrics={"macro-f1": 0.9})
+    writer._uploader.wait()
+    writer.save(state(2), metrics={"macro-f1": 0.1})
+    writer.close()
+    assert [(c.step, c.best) for c in writer.listed()] == [(2, False), (1, True)]

@@ -20,11 +20,12 @@ from finetune_api import resolve
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.status import CHECKPOINTS, Checkpoint
+from finetune_trainer.best import is_better
 from finetune_trainer.checkpoint import generations, manifest, parts, retention
 from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
 from finetune_trainer.checkpoint.state import CheckpointRef, TrainState
-from finetune_trainer.checkpoint.uploader import Uploader
+from finetune_trainer.checkpoint.uploader import Save, Uploader
 from finetune_trainer.storage import Location, location
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Checkpointer:
         self._refs: list[CheckpointRef] = []  # committed and verified or our own, any order
         self._loaded: tuple[CheckpointRef, TrainState] | None = None
         self._saved: set[int] = set()  # steps given to the uploader
+        self._best: dict[str, float] | None = None  # the best evaluation given to save, or found
         self._swept = False
         self.notes: list[str] = []
 
@@ -90,6 +92,8 @@ class Checkpointer:
             other = generations.read(self._out, record.number)
             if other is None or other.attempt >= self._config.attempt:
                 raise self._overtaken(other)
+        best = self.best()
+        self._best = best.metrics if best else None
         self._generation = Generation(record.number, found)
         return self._generation
 
@@ -146,6 +150,8 @@ class Checkpointer:
     def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
         """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other ranks.
 
+        Where storage is slower than the saves follow each other, a newer one takes the place of one that waits; never of the best.
+
         A step that is saved already is not saved again, but for one that this group resumed from before it was judged: with
         its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier background save
         failed with.
@@ -170,7 +176,10 @@ class Checkpointer:
             )
             judged = {k: float(v) for k, v in metrics.items()} if metrics else None
             self._saved.add(state.step)
-            self._uploader.submit(lambda: self._commit(copy, judged))
+            save = Save(
+                lambda: self._commit(copy, judged), self._is_best(judged), lambda: self._saved.discard(copy.step)
+            )
+            self._uploader.submit(save)
         if wait:
             self._uploader.drain()
 
@@ -196,10 +205,19 @@ class Checkpointer:
         """The committed checkpoint with the best value of the metric that chooses."""
         return retention.best_of(tuple(self._refs), self._metric)
 
+    def _is_best(self, judged: dict[str, float] | None) -> bool:
+        """Whether a snapshot is the best of all that were given to save."""
+        if not judged or not self._config.checkpoints.keep_best or not is_better(judged, self._best, self._metric):
+            return False
+        self._best = judged
+        return True
+
     def _commit(self, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Parts, then the manifest, then the list, then what may go. Runs in the background."""
         assert self._generation is not None
         number = self._generation.number
+        if any((ref.generation, ref.step) == (number, state.step) for ref in self._refs):
+            return  # given twice, since the first try failed, and was tried again
         where = self._out.child(manifest.folder(number, state.step))
         written = []
         try:
