@@ -1,7 +1,7 @@
-"""A small cluster in memory for tests of planning: it applies plans, and plays Job controller and kubelet by hand.
+"""A small cluster in memory for tests of planning: it applies plans in the operator's order, and reports as a trainer does.
 
 Objects are kept as the API server would send them, so that the projections are tested on the way. Nothing happens by
-itself: a test says what the kubelet does, and time moves by `wait`.
+itself: a test says what the kubelet does (see controllers.py), and time moves by `wait`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import uuid
 from typing import Any
 
-from finetune_api.report import Outcome, Problem, Report, Stage
+from finetune_api.report import Report, Stage
 from finetune_api.status import Checkpoint, Progress, Status
 from finetune_operator.plan import names
 from finetune_operator.plan.decide import plan
@@ -26,7 +26,8 @@ from finetune_operator.plan.observed import (
     Rival,
 )
 from finetune_operator.plan.plan import Plan
-from finetune_operator.plan.times import rfc3339, seconds
+from finetune_operator.plan.times import rfc3339
+from support.controllers import Controllers, condition
 
 START = 1_800_000_000.0
 SETTINGS = PlanSettings(
@@ -64,22 +65,21 @@ class Crash(Exception):
     """The operator dies here."""
 
 
-class Cluster:
+class Cluster(Controllers):
     """One FineTuneJob and its children."""
 
     def __init__(
         self, spec: dict[str, Any] | None = None, *, name: str = "spam-filter", labels: dict[str, str] | None = None
     ) -> None:
-        self.now = START
+        super().__init__(START)
+        self.uid = "0a1b2c3d-1111-4222-8333-444455556666"
         self.settings = SETTINGS
         self.job: dict[str, Any] = {
             "apiVersion": names.API_VERSION, "kind": names.KIND,
-            "metadata": {"name": name, "namespace": "team", "uid": "0a1b2c3d-1111-4222-8333-444455556666", "generation": 1,
+            "metadata": {"name": name, "namespace": "team", "uid": self.uid, "generation": 1,
                          "creationTimestamp": rfc3339(START), "labels": labels or {}},
             "spec": {**copy.deepcopy(SPEC), **(spec or {})}, "status": {},
         }  # fmt: skip
-        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
-        self.pods: dict[str, dict[str, Any]] = {}
         self.report: Report | None = None
         self.report_component = names.WORKER
         self.received: float | None = None
@@ -99,10 +99,6 @@ class Cluster:
         self._sequence = itertools.count()
 
     # ------------------------------------------------------------ operator
-
-    @property
-    def uid(self) -> str:
-        return str(self.job["metadata"]["uid"])
 
     @property
     def status(self) -> Status:
@@ -137,26 +133,26 @@ class Cluster:
             self._write()
             self.gone = True
             return
-        for delete in made.delete:
-            self._write()
-            found = self.objects.get((delete.kind, delete.name))
-            if found is not None and (delete.uid is None or found["metadata"]["uid"] == delete.uid):
-                self._delete(delete.kind, delete.name)
-        for patch in made.patch:
-            self._write()
-            _merge(self.objects[patch.kind, patch.name], patch.body)
+        for note in made.notes:
+            self.notes.append(note.reason)
         self.conflicts, self.refusals = (), ()
         for create in made.create:
             self._write()
             if not self._create(copy.deepcopy(dict(create.object))):
                 break
-        for note in made.notes:
-            self.notes.append(note.reason)
+        for patch in made.patch:
+            self._write()
+            _merge(self.objects[patch.kind, patch.name], patch.body)
         status = made.status.to_json()
         Status.model_validate_json(made.status.model_dump_json(by_alias=True, exclude_none=True))
         if status != self.job["status"]:
             self._write()
             self.job["status"] = status
+        for delete in made.delete:
+            self._write()
+            found = self.objects.get((delete.kind, delete.name))
+            if found is not None and (delete.uid is None or found["metadata"]["uid"] == delete.uid):
+                self._delete(delete.kind, delete.name)
 
     def _write(self) -> None:
         """Count a write to the API server; the operator may die before it."""
@@ -190,129 +186,6 @@ class Cluster:
         if kind == "Job":  # background propagation
             for pod in self.pods_of(found):
                 self.terminate(pod)
-
-    # ------------------------------------------------------------ Job controller
-
-    def jobs(self, component: str | None = None) -> list[dict[str, Any]]:
-        found = [o for (kind, _), o in self.objects.items() if kind == "Job"]
-        return [j for j in found if component is None or j["metadata"]["labels"][names.COMPONENT] == component]
-
-    def pods_of(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        return [p for p in self.pods.values() if p["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]]
-
-    def control(self) -> None:
-        """One round of the Job controller: make pods, count them, fail and complete Jobs."""
-        for job in self.jobs():
-            status = job["status"]
-            if _condition(job, "Complete") or _condition(job, "Failed"):
-                continue
-            pods = self.pods_of(job)
-            if job["spec"].get("suspend"):
-                for pod in pods:
-                    self.terminate(pod)
-                continue
-            status.setdefault("startTime", rfc3339(self.now))
-            failed = any(p["status"].get("phase") == "Failed" for p in pods) or status.get("failed")
-            if failed:
-                status["failed"] = status.get("failed", 0) or 1
-                _set(job, "FailureTarget", "BackoffLimitExceeded", self.now)
-                alive = [p for p in pods if p["status"].get("phase") not in ("Failed", "Succeeded")]
-                for pod in alive:
-                    self.terminate(pod)
-                if not alive:
-                    _set(job, "Failed", "BackoffLimitExceeded", self.now)
-                continue
-            done = [p for p in pods if p["status"].get("phase") == "Succeeded"]
-            if len(done) == job["spec"]["completions"]:
-                _set(job, "Complete", "CompletionsReached", self.now)
-                status["completionTime"] = rfc3339(self.now)
-                continue
-            have = {p["metadata"]["annotations"][names.INDEX] for p in pods}
-            for index in map(str, range(job["spec"]["parallelism"])):
-                if index not in have:
-                    self._pod(job, index)
-
-    def _pod(self, job: dict[str, Any], index: str) -> None:
-        template = job["spec"]["template"]
-        name = f"{job['metadata']['name']}-{index}-{uuid.uuid4().hex[:5]}"
-        meta = {
-            "name": name, "namespace": "team", "uid": str(uuid.uuid4()), "creationTimestamp": rfc3339(self.now),
-            "labels": {**template["metadata"]["labels"], names.INDEX: index}, "annotations": {names.INDEX: index},
-            "ownerReferences": [{"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}],
-        }  # fmt: skip
-        self.pods[name] = {"metadata": meta, "spec": copy.deepcopy(template["spec"]), "status": {"phase": "Pending"}}
-
-    # ------------------------------------------------------------ kubelet
-
-    def pod(self, index: int = 0, component: str = names.WORKER) -> dict[str, Any]:
-        """The newest pod of that index."""
-        found = [p for p in self.pods.values() if p["metadata"]["labels"][names.COMPONENT] == component]
-        found = [p for p in found if p["metadata"]["annotations"][names.INDEX] == str(index)]
-        return max(
-            found, key=lambda p: (int(p["metadata"]["labels"][names.ATTEMPT]), p["metadata"]["creationTimestamp"])
-        )
-
-    def start(self, *pods: dict[str, Any]) -> None:
-        for pod in pods:
-            pod["spec"]["nodeName"] = "node-1"
-            pod["status"] = {
-                "phase": "Running",
-                "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(self.now)}],
-                "containerStatuses": [
-                    {"name": names.CONTAINER, "state": {"running": {"startedAt": rfc3339(self.now)}}}
-                ],
-            }
-
-    def exit(
-        self,
-        pod: dict[str, Any],
-        code: int,
-        *,
-        reason: str = "",
-        problem: Problem | None = None,
-        outcome: bool = True,
-        **said: Any,
-    ) -> None:
-        """The container ends. A pod that is being deleted is gone as soon as `sweep` is called."""
-        attempt = int(pod["metadata"]["labels"][names.ATTEMPT])
-        words = (
-            Outcome(job_id=self.uid, attempt=attempt, exit_code=code, problem=problem, **said).to_message()
-            if outcome
-            else ""
-        )
-        started = seconds(pod["metadata"]["creationTimestamp"])
-        state = {"exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error"), "message": words,
-                 "startedAt": rfc3339(started or self.now), "finishedAt": rfc3339(self.now)}  # fmt: skip
-        pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
-        pod["status"]["containerStatuses"] = [{"name": names.CONTAINER, "state": {"terminated": state}}]
-
-    def terminate(self, pod: dict[str, Any], grace: float | None = None) -> None:
-        """DELETE of a pod: it gets its grace period; terminal ones go at once."""
-        grace = pod["spec"].get("terminationGracePeriodSeconds", 30) if grace is None else grace
-        pod["metadata"].setdefault("deletionTimestamp", rfc3339(self.now + grace))
-
-    def disrupt(self, pod: dict[str, Any], reason: str, message: str = "") -> None:
-        pod["status"].setdefault("conditions", []).append(
-            {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}
-        )
-
-    def sweep(self, code: int = 40) -> None:
-        """Pods that are being deleted end with this code, are counted, and go."""
-        for name, pod in list(self.pods.items()):
-            if "deletionTimestamp" in pod["metadata"]:
-                if pod["status"].get("phase") not in ("Failed", "Succeeded"):
-                    self.exit(pod, code)
-                    owner = next(
-                        (
-                            j
-                            for j in self.jobs()
-                            if j["metadata"]["uid"] == pod["metadata"]["ownerReferences"][0]["uid"]
-                        ),
-                        None,
-                    )
-                    if owner is not None and code and not owner["spec"].get("suspend"):
-                        owner["status"]["failed"] = owner["status"].get("failed", 0) + 1
-                del self.pods[name]
 
     # ------------------------------------------------------------ trainer
 
@@ -362,7 +235,7 @@ class Cluster:
         self.control()
         self.wait(1)
         for job in self.jobs(names.WORKER):
-            if not _condition(job, "Failed"):
+            if not condition(job, "Failed"):
                 self.start(*(p for p in self.pods_of(job) if p["status"]["phase"] == "Pending"))
         self.reconcile()
         if step is not None:
@@ -377,22 +250,6 @@ class Cluster:
                 self.exit(pod, 0)
         self.control()
         self.reconcile()
-
-
-def _set(job: dict[str, Any], type_: str, reason: str, now: float) -> None:
-    if not _condition(job, type_):
-        found = {
-            "type": type_,
-            "status": "True",
-            "reason": reason,
-            "message": f"Job has {reason}",
-            "lastTransitionTime": rfc3339(now),
-        }
-        job["status"].setdefault("conditions", []).append(found)
-
-
-def _condition(job: dict[str, Any], type_: str) -> bool:
-    return any(c["type"] == type_ and c["status"] == "True" for c in job["status"].get("conditions", ()))
 
 
 def _merge(target: dict[str, Any], body: Any) -> None:
