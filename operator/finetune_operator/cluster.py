@@ -171,9 +171,7 @@ class Cluster:
             "update", kind, "PUT", kind.path(namespace, name), body=body, fenced=fenced, seconds=seconds
         )
 
-    async def delete(
-        self, kind: Kind, namespace: str, name: str, *, uid: str, grace_seconds: int | None = None
-    ) -> None:
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
         """DELETE that object with its dependants in the background; gone already, or another by that name, is success."""
         body: Object = {
             "apiVersion": "v1",
@@ -181,8 +179,6 @@ class Cluster:
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid},
         }
-        if grace_seconds is not None:
-            body["gracePeriodSeconds"] = grace_seconds
         try:
             await self._send("delete", kind, "DELETE", kind.path(namespace, name), body=body)
         except (NotFound, Conflict):

@@ -224,7 +224,9 @@ class Reconciler:
             uid = delete.uid or (await self._ours(kind, job, delete.name))["metadata"]["uid"]
         except (NotFound, Foreign):
             return
-        await self._cluster.delete(kind, job.namespace, delete.name, uid=uid, grace_seconds=delete.grace_seconds)
+        await self._cluster.delete(kind, job.namespace, delete.name, uid=uid)
+        for key in self._store.drop(kind, uid) if kind is JOB else ():  # should it linger, the watch brings it back
+            self._queue.add(key)
 
     # ------------------------------------------------------------ events
 

@@ -203,7 +203,7 @@ async def test_a_projected_token_tells_its_pod_and_serves_its_audience_only(
 
 async def test_the_token_of_a_deleted_pod_is_no_longer_accepted(cluster: Cluster, namespace: str) -> None:
     token, pod = await projected_token(cluster, namespace, "job-uid")
-    await cluster.delete(POD, namespace, "p", uid=pod["metadata"]["uid"], grace_seconds=0)
+    await cluster.delete(POD, namespace, "p", uid=pod["metadata"]["uid"])  # at once: it has no node
     with pytest.raises(Unauthenticated):
         await TokenReviewer(cluster).verify(token, "job-uid")
 

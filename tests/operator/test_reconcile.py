@@ -304,3 +304,16 @@ async def test_a_patch_that_fails_never_keeps_the_status_from_being_written(driv
     driver.api.rights |= {("patch", "configmaps")}
     await driver.round()
     assert driver.api.objects.get(("configmaps", NAMESPACE, name))["data"]["ca.crt"] == "NEW"
+
+
+async def test_a_job_that_was_deleted_is_gone_before_the_watch_says_so(driver: Driver) -> None:
+    """Else a resume right after a suspend would take the attempt, whose Job still seems to be there, for one that goes on."""
+    name = await worker_job(driver)
+    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"suspend": True}})
+    await driver.relister.once()
+    await driver.reconciler.reconcile(KEY)
+    assert name not in {j["metadata"]["name"] for j in driver.api.objects.list("jobs")}
+    observed = driver.store.snapshot(KEY, SETTINGS, driver.now)
+    assert observed
+    assert name not in {j.name for j in observed.jobs}
+    assert driver.store.pod(observed.job.uid, observed.pods[-1].uid), "its pods still report their checkpoint"

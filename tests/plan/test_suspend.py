@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from finetune_api.exits import Reason
 from finetune_operator.plan import names
 from finetune_operator.plan.decide import plan
-from support.planning import Cluster
+from support.planning import Cluster, Crash
 
 
 def suspend(c: Cluster, value: bool = True) -> None:
@@ -165,6 +167,36 @@ def test_an_operator_that_died_after_deleting_the_job_still_knows_why() -> None:
     c.reconcile()
     assert c.status.attempts[-1].reason == Reason.INTERRUPTED
     assert c.status.restarts == 0
+
+
+def test_a_suspend_that_ended_before_its_job_was_deleted_leaves_the_attempt_at_work() -> None:
+    c = running()
+    c.crash_at = c.writes + 1  # after the status, before the first delete
+    with pytest.raises(Crash):
+        suspend(c)
+    c.crash_at = None
+    assert c.status.attempts[0].reason == Reason.INTERRUPTED
+    suspend(c, False)
+    assert (c.phase, c.status.attempts[0].reason) == ("Running", None)
+    c.exit(c.pod(0), 44)
+    c.control()
+    c.sweep(41)
+    c.control()
+    c.reconcile()
+    assert c.status.attempts[-1].reason == Reason.INTERNAL_ERROR, "its own end counts, not the suspend"
+    assert c.status.restarts == 1
+
+
+def test_an_operator_that_was_away_from_the_deletion_until_after_the_resume_counts_no_restart() -> None:
+    c = running()
+    c.job["spec"]["suspend"] = True
+    c.job["metadata"]["generation"] += 1
+    c.reconcile(1)  # the status and the deletes; what follows is not seen
+    c.sweep()
+    c.wait(100)
+    suspend(c, False)
+    assert [j["metadata"]["labels"][names.ATTEMPT] for j in c.jobs(names.WORKER)] == ["2"]
+    assert (c.status.attempts[-1].reason, c.status.restarts) == (Reason.INTERRUPTED, 0)
 
 
 def test_the_deadline_does_not_run_while_suspended() -> None:

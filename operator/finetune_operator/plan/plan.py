@@ -53,7 +53,6 @@ class Delete:
     kind: str
     name: str
     uid: str | None = None
-    grace_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ A queue manager suspends the Job itself, which then stays; the user's suspend de
 
 from __future__ import annotations
 
-from finetune_api.status import ConditionType, Phase
-from finetune_operator.plan import conditions, objects
+from finetune_api.status import Attempt, ConditionType, Phase
+from finetune_operator.plan import attempts, conditions, objects
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.times import seconds
 from finetune_operator.plan.tries import LOST_SECONDS, Try
@@ -46,6 +46,14 @@ def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
         draft.note("Normal", "Suspended", "the pods are gone; set spec.suspend to false to go on")
     draft.say(Phase.SUSPENDED, "Suspended", "set spec.suspend to false to go on")
     return True
+
+
+def taken_back(draft: Draft, of: Try, entry: Attempt) -> Attempt:
+    """The attempt's entry, less a suspend that was written down but ended before the Job was deleted: the pods go on."""
+    stays = of.job is not None and not of.job.deleting and entry.end_time is None
+    if draft.spec.suspend or not stays or not attempts.suspended(entry):
+        return entry
+    return entry.model_copy(update={"reason": None, "message": None})
 
 
 def suspended_for(draft: Draft) -> float:

@@ -43,7 +43,7 @@ def step(draft: Draft) -> None:
         return
 
     report = _report(draft, number)
-    entry = entries[number] = _hear(draft, current, entries[number], report)
+    entry = entries[number] = _hear(draft, current, suspend.taken_back(draft, current, entries[number]), report)
     if current.job is not None and current.job.complete:
         entries[number] = attempts.ended(entry, current, None, draft.now)
         _store(draft, entries)
