@@ -137,10 +137,6 @@ class JobView:
     owner_uid: str | None = None
     parallelism: int = 1
     suspended: bool = False  # spec.suspend: by a queue manager, the operator never sets it afterwards
-    active: int = 0
-    ready: int = 0
-    succeeded: int = 0
-    failed: int = 0
     complete: bool = False
     failing: bool = False  # condition FailureTarget: it will fail once its pods are gone
     failed_condition: tuple[str, str] | None = None  # reason and message of a true Failed condition
@@ -176,10 +172,6 @@ class JobView:
             owner_uid=_controller(meta).get("uid"),
             parallelism=spec.get("parallelism", 1),
             suspended=bool(spec.get("suspend")),
-            active=status.get("active") or 0,
-            ready=status.get("ready") or 0,
-            succeeded=status.get("succeeded") or 0,
-            failed=status.get("failed") or 0,
             complete="Complete" in true,
             failing="FailureTarget" in true,
             failed_condition=(failed.get("reason") or "", (failed.get("message") or "")[:WORDS]) if failed else None,
