@@ -42,6 +42,7 @@ class Bench:
         return job_config(self.folder, attempt=attempt, world=ALONE, **self.spec)
 
     def prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         assert prepare.main(self.config()) == COMPLETE, (self.folder / "termination").read_text()
 
     def attempt(self, number: int = 1, stop: Callable[[], bool] = lambda: False) -> Report:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 
 from finetune_api.base import FieldError, parse
 from finetune_api.exits import EXITS, Reason
 from finetune_api.run import RunConfig
+from finetune_trainer.logs import set_up
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,10 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", required=True, type=Path, metavar="run.json", help="the RunConfig")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("finetune_trainer").setLevel(logging.INFO)
+    set_up()
     try:
         config = parse(RunConfig, json.loads(chosen.config.read_text()), local=True)
     except (OSError, ValueError, FieldError) as error:

@@ -29,12 +29,14 @@ from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Problem
 from finetune_api.run import RunConfig
 from finetune_trainer.report import load_snapshot, outcome_for, problem_for, write_outcome
+from finetune_trainer.retold import tell_again
 from finetune_trainer.signals import StopFlag
 
 log = logging.getLogger(__name__)
 
 PEER_SECONDS = 15.0
-"""After one worker failed, the others have so long to notice, and to finish an upload."""
+"""After one worker failed, the others have so long to notice, and to finish an upload. After one was interrupted, which all
+agree on, they have the grace period: rank 0 is still saving the step."""
 MARGIN_SECONDS = 5.0
 """Before the kubelet kills us, we kill the workers and write the last word."""
 
@@ -60,8 +62,12 @@ def launch(config: RunConfig) -> int:
     folder = Path(tempfile.mkdtemp(prefix="launch-", dir=_scratch(config)))
     stop = _Signals()
     try:
-        model = _prepare_node(config)
-        end = root_cause(_run_workers(config, model, folder, stop, started))
+        first = _node_rank(config) * config.world.processes_per_worker
+        if tell_again(config, folder / "snapshot.json" if first == 0 else None):
+            end = End(first, COMPLETE, time.monotonic())
+        else:
+            model = _prepare_node(config)
+            end = root_cause(_run_workers(config, model, folder, stop, started))
     except JobError as error:
         end = End(
             _node_rank(config) * config.world.processes_per_worker,
@@ -110,7 +116,6 @@ def _scratch(config: RunConfig) -> Path:
 
 def _prepare_node(config: RunConfig) -> Path:
     """Fetch and import once what every worker needs, before they are forked. No thread runs afterwards, and CUDA stays untouched."""
-    _node_rank(config)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is told once, in words, not by a stack of C++
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
@@ -192,7 +197,7 @@ def _watch(config: RunConfig, folder: Path, workers: dict[int, BaseProcess], sto
     while alive := {rank: w for rank, w in workers.items() if rank not in {e.rank for e in ends}}:
         if stop.at is not None and not told:
             told = True
-            until = stop.at + max(1.0, config.grace_period_seconds - MARGIN_SECONDS)
+            until = stop.at + _grace(config)
             deadline = min(deadline, until) if deadline else until
             _signal(alive, stop.number)
         late = deadline is not None and time.monotonic() >= deadline
@@ -204,9 +209,15 @@ def _watch(config: RunConfig, folder: Path, workers: dict[int, BaseProcess], sto
             if worker.exitcode is not None:
                 ends.append(_end(folder, rank, worker.exitcode, by_us=late, told=told))
                 if ends[-1].code != COMPLETE and deadline is None:
-                    deadline = time.monotonic() + PEER_SECONDS
+                    patience = _grace(config) if ends[-1].code == _INTERRUPTED else PEER_SECONDS
+                    deadline = time.monotonic() + patience
                     _signal({r: w for r, w in alive.items() if r != rank}, signal.SIGTERM)
     return ends
+
+
+def _grace(config: RunConfig) -> float:
+    """Seconds from a signal until the workers that are left are killed."""
+    return max(1.0, config.grace_period_seconds - MARGIN_SECONDS)
 
 
 def _signal(workers: dict[int, BaseProcess], number: int) -> None:

@@ -27,11 +27,10 @@ from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
 from finetune_trainer.narrator import Narrator
 from finetune_trainer.optimizer import rate_at
-from finetune_trainer.output import completed
 from finetune_trainer.report import problem_for
 from finetune_trainer.session import Session, open_session
 from finetune_trainer.step import train_step
-from finetune_trainer.storage import Location, location
+from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
 
 log = logging.getLogger(__name__)
@@ -71,10 +70,9 @@ def train(config: RunConfig, place: Place, model: Path, folder: Path, started: f
     try:
         ranks = open_ranks(place, config.world, config.training.precision, stop)
         log.info("rank %d of %d has joined", place.rank, place.size)
-        if not ranks.from_first(lambda: _already_done(out, config, narrator)):
-            session = open_session(config, out, model, ranks, narrator, stop)
-            loop(session)
-            finish(session)
+        session = open_session(config, out, model, ranks, narrator, stop)
+        loop(session)
+        finish(session)
         ranks.part()
     except BaseException as error:
         narrator.report(problem=problem_for(error, place.rank))
@@ -186,19 +184,6 @@ def interrupted(s: Session) -> NoReturn:
         Reason.INTERRUPTED,
         f"the run was told to stop after step {s.run.step}; the checkpoint of that step is committed",
     )
-
-
-def _already_done(out: Location, config: RunConfig, narrator: Narrator) -> bool:
-    """A committed result is never made again: its report is told once more."""
-    found = completed(out, config)
-    if found is None:
-        return False
-    r = found.report
-    narrator.report(
-        stage=Stage.FINISHED, output=found.output, progress=r.progress, evaluation=r.evaluation, test=r.test, best=r.best, checkpoints=r.checkpoints,
-        resolved=r.resolved, data=r.data,
-    )  # fmt: skip
-    return True
 
 
 def _save_what_waits(s: Session) -> None:

@@ -26,6 +26,9 @@ def scrub(text: str) -> str:
         for k, v in os.environ.items()
         if (k in named or _SECRET_NAME.search(k)) and k != "FINETUNE_SECRET_ENV" and len(v) >= _SHORTEST_SECRET
     }
+    values |= {
+        v.strip() for v in values if len(v.strip()) >= _SHORTEST_SECRET
+    }  # a Secret's file often ends with a new line
     forms = {form for v in values for form in (v, quote(v, safe=""), json.dumps(v)[1:-1], repr(v)[1:-1])}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "[secret]")
