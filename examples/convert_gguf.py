@@ -19,7 +19,7 @@ class NotConverted(ValueError):
 
 def convert(source: Path, folder: Path) -> Path:
     """Write config.json, the tokenizer's files and model.safetensors to `folder`, which must be new or empty. Raises NotConverted."""
-    if not source.is_file() or source.open("rb").read(4) != b"GGUF":
+    if not _is_gguf(source):
         raise NotConverted(f"{source} is not a GGUF file")
     if folder.exists() and any(folder.iterdir()):
         raise NotConverted(f"{folder} is not empty: choose another folder")
@@ -47,6 +47,13 @@ def convert(source: Path, folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
+
+
+def _is_gguf(source: Path) -> bool:
+    if not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def main() -> int:

