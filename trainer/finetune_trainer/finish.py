@@ -6,6 +6,7 @@ Other ranks wait for rank 0's commit, so that exit 0 means on every one of them 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import torch
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
+from finetune_trainer import dropped
 from finetune_trainer.checkpoint import CheckpointRef
 from finetune_trainer.evaluate import ClassTally, Stopped, Tally, evaluate, tally_for
 from finetune_trainer.output import ClassScore, Result, Sample, commit, export, versions, write_model
 from finetune_trainer.output.result import license_of
 from finetune_trainer.session import Session, scratch_folder
 from finetune_trainer.stream import sweep_cache
+from finetune_trainer.tasks import Example
 from finetune_trainer.tasks.generate import greedy, prompts
 
 SAMPLES = 3
@@ -26,13 +29,22 @@ NEW_TOKENS = 40
 
 
 def judge(s: Session, split: str) -> Tally:
-    """The model on this split, over all ranks. Collective; raises Stopped or NonFiniteLoss on all ranks together."""
+    """The model on this split, over all ranks. Collective; raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together."""
+    empty = 0
+
+    def examples() -> Iterator[Example]:
+        nonlocal empty
+        for row in stream.rows():
+            if (example := s.encode(row)) is not None:
+                yield example
+            else:
+                empty += 1
+
     with s.stream(split) as stream:
-        examples = (e for row in stream.rows() if (e := s.encode(row)) is not None)
         tally = tally_for(s.config.task, s.profile.labels)
         evaluate(
             s.model,
-            examples,
+            examples(),
             tally,
             s.ranks,
             size=s.micro_batch_size,
@@ -40,6 +52,7 @@ def judge(s: Session, split: str) -> Tally:
             max_length=s.max_length,
             stop=s.stop,
         )
+    dropped.judged(s, split, int(s.ranks.sum([empty])[0]))
     check_finite(tally.metrics(), s.resolved.metric or "loss", split, s.run.step)
     return tally
 
@@ -111,8 +124,7 @@ def result_of(s: Session, tally: Tally | None) -> Result:
     """All that the report is made of."""
     details = tally.report() if isinstance(tally, ClassTally) else None
     notes = list(s.checkpoints.notes)
-    if s.run.empty_rows:
-        notes.append(f"{s.run.empty_rows} rows had nothing left to learn within maxLength and weighed nothing.")
+    notes += [f"{message}." for message in dropped.messages(s.run.dropped, s.max_length).values()]
     if s.run.stopped_early:
         notes.append(f"Stopped early at step {s.run.step}: {s.resolved.metric} no longer improved.")
     before = s.run.samples

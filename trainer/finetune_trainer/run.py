@@ -17,7 +17,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import Best
-from finetune_trainer import lean
+from finetune_trainer import dropped, lean
 from finetune_trainer.best import gain, is_better
 from finetune_trainer.distributed import Place, open_ranks
 from finetune_trainer.evaluate import Stopped
@@ -89,6 +89,7 @@ def loop(s: Session) -> None:
     total = resolved.total_steps or 0
     if run.step == 0:
         run.samples = s.ranks.from_first(lambda: samples(s))
+    dropped.tell(s)
     if evaluate_if_due(s):  # the evaluation of the step that we resumed from was interrupted
         s.save(metrics=run.evaluation)
     saved_at = time.monotonic()
@@ -117,8 +118,9 @@ def loop(s: Session) -> None:
                 )
             if done is None:
                 interrupted(s)
+            epoch = run.cursor.epoch
             run.step, run.cursor = step, cursor
-            run.empty_rows += done.empty
+            dropped.trained(s, done.learned, done.empty, epoch)
             s.narrator.stepped(run, done, rate, resolved, rows)
             if step % max(1, total // EVENTS) == 0:
                 s.events.add(

@@ -28,7 +28,7 @@ from finetune_trainer.optimizer import adamw, load_optimizer, optimizer_tensors
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Cursor, Manifest, Profile, Stream, load_profile
-from finetune_trainer.tasks import Example, Task, task_for
+from finetune_trainer.tasks import Example, Task, Unlearnable, task_for
 
 
 @dataclass
@@ -43,7 +43,8 @@ class Run:
     evaluated: int = -1  # the last step that was evaluated
     evaluation: dict[str, float] | None = None
     stopped_early: bool = False
-    empty_rows: int = 0
+    learned: int = 0  # classes or tokens in this epoch
+    dropped: dict[str, int] = field(default_factory=dict)  # rows that nothing can be learned from, by split
     samples: list[dict[str, str]] = field(default_factory=list)  # texts of the model before tuning
     attempts: list[dict[str, Any]] = field(default_factory=list)  # those before this one
 
@@ -120,7 +121,7 @@ class Session:
         """The row as the model takes it; None where nothing of it is left to learn."""
         try:
             return self.task.encode(row, self.profile.columns, self.profile.labels, self.tokenizer, self.max_length)
-        except ValueError:
+        except Unlearnable:
             return None
 
     def state(self) -> TrainState:

@@ -1,4 +1,4 @@
-"""Bring a model's files to this node: safetensors, configuration and tokenizer only; never a pickle, never code.
+"""Bring a model's files to this node: safetensors, configuration, tokenizer and card (for its licence); never a pickle, never code.
 
 A file:// folder is used in place. s3:// and hf:// models are written to scratch once per node (the launcher does it before
 it starts the workers), in parallel ranges, and a part that was left by an earlier try is recognised by size and tag.
@@ -25,7 +25,7 @@ from finetune_trainer.storage import Location, ObjectInfo, location
 
 SMALL = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt", "vocab.json", "merges.txt", "*.model", "chat_template.jinja", "chat_template.json",
+    "vocab.txt", "vocab.json", "merges.txt", "*.model", "chat_template.jinja", "chat_template.json", "README.md",
 )  # fmt: skip
 INDEX = "model.safetensors.index.json"
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.gguf", "*.onnx")

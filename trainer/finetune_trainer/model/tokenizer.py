@@ -20,6 +20,10 @@ UNLIMITED = 1_000_000
 """transformers writes 1e30 where a tokenizer knows no longest input."""
 
 
+class RefusedChat(ValueError):
+    """The chat template refuses a chat, in its own words."""
+
+
 class Tokenizer:
     """A tokenizer with its chat template. Holds the Rust tokenizer's truncation setting, so: one thread at a time."""
 
@@ -85,7 +89,7 @@ class Tokenizer:
         return self._fast.encode(text, add_special_tokens=special)
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, generation_prompt: bool = False) -> str:
-        """The chat as text. Raises JobError without a template, ValueError with the template's own complaint."""
+        """The chat as text. Raises JobError without a template, RefusedChat with the template's own complaint."""
         if self.chat_template is None:
             raise JobError(
                 Reason.INVALID_CONFIG, "the model's tokenizer has no chat template, and the data has chats", field=MODEL_FIELD,
@@ -98,7 +102,7 @@ class Tokenizer:
                 [dict(m) for m in messages], tokenize=False, add_generation_prompt=generation_prompt
             )
         except TemplateError as error:
-            raise ValueError(f"the model's chat template refuses the chat: {error}") from None
+            raise RefusedChat(f"the model's chat template refuses the chat: {error}") from None
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of ids."""

@@ -14,7 +14,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding, Lengths
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.prepare.survey import Sampled
-from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.base import Task, Unlearnable
 
 UNCUT = 1 << 30
 
@@ -44,7 +44,7 @@ def measure(
     for n, row in enumerate(rows):
         try:
             lengths[n] = task.encode(row.values, columns, labels, tokenizer, UNCUT).length
-        except ValueError as error:
+        except Unlearnable as error:
             troubles[n] = str(error)
     return Measured(rows, lengths, troubles)
 
@@ -55,10 +55,10 @@ def judge(
     """Quantiles, estimated tokens of an epoch and findings at this maxLength. Raises JobError when no sampled row teaches anything."""
     rows, lengths = measured.rows, measured.lengths
     troubles = dict(measured.troubles)
-    for n in np.flatnonzero(lengths > max_length).tolist():
+    for n in np.flatnonzero(lengths > max_length).tolist() if labels is None else ():  # a class is never cut off
         try:
             task.encode(rows[n].values, columns, labels, tokenizer, max_length)
-        except ValueError as error:
+        except Unlearnable as error:
             troubles[n] = str(error)
     if rows and len(troubles) == len(rows):
         first = rows[min(troubles)]

@@ -1,10 +1,10 @@
 """What a model can learn to do. A task turns rows into examples, and says what is wrong with a row; without torch.
 
 The prepare step checks every row with the same functions that the loop encodes with, so that what it lets pass can be
-learned. The half of a task that computes (its loss) is in `losses.py`, which only the loop imports.
+learned. The half that computes (the loss) is in `batching.py`, which only the loop imports.
 """
 
-from finetune_trainer.tasks.base import IGNORE, Example, Task
+from finetune_trainer.tasks.base import IGNORE, Example, Task, Unlearnable
 from finetune_trainer.tasks.registry import task_for
 
-__all__ = ["IGNORE", "Example", "Task", "task_for"]
+__all__ = ["IGNORE", "Example", "Task", "Unlearnable", "task_for"]

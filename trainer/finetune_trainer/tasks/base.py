@@ -15,12 +15,16 @@ IGNORE = -100
 Row = Mapping[str, Any]
 
 
+class Unlearnable(ValueError):
+    """A row, good in itself, of which nothing can be learned; the message says why, and what to do. Such rows are counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row as the model takes it.
 
     `labels` is the class's index, or one token id or IGNORE for each input token. `length` counts the tokens before they
-    were cut to the maximum, so that it is larger than len(input_ids) if and only if the row was cut.
+    were cut to the maximum.
     """
 
     input_ids: list[int]
@@ -33,11 +37,6 @@ class Example:
         """How many losses the row has: 1 for a class, else the predicted tokens (the first token is never predicted)."""
         return 1 if isinstance(self.labels, int) else sum(label != IGNORE for label in self.labels[1:])
 
-    @property
-    def truncated(self) -> bool:
-        """Whether tokens were cut off."""
-        return self.length > len(self.input_ids)
-
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -46,7 +45,7 @@ class Task:
     columns(found, wanted)                    role -> column, from the data's columns and spec.data.columns; JobError if one is missing
     label(row, columns)                       the row's class as text, None where the task has no classes
     check_row(row, columns, labels)           what is wrong with the row and what to do, or None. `labels` None: any class will do
-    encode(row, columns, labels, tokenizer, max_length)   the Example; ValueError with a message for people where nothing is left to learn
+    encode(row, columns, labels, tokenizer, max_length)   the Example; Unlearnable where nothing can be learned
     """
 
     name: str

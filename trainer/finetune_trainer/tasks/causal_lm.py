@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, missing, pick, text_problem
+from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, Unlearnable, missing, pick, text_problem
 from finetune_trainer.tasks.chat import encode_chat, messages_problem
 
 MESSAGES = ("messages", "conversation", "conversations", "chat")
@@ -52,14 +52,14 @@ def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None
 def encode(
     row: Row, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
 ) -> Example:
-    """Token ids and labels, cut on the right. Raises ValueError where no learned token is left. The row has passed check_row."""
+    """Token ids and labels, cut on the right. Raises Unlearnable where no learned token is left. The row has passed check_row."""
     if "messages" in columns:
         ids, targets = encode_chat(tokenizer, row[columns["messages"]])
     else:
         ids, targets = encode_completion(tokenizer, row[columns["prompt"]], row[columns["completion"]])
     example = Example(ids[:max_length], targets[:max_length], None, len(ids))
     if example.learned == 0:
-        raise ValueError(
+        raise Unlearnable(
             f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the assistant's; "
             "raise spec.training.maxLength, or shorten what comes before"
         )

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import IGNORE
+from finetune_trainer.model.tokenizer import RefusedChat, Tokenizer
+from finetune_trainer.tasks.base import IGNORE, Unlearnable
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MARKER = "\x01\x02\x03"
@@ -41,10 +41,14 @@ def messages_problem(value: Any, column: str) -> str | None:
 def encode_chat(tokenizer: Tokenizer, messages: Messages) -> tuple[list[int], list[int]]:
     """Ids of the whole rendered chat and labels on the assistant's tokens, the end of its turns included.
 
-    Special tokens come from the template alone, as at inference, so a BOS is never doubled.
+    Special tokens come from the template alone, as at inference, so a BOS is never doubled. Raises Unlearnable when the
+    template refuses the chat, or hides a turn.
     """
-    text = tokenizer.render(messages)
-    spans = assistant_spans(tokenizer, messages, text)
+    try:
+        text = tokenizer.render(messages)
+        spans = assistant_spans(tokenizer, messages, text)
+    except RefusedChat as error:
+        raise Unlearnable(str(error)) from None
     ids, offsets = tokenizer.with_offsets(text)
     targets = [IGNORE] * len(ids)
     for begin, end in spans:
@@ -69,7 +73,7 @@ def _until_end_of_turn(inside: list[int], ids: list[int], tokenizer: Tokenizer, 
 def assistant_spans(tokenizer: Tokenizer, messages: Messages, text: str) -> list[Span]:
     """Where in `text` (the whole chat rendered) each non-empty turn of the assistant stands, its end-of-turn token included.
 
-    Raises ValueError when the template hides a turn.
+    Raises Unlearnable when the template hides a turn, RefusedChat when it refuses a part of the chat.
     """
     spans = []
     for i, message in enumerate(messages):
@@ -77,7 +81,7 @@ def assistant_spans(tokenizer: Tokenizer, messages: Messages, text: str) -> list
             continue
         span = _by_prefix(tokenizer, messages, i, text) or _by_marker(tokenizer, messages, i, text)
         if span is None:
-            raise ValueError(
+            raise Unlearnable(
                 f"the chat template does not render message {i} in a way that can be told from the rest; "
                 "use a template that renders every turn, or shorten the chat to one turn"
             )
