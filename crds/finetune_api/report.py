@@ -48,13 +48,9 @@ class Problem(Model):
     """A failure as the process that failed tells it."""
 
     reason: Reason = Field(description="One of the closed list.", strict=False)
-    message: Annotated[str, StringConstraints(max_length=1024)] = Field(
-        description="What happened; never a secret's value."
-    )
+    message: Annotated[str, StringConstraints(max_length=1024)] = Field(description="What happened; never a secret's value.")
     hint: Annotated[str, StringConstraints(max_length=512)] = Field("", description="What to do.")
-    field: Annotated[str, StringConstraints(max_length=128)] | None = Field(
-        None, description="Field of the manifest to blame."
-    )
+    field: Annotated[str, StringConstraints(max_length=128)] | None = Field(None, description="Field of the manifest to blame.")
     rank: int | None = Field(None, ge=0, description="The global rank that failed.")
 
 
@@ -71,17 +67,10 @@ class Report(Model):
     evaluation: Metrics | None = Field(None, description="The last evaluation on the validation rows.")
     test: Metrics | None = Field(None, description="The final evaluation on the test rows.")
     best: Best | None = None
-    history: tuple[Point, ...] = Field(
-        (), max_length=HISTORY_POINTS, description="Thinned out by the trainer, over all attempts."
-    )
-    checkpoints: tuple[Checkpoint, ...] = Field(
-        (), max_length=CHECKPOINTS, description="Those that exist now, newest first."
-    )
+    history: tuple[Point, ...] = Field((), max_length=HISTORY_POINTS, description="Thinned out by the trainer, over all attempts.")
+    checkpoints: tuple[Checkpoint, ...] = Field((), max_length=CHECKPOINTS, description="Those that exist now, newest first.")
     resumed_from_step: int | None = Field(None, ge=0, description="The step this attempt started from.")
-    seconds: Annotated[dict[MetricName, float], Field(max_length=12)] = Field(
-        default_factory=dict,
-        description="Seconds of this attempt by what they went into: import, load, data, train, evaluate, checkpoint, export.",
-    )
+    seconds: Annotated[dict[MetricName, float], Field(max_length=12)] = Field(default_factory=dict, description="Seconds of this attempt by what they went into: import, load, data, train, evaluate, checkpoint, export.")
     resolved: Resolved | None = None
     data: DataProfile | None = None
     output: OutputStatus | None = Field(None, description="Set once the artefacts are committed.")
@@ -102,9 +91,7 @@ class Outcome(Model):
     test: Metrics | None = None
     output: OutputStatus | None = None
     resolved: Resolved | None = Field(None, description="The prepare step's, and the trainer's.")
-    data: DataProfile | None = Field(
-        None, description="The prepare step's; findings dropped first when space is short."
-    )
+    data: DataProfile | None = Field(None, description="The prepare step's; findings dropped first when space is short.")
     checkpoint: Checkpoint | None = Field(None, description="The newest checkpoint.")
     seconds: Annotated[dict[MetricName, float], Field(max_length=12)] = Field(default_factory=dict)
 
@@ -119,9 +106,5 @@ class Outcome(Model):
             text = value.model_dump_json(by_alias=True, exclude_none=True)
             if len(text.encode()) <= TERMINATION_BYTES:
                 return text
-        problem = value.problem and value.problem.model_copy(
-            update={"message": value.problem.message[:256], "hint": value.problem.hint[:128]}
-        )
-        return Outcome(
-            job_id=value.job_id, attempt=value.attempt, exit_code=value.exit_code, problem=problem, step=value.step
-        ).model_dump_json(by_alias=True, exclude_none=True)
+        problem = value.problem and value.problem.model_copy(update={"message": value.problem.message[:256], "hint": value.problem.hint[:128]})
+        return Outcome(job_id=value.job_id, attempt=value.attempt, exit_code=value.exit_code, problem=problem, step=value.step).model_dump_json(by_alias=True, exclude_none=True)

@@ -18,27 +18,19 @@ class Identity(Model):
     """Whose run this is."""
 
     name: str = Field(max_length=317, description="namespace/name, for people.")
-    id: str = Field(
-        max_length=64, description="Unique and stable over all attempts (the resource's UID); owns the output."
-    )
+    id: str = Field(max_length=64, description="Unique and stable over all attempts (the resource's UID); owns the output.")
 
 
 class World(Model):
     """How many processes, on what."""
 
-    workers: int = Field(
-        1, ge=1, description="Nodes of the process group; node rank comes from JOB_COMPLETION_INDEX, 0 when absent."
-    )
+    workers: int = Field(1, ge=1, description="Nodes of the process group; node rank comes from JOB_COMPLETION_INDEX, 0 when absent.")
     processes_per_worker: int = Field(1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads_per_process: int | None = Field(
-        None, ge=1, description="Torch threads; cores of the pod over processes when absent."
-    )
+    threads_per_process: int | None = Field(None, ge=1, description="Torch threads; cores of the pod over processes when absent.")
     master_address: str = Field("127.0.0.1", description="Host name of node 0.")
     master_port: int = Field(29500, ge=0, le=65535)
-    timeout_seconds: float = Field(
-        120.0, gt=0, description="A collective that waits longer ends the rank with PeerLost."
-    )
+    timeout_seconds: float = Field(120.0, gt=0, description="A collective that waits longer ends the rank with PeerLost.")
 
 
 class StorageAccess(Model):
@@ -59,9 +51,7 @@ class HubAccess(Model):
 class Reporting(Model):
     """Where reports go: a URL (HTTPS POST), a file (one JSON line each), or both; also the launcher's last word."""
 
-    url: str | None = Field(
-        None, description="POSTed to with the token as bearer; certificate checked against ca_file."
-    )
+    url: str | None = Field(None, description="POSTed to with the token as bearer; certificate checked against ca_file.")
     ca_file: str | None = None
     token_file: str | None = Field(None, description="Re-read for each connection: it is rotated.")
     file: str | None = Field(None, description="Append a JSON line for each report.")
@@ -88,22 +78,10 @@ class RunConfig(Model):
     hub: HubAccess = HubAccess()
     reporting: Reporting = Reporting()
     scratch: str = Field("/tmp/finetune", description="Folder for caches and temporary files.")
-    grace_period_seconds: int = Field(
-        120, ge=1, description="From SIGTERM to SIGKILL; the checkpoint must be written within it."
-    )
+    grace_period_seconds: int = Field(120, ge=1, description="From SIGTERM to SIGKILL; the checkpoint must be written within it.")
 
 
-def run_config(
-    spec: Spec,
-    *,
-    job: Identity,
-    attempt: int,
-    world: World,
-    storage: StorageAccess,
-    hub: HubAccess,
-    reporting: Reporting,
-    scratch: str = "/tmp/finetune",
-) -> RunConfig:
+def run_config(spec: Spec, *, job: Identity, attempt: int, world: World, storage: StorageAccess, hub: HubAccess, reporting: Reporting, scratch: str = "/tmp/finetune") -> RunConfig:
     """The RunConfig of a spec; what the environment decides is given."""
     return RunConfig(
         job=job, attempt=attempt, task=spec.task, model=spec.model, data=spec.data, method=spec.method, training=spec.training,

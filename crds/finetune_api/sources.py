@@ -1,0 +1,109 @@
+"""Where a job starts from: the model, the data, and what of the data to use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from finetune_api.base import Model, Rule
+from finetune_api.uris import REVISION_OF_HUB, Column, DataUri, ModelUri, Revision, Split, no_file
+
+
+class ModelSource(Model):
+    """The pre-trained model to start from."""
+
+    uri: ModelUri = Field(description="Where the model lies: s3://bucket/prefix, hf://organisation/name, or file:///folder with `finetune run`. Holds config.json, tokenizer files and *.safetensors.")
+    revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// model. Resolved to a commit once, and recorded.")
+
+    RULES = (no_file(), REVISION_OF_HUB)
+
+
+class TrainSource(Model):
+    """The training data."""
+
+    uri: DataUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), hf://organisation/data-set, or file:///path with `finetune run`.")
+    revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set. Resolved to a commit once, and recorded.")
+    split: Split | None = Field(None, description="Split of an hf:// data set; \"train\" when absent.")
+
+    RULES = (
+        no_file(),
+        REVISION_OF_HUB,
+        Rule(
+            "!has(self.split) || self.uri.startsWith('hf://')",
+            "only hf:// data sets have named splits; use a URI that matches the files wanted",
+            lambda s: s.split is None or s.uri.startswith("hf://"),
+            field="split",
+        ),
+    )
+
+
+class HeldOutSource(Model):
+    """Data kept apart from training: other objects, or a fraction of the training rows."""
+
+    uri: DataUri | None = Field(None, description="Objects to read, as for train.")
+    revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set.")
+    split: Split | None = Field(None, description="Split of an hf:// data set; \"validation\" or \"test\" when absent.")
+    fraction: float | None = Field(None, gt=0, le=0.5, description="Share of the training rows to hold out, chosen by a fixed hash of each row's place, whatever the seed.")
+
+    RULES = (
+        no_file(optional=True),
+        REVISION_OF_HUB,
+        Rule("has(self.uri) != has(self.fraction)", "set exactly one of uri and fraction", lambda s: (s.uri is None) != (s.fraction is None)),
+        Rule(
+            "!has(self.split) || (has(self.uri) && self.uri.startsWith('hf://'))",
+            "only hf:// data sets have named splits; use a URI that matches the files wanted",
+            lambda s: s.split is None or (s.uri or "").startswith("hf://"),
+            field="split",
+        ),
+    )
+
+
+class Columns(Model):
+    """Which columns hold what. Columns left out are found by their usual names (text, label, messages, prompt, completion)."""
+
+    text: Column | None = Field(None, description="The text to classify.")
+    text_pair: Column | None = Field(None, description="A second text, for pairs of sentences.")
+    label: Column | None = Field(None, description="The class: a string, integer or boolean.")
+    messages: Column | None = Field(None, description="A chat: a list of {role, content}.")
+    prompt: Column | None = Field(None, description="The text that the model is given.")
+    completion: Column | None = Field(None, description="The text that the model learns to write.")
+
+    RULES = (
+        Rule(
+            "has(self.prompt) == has(self.completion)", "prompt and completion go together; set both or neither",
+            lambda s: (s.prompt is None) == (s.completion is None),
+        ),
+        Rule(
+            "!(has(self.messages) && has(self.prompt))", "set either messages or prompt and completion",
+            lambda s: s.messages is None or s.prompt is None, field="messages",
+        ),
+        Rule(
+            "!has(self.textPair) || has(self.text)", "set text too", lambda s: s.text_pair is None or s.text is not None, field="textPair",
+        ),
+    )  # fmt: skip
+
+
+class Data(Model):
+    """What to learn from, and what to judge by. Objects are streamed; nothing is downloaded whole."""
+
+    train: TrainSource = Field(description="Rows to learn from.")
+    validation: HeldOutSource | None = Field(None, description="Rows for the evaluations during training; these choose the best checkpoint.")
+    test: HeldOutSource | None = Field(None, description="Rows for the one evaluation at the end; never used to choose anything.")
+    format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .csv, .parquet, with .gz or .zst).")
+    columns: Columns | None = Field(None, description="Which columns hold what; found by their usual names when absent.")
+    labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None = Field(
+        None, min_length=2, max_length=256, description="The classes, in the order of the model's outputs; all that occur, sorted, when absent.")  # fmt: skip
+    max_bad_rows: int = Field(0, ge=0, le=1_000_000, description="How many unreadable or unusable rows to leave out, counted and reported, before the job is refused.")
+
+    RULES = (
+        Rule(
+            "!has(self.labels) || self.labels.all(x, self.labels.exists_one(y, y == x))", "each label may be named once; remove the repeated ones",
+            lambda s: s.labels is None or len(set(s.labels)) == len(s.labels), field="labels",
+        ),
+        Rule(
+            "!(has(self.validation) && has(self.validation.fraction) && has(self.test) && has(self.test.fraction)) || self.validation.fraction + self.test.fraction <= 0.5",
+            "validation.fraction and test.fraction together may be 0.5 at most; lower one of them",
+            lambda s: sum(h.fraction for h in (s.validation, s.test) if h and h.fraction) <= 0.5, field="test",
+        ),
+    )  # fmt: skip

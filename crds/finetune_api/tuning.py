@@ -1,0 +1,125 @@
+"""How a job tunes: method, hyper-parameters, evaluation, checkpoints and output.
+
+A field left out that says "chosen when absent" is resolved from the model and the data (see resolve.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from finetune_api.base import Model, Rule
+from finetune_api.uris import OutputUri, S3Uri, no_file
+
+MethodType = Literal["full", "freeze", "lora"]
+
+
+class Lora(Model):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int = Field(8, ge=1, le=512, description="Rank of the update.")
+    alpha: float | None = Field(None, gt=0, le=4096, description="Scale of the update is alpha/rank; 2·rank when absent.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
+    target_modules: tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...] | None = Field(
+        None, min_length=1, max_length=64, description="Names of the modules to adapt; all linear layers but the head when absent.")  # fmt: skip
+
+
+class Freeze(Model):
+    """Train the head and the last layers only."""
+
+    last_layers: int = Field(0, ge=0, le=1024, description="How many of the last layers to train besides the head.")
+
+
+class Method(Model):
+    """How to tune."""
+
+    type: MethodType = Field("full", description="full: every weight; freeze: the head and the last layers; lora: low-rank adapters.")
+    lora: Lora | None = Field(None, description="Settings of type lora.")
+    freeze: Freeze | None = Field(None, description="Settings of type freeze.")
+
+    RULES = (
+        Rule("!has(self.lora) || self.type == 'lora'", "only with type lora; remove it or set type: lora", lambda s: s.lora is None or s.type == "lora", field="lora"),
+        Rule("!has(self.freeze) || self.type == 'freeze'", "only with type freeze; remove it or set type: freeze", lambda s: s.freeze is None or s.type == "freeze", field="freeze"),
+    )
+
+
+class Training(Model):
+    """Hyper-parameters. Those without a default are chosen from the model and the data, and written to status.resolved."""
+
+    epochs: float | None = Field(None, gt=0, le=1000, description="Passes over the training rows; 3 when absent and maxSteps is absent too.")
+    max_steps: int | None = Field(None, ge=1, le=100_000_000, description="Stop after so many optimizer steps, whatever the epochs.")
+    global_batch_size: int | None = Field(None, ge=1, le=65_536, description="Rows in one optimizer step, over all workers; chosen when absent.")
+    micro_batch_size: int | None = Field(None, ge=1, le=65_536, description="Most rows that one process takes through the model at once; chosen when absent. Never changes the result but by rounding.")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="Peak learning rate of AdamW; chosen by method when absent.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the learning rate falls after the warm-up.")
+    warmup_ratio: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the learning rate rises from zero.")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decoupled weight decay; not on biases and norms.")
+    max_grad_norm: float = Field(1.0, ge=0, le=1e6, description="Clip the gradient's norm to this; 0 does not clip.")
+    max_length: int | None = Field(None, ge=8, le=1_048_576, description="Most tokens of a row, longer ones are cut and counted; chosen from the rows' lengths and the model's limit when absent.")
+    seed: int = Field(42, ge=0, le=2**32 - 1, description="Seed of the order of the rows, of dropout and of new weights.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on accelerators that have it, fp32 on CPUs.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory, about a third more time.")
+
+    RULES = (
+        Rule(
+            "!has(self.microBatchSize) || !has(self.globalBatchSize) || self.microBatchSize <= self.globalBatchSize",
+            "may not be larger than globalBatchSize; lower it",
+            lambda s: s.micro_batch_size is None or s.global_batch_size is None or s.micro_batch_size <= s.global_batch_size,
+            field="microBatchSize",
+        ),
+    )
+
+
+class EarlyStopping(Model):
+    """Stop when the metric no longer improves."""
+
+    patience: int = Field(3, ge=1, le=1000, description="Evaluations without improvement before the job stops.")
+    min_delta: float = Field(0.0, ge=0, le=1e6, description="How much better counts as an improvement.")
+
+
+Metric = Literal["auto", "loss", "accuracy", "macro-f1", "perplexity"]
+
+
+class Evaluation(Model):
+    """When and by what the model is judged on the validation rows."""
+
+    every_steps: int | None = Field(None, ge=1, le=100_000_000, description="Evaluate every so many optimizer steps.")
+    every_epochs: float | None = Field(None, gt=0, le=1000, description="Evaluate every so many epochs; 1 when everySteps is absent too.")
+    metric: Metric = Field("auto", description="Which metric chooses the best checkpoint; auto: macro-f1 for classification, loss for language models.")
+    early_stopping: EarlyStopping | None = Field(None, description="Stop when the metric no longer improves; off when absent.")
+
+    RULES = (
+        Rule(
+            "!(has(self.everySteps) && has(self.everyEpochs))", "set either everySteps or everyEpochs",
+            lambda s: s.every_steps is None or s.every_epochs is None, field="everySteps",
+        ),
+    )  # fmt: skip
+
+
+class Checkpoints(Model):
+    """When the state is saved, so that nothing but the steps since then can be lost."""
+
+    every_steps: int | None = Field(None, ge=1, le=100_000_000, description="Save every so many optimizer steps.")
+    every_minutes: float | None = Field(None, gt=0, le=10_080, description="Save every so many minutes; 10 when everySteps is absent too.")
+    keep_last: int = Field(2, ge=1, le=100, description="How many of the newest checkpoints to keep.")
+    keep_best: bool = Field(True, description="Keep the checkpoint that is best on the validation rows, and make it the output.")
+    resume_from: S3Uri | None = Field(None, description="A checkpoint of another job to go on from: s3://…/ckpt/<generation>/<step>, as listed in its status.checkpoints.")
+
+    RULES = (
+        no_file("resumeFrom", optional=True),
+        Rule(
+            "!(has(self.everySteps) && has(self.everyMinutes))", "set either everySteps or everyMinutes",
+            lambda s: s.every_steps is None or s.every_minutes is None, field="everySteps",
+        ),
+    )  # fmt: skip
+
+
+class Output(Model):
+    """Where the result goes."""
+
+    uri: OutputUri = Field(description="Prefix for the tuned model, its report and the checkpoints; one job each.")
+    merge: bool = Field(False, description="Method lora: also write the full model with the adapters merged in, under merged/.")
+    overwrite: bool = Field(False, description="Take the prefix over from an earlier job whose result may go.")
+
+    RULES = (no_file(),)
