@@ -80,3 +80,9 @@ def test_a_finding_has_the_right_line_or_none(folder: Path, run: Any) -> None:
     assert [(f.kind, f.line) for f in run(job_config(folder)).data.findings] == [("Duplicates", 4)]
     write_lines(folder / "data", "a.csv", ["text,label", '"two', 'lines",ham', "two,spam", '"two', 'lines",ham'])
     assert [(f.kind, f.line) for f in run(job_config(folder)).data.findings] == [("Duplicates", None)]
+
+
+def test_classes_that_differ_in_case_or_space_only_are_found(folder: Path, run: Any) -> None:
+    write_lines(folder / "data", "a.csv", ["text,label", "one,ham", "two,Ham", "three,spam", "four, spam"])
+    found = [f for f in run(job_config(folder)).data.findings if f.kind == "SimilarLabels"]
+    assert [(f.count, f.message.partition(" differ")[0]) for f in found] == [(1, "Classes 'Ham' and 'ham'")]

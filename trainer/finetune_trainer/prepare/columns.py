@@ -21,6 +21,8 @@ def pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, s
                 return task.columns(found, config.data.columns)
             except JobError as error:
                 asked = _as_asked(config).get((error.field or "").rpartition(".")[2])
+                if kind.name == "csv":
+                    error.hint += " The first line of a csv file must name its columns."
                 if asked and (near := difflib.get_close_matches(asked, found, 1)):
                     error.hint = f"Did you mean {near[0]!r}? {error.hint}"
                 raise

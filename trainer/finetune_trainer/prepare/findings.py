@@ -15,7 +15,7 @@ RARE_SHARE = 0.02
 _SEVERITY = (
     "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "Overlap", "NothingToLearn",
     "Contradiction",
-    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "EmptyText", "EmptyObject", "Copied",
+    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "SimilarLabels", "EmptyText", "EmptyObject", "Copied",
 )  # fmt: skip
 
 
@@ -128,6 +128,15 @@ def balance(counts: Mapping[str, int], labels: Sequence[str]) -> list[Finding]:
                 ],
             )
         )
+    shapes: dict[str, str] = {}
+    for name in labels:
+        first = shapes.setdefault(" ".join(name.casefold().split()), name)
+        if first != name:
+            message = (
+                f"Classes {first!r} and {name!r} differ in case or white space only; if they are one, write them alike."
+            )
+            found.append(Finding(kind="SimilarLabels", count=counts.get(name, 0), message=message[:384]))
+            break
     rare = min((name for name in labels if counts.get(name)), key=lambda name: counts[name], default=None)
     if rare is not None and len(labels) > 1 and counts[rare] < RARE_SHARE * total / max(1, len(labels) / 2):
         found.append(

@@ -46,15 +46,6 @@ def claim_output(config: RunConfig, out: Location) -> None:
             out.delete(["prepare/.writable"])
 
 
-def check_owner(config: RunConfig, out: Location) -> None:
-    """Raise OutputInUse unless the output is (still) this job's."""
-    found = _read(out)
-    if found.get("jobId") != config.job.id:
-        raise JobError(
-            Reason.OUTPUT_IN_USE, f"{out.uri()} belongs to job {found.get('name') or '(unknown)'}", field=FIELD
-        )
-
-
 def _marker(config: RunConfig, swept: bool) -> bytes:
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return json.dumps(

@@ -150,15 +150,18 @@ def _profiled(
     config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, tally: Tally, seen: dict[str, Surveyed],
 ) -> tuple[Manifest, Profile]:  # fmt: skip
     task = task_for(config.task)
-    columns = pick_columns(config, task, listings["train"])
+    with blaming(field_of("train")):
+        columns = pick_columns(config, task, listings["train"])
     sample = Sample(SAMPLE_SEED)
-    seen["train"] = survey(listings["train"], task, columns, config.data.labels, tally, sample)
+    with blaming(field_of("train")):
+        seen["train"] = survey(listings["train"], task, columns, config.data.labels, tally, sample)
     if not seen["train"].usable:
         raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
     labels = _labels(config, seen["train"], columns, tally) if config.task == "text-classification" else None
     for role in listings:
         if role != "train":
-            seen[role] = survey(listings[role], task, columns, labels, tally, None)
+            with blaming(field_of(role)):
+                seen[role] = survey(listings[role], task, columns, labels, tally, None)
     if tally.too_many:
         raise tally.refusal()
     noted: list[Finding] = [*tally.findings(), *look.without_rows(seen)]

@@ -5,6 +5,7 @@ One pass gives both the manifest's part and the checks, and holds one record at 
 
 from __future__ import annotations
 
+import io
 import itertools
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from finetune_trainer.stream.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.formats import Format
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject
 from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
-from finetune_trainer.stream.records import Fault, Record, csv_header, csv_records, json_records, parse_json
+from finetune_trainer.stream.records import UNCLOSED, Fault, Record, csv_header, csv_records, json_records, parse_json
 
 PEEK_ROWS = 100
 
@@ -29,6 +30,8 @@ class ObjectScan:
         self._blocks: list[Block] = []
         self._header: tuple[str, ...] | None = None
         self._delimiter = ","
+        self.columns: Sequence[str] | None = None
+        """All columns of the object, where it has a header or a schema; known once the first row is out."""
         self.line = 0
 
     @property
@@ -50,6 +53,7 @@ class ObjectScan:
                 yield from self._parquet()
             else:
                 with self._store.open(self._info.key, if_match=self._info.etag) as source:
+                    self._look_at_start(source)
                     yield from self._text(source)
         except FileNotFoundError:
             raise JobError(
@@ -68,8 +72,19 @@ class ObjectScan:
                 hint="Write and upload the object again.",
             ) from None
 
+    def _look_at_start(self, source: BinaryIO) -> None:
+        """Raise JobError if the first bytes are of another kind than the name says: it would be one bad row after another."""
+        start = source.peek(4)[:4] if isinstance(source, io.BufferedReader) else b""
+        said, is_ = self._kind.compression or self._kind.name, _kind_of(start)
+        if start and is_ != self._kind.compression and (is_ or self._kind.compression):
+            raise JobError(
+                Reason.INVALID_DATA, f"{self.name}:1: the name says {_NAMES[said]}, and the object holds {_NAMES[is_]}",
+                hint="Give the object the ending of what it is (.jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet), in UTF-8, and check spec.data.format.",
+            )  # fmt: skip
+
     def _parquet(self) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
         reader = ParquetReader(self._store, self._info.key, self._info.size, self._info.etag)
+        self.columns = reader.columns
         row = 0
         for group, (count, size) in enumerate(reader.groups()):
             self._blocks.append(Block(group, group + 1, row, count, row + 1, size, 0))
@@ -95,6 +110,11 @@ class ObjectScan:
             if record.blank:
                 continue
             values = parse_json(record.raw) if record.values is None else record.values
+            if isinstance(values, Fault) and values.kind == UNCLOSED:
+                raise JobError(
+                    Reason.INVALID_DATA, f"{self.name}:{record.line}: {values.message}",
+                    hint="Close or double the quote; allowed bad rows do not cover rows that are swallowed by another.",
+                )  # fmt: skip
             yield row, record.line, values
             row += 1
         if counted is not None:
@@ -107,6 +127,7 @@ class ObjectScan:
         if self._kind.name == "jsonl":
             return 0, json_records(lines)
         self._header, self._delimiter, taken = csv_header(lines)
+        self.columns = self._header
         if len(set(self._header)) != len(self._header):
             twice = next(name for name in self._header if self._header.count(name) > 1)
             raise JobError(
@@ -115,6 +136,25 @@ class ObjectScan:
                 hint="Give each column a name of its own.",
             )
         return sum(map(len, taken)), csv_records(lines, self._header, self._delimiter, 1 + len(taken))
+
+
+_MAGIC = {
+    b"\x1f\x8b": "gz",
+    b"\x28\xb5\x2f\xfd": "zst",
+    b"PAR1": "parquet",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_NAMES = {
+    "": "something else", "gz": "gzip", "zst": "zstd", "jsonl": "plain jsonl", "csv": "plain csv", "parquet": "parquet",
+    "utf-16": "text in UTF-16",
+}  # fmt: skip
+
+
+def _kind_of(start: bytes) -> str:
+    if start[1:] == b"\x2a\x4d\x18" and start[0] >> 4 == 5:
+        return "zst"  # a skippable frame, as pzstd writes it first
+    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
 
 
 class _Growing:

@@ -30,6 +30,8 @@ SAMPLE_ROWS = 2_000
 SAMPLE_BYTES = 12 << 20
 LEAST_SAMPLE = 64
 MOST_CLASSES = 1_000
+MOST_CHARACTERS = 2 << 20
+"""More text in one row is a file in the wrong place: hundreds of thousands of tokens, of which no model takes part."""
 BAD = 0
 """Fingerprint of a row that cannot be used."""
 
@@ -106,12 +108,14 @@ def survey(
                 found.first_lines[-1] = line
             elif line - row != found.first_lines[-1]:
                 found.first_lines[-1] = None
-            fault = values if isinstance(values, Fault) else _problem(values, task, columns, labels)
+            fault = values if isinstance(values, Fault) else _problem(values, task, columns, labels, scan.columns)
             if fault is None:
                 assert isinstance(values, dict)
                 kept = {name: values[name] for name in names if name in values}
                 try:
                     text = fingerprint_text(kept, columns)
+                    if len(text) > MOST_CHARACTERS:
+                        fault = too_long(len(text))
                     digest = fingerprint(text)
                 except UnicodeEncodeError:
                     fault = Fault(
@@ -137,9 +141,17 @@ def survey(
     return found
 
 
+def too_long(characters: int) -> Fault:
+    """A row of more text than any model takes."""
+    return Fault(
+        "TooLong",
+        f"holds {characters:,} characters of text, and {MOST_CHARACTERS:,} are allowed; split it into several rows",
+    )
+
+
 def _problem(
-    values: dict[str, Any], task: Task, columns: Mapping[str, str], labels: Sequence[str] | None
-) -> Fault | None:
+    values: dict[str, Any], task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, found: Sequence[str] | None,
+) -> Fault | None:  # fmt: skip
     message = task.check_row(values, columns, labels)
     if message is None:
         return None
@@ -147,7 +159,7 @@ def _problem(
         return Fault("UnknownLabel", message)
     absent = [name for name in columns.values() if name not in values]
     if absent:
-        there = ", ".join(repr(name) for name in list(values)[:20]) or "none"
+        there = ", ".join(repr(name) for name in list(found or values)[:20]) or "none"
         return Fault("MissingColumn", f"has no column {absent[0]!r}; its columns are {there}")
     return Fault("InvalidRow", message)
 

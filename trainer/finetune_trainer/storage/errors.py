@@ -22,6 +22,9 @@ TRANSIENT = {
 }  # fmt: skip
 """Codes worth another try; ConditionalRequestConflict (409): another conditional write is in flight, nothing is decided."""
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of an answer that is no TLS."""
+
 
 @contextmanager
 def blaming(field: str) -> Iterator[None]:
@@ -53,7 +56,7 @@ def is_transient(error: Exception) -> bool:
         code, status = code_and_status(error)
         return code in TRANSIENT or status in (408, 429) or (status >= 500 and status != 501)
     if isinstance(error, boto.SSLError):
-        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+        return not any(lasting in str(error) for lasting in ("CERTIFICATE_VERIFY_FAILED", *_NO_TLS))
     network = (
         boto.ConnectionError,
         boto.HTTPClientError,
@@ -121,6 +124,11 @@ def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: s
             Reason.ACCESS_DENIED, f"cannot {verb} {uri}: no usable credentials for the storage {at}",
             hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret named in "
             "spec.storage.credentialsSecret), or give the service account a role.",
+        )  # fmt: skip
+    if isinstance(error, boto.SSLError) and any(word in str(error) for word in _NO_TLS):
+        return JobError(
+            Reason.INVALID_CONFIG, f"the storage {at} does not speak TLS",
+            hint="Write the endpoint with http://, or with the port on which it speaks TLS.", field="spec.storage.endpoint",
         )  # fmt: skip
     if isinstance(error, boto.SSLError) and not is_transient(error):
         return JobError(

@@ -13,6 +13,8 @@ from typing import Any
 
 csv.field_size_limit(1 << 30)
 BOM = b"\xef\xbb\xbf"
+UNCLOSED = "UnclosedQuote"
+"""Kind of the fault of a csv record that ends only where the object does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,17 @@ class _Consumed:
     def __init__(self, lines: Iterable[bytes], line: int) -> None:
         self._lines, self.line = iter(lines), line
         self.taken: list[bytes] = []
+        self.ended = False
 
     def __iter__(self) -> _Consumed:
         return self
 
     def __next__(self) -> str:
-        raw = next(self._lines)
+        try:
+            raw = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
         self.taken.append(raw)
         return raw.decode("utf-8", "surrogateescape")
 
@@ -89,6 +96,13 @@ def csv_records(lines: Iterable[bytes], header: tuple[str, ...], delimiter: str,
         except csv.Error as error:
             fault = Fault("InvalidCsv", f"not valid csv: {error}")
         raw, line = b"".join(consumed.taken), consumed.line
+        if fault is not None and len(consumed.taken) > 1:
+            last = line + len(consumed.taken) - 1
+            fault = (
+                Fault(UNCLOSED, f"a quote that opens in this record is never closed: all up to line {last} is lost")
+                if consumed.ended
+                else Fault("InvalidCsv", f"{fault.message}; the record reaches to line {last}")
+            )
         consumed.line += len(consumed.taken)
         consumed.taken.clear()
         if fault is not None:
@@ -117,14 +131,14 @@ def _undecodable(text: str) -> bool:
 def csv_header(lines: Iterator[bytes]) -> tuple[tuple[str, ...], str, list[bytes]]:
     """Columns, delimiter and the lines that the header took. Empty columns for an empty object.
 
-    The delimiter is the comma, unless the header has none but has tabs or semicolons.
+    The delimiter is what cuts the first line into most fields: a comma, a tab or a semicolon.
     """
     consumed = _Consumed(lines, 1)
     try:
         first = next(consumed)
     except StopIteration:
         return (), ",", []
-    delimiter = "," if "," in first else "\t" if "\t" in first else ";" if ";" in first else ","
+    delimiter = max(",\t;", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
     first = first.removeprefix("\ufeff")
 
     def again() -> Iterator[str]:
