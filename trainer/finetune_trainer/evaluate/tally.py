@@ -128,7 +128,7 @@ class LanguageTally:
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < 700 else math.inf
+    return math.inf if x >= 700 else math.exp(x)  # nan stays nan
 
 
 def tally_for(task: Task, labels: tuple[str, ...] | None) -> Tally:

@@ -1,0 +1,122 @@
+"""Each method changes exactly the weights that it says, and what it leaves loads with transformers and peft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.job import Freeze, Lora, Method
+from finetune_trainer.methods import apply_method
+from finetune_trainer.model.load import load_model, parameter_counts
+from support.attempts import Bench
+from support.models import chats, mails, write_jsonl
+
+LABELS = ("ham", "spam")
+Make = Callable[..., Bench]
+
+
+@pytest.fixture
+def job(tmp_path: Path, bert: Path, llama: Path) -> Make:
+    """A few steps of a task by a method, from the tiny models."""
+
+    def run(task: str, **method: Any) -> Bench:
+        chat = task == "causal-lm"
+        train = write_jsonl(tmp_path / "train.jsonl", chats(40, seed=1) if chat else mails(40, seed=1))
+        bench = Bench(tmp_path, {
+            "task": task, "model": {"uri": (llama if chat else bert).as_uri()}, "data": {"train": {"uri": train.as_uri()}}, "method": method,
+            "training": {"maxSteps": 4, "globalBatchSize": 8, "learningRate": 1e-2}, "output": {
+                "uri": (tmp_path / "out").as_uri(), **({"merge": True} if method["type"] == "lora" else {})},
+        })  # fmt: skip
+        bench.prepare()
+        bench.attempt()
+        return bench
+
+    return run
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "model.safetensors")
+
+
+def test_full_changes_every_weight_that_is_used(job: Make, bert: Path) -> None:
+    before, after = weights(bert), weights(job("text-classification", type="full").folder / "out")
+    same = [name for name, value in before.items() if torch.equal(value, after[f"bert.{name}"])]
+    assert same == []
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_freeze_trains_the_head_and_the_last_layers_and_leaves_the_rest_alone(
+    job: Make, bert: Path, layers: int
+) -> None:
+    bench = job("text-classification", type="freeze", freeze={"lastLayers": layers})
+    before, after = weights(bert), weights(bench.folder / "out")
+    changed = {name for name, value in before.items() if not torch.equal(value, after[f"bert.{name}"])}
+    free = ("pooler.", *(["encoder.layer.1."] if layers else []))
+    assert changed == {name for name in before if name.startswith(free)}
+    fresh = load_model(bert, "text-classification", labels=LABELS, seed=0, pad_id=0)
+    assert not torch.equal(fresh.classifier.weight, after["classifier.weight"])
+
+
+def test_freeze_of_a_language_model_trains_its_last_layer_and_final_norm(llama: Path) -> None:
+    model = load_model(llama, "causal-lm", labels=None, seed=0, pad_id=4)
+    apply_method(model, Method(type="freeze", freeze=Freeze(last_layers=1)), "causal-lm", 0)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert "model.norm.weight" in trained
+    assert "model.embed_tokens.weight" in trained, "it is the head's too: they are tied"
+    assert any(name.startswith("model.layers.1.") for name in trained)
+    assert not any(name.startswith("model.layers.0.") for name in trained)
+
+
+@pytest.mark.parametrize("task", ["text-classification", "causal-lm"])
+def test_lora_saves_an_adapter_that_equals_the_merged_model(job: Make, bert: Path, llama: Path, task: str) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    out = job(task, type="lora", lora={"rank": 4}).folder / "out"
+    auto: Any = AutoModelForCausalLM if task == "causal-lm" else AutoModelForSequenceClassification
+    adapted = PeftModel.from_pretrained(auto.from_pretrained(llama if task == "causal-lm" else bert), str(out)).eval()
+    merged, plain = (
+        auto.from_pretrained(out / "merged").eval(),
+        auto.from_pretrained(llama if task == "causal-lm" else bert).eval(),
+    )
+    ids = torch.randint(5, 40, (3, 12), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        one, other, base = (m(input_ids=ids).logits for m in (adapted, merged, plain))
+    assert torch.allclose(one, other, atol=1e-5)
+    assert not torch.allclose(one, base, atol=1e-3), "it learned nothing"
+    adapter = load_file(out / "adapter_model.safetensors")
+    assert all("lora_" in name or "classifier" in name or "pooler" in name for name in adapter)
+    assert not (out / "model.safetensors").exists()
+
+
+def test_lora_trains_adapters_and_head_only_and_starts_without_effect(bert: Path) -> None:
+    model = load_model(bert, "text-classification", labels=LABELS, seed=3, pad_id=0).eval()
+    ids = torch.randint(5, 40, (2, 9))
+    before = model(input_ids=ids).logits
+    tuned = apply_method(model, Method(type="lora", lora=Lora(rank=2, dropout=0.0)), "text-classification", 3).eval()
+    assert torch.equal(tuned(input_ids=ids).logits, before)
+    trained = {name for name, p in tuned.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name or "modules_to_save" in name for name in trained)
+    total, some = parameter_counts(tuned)
+    assert 0 < some < total
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [
+        (Method(type="freeze", freeze=Freeze(last_layers=9)), "spec.method.freeze.lastLayers"),
+        (Method(type="lora", lora=Lora(target_modules=("nonsense",))), "spec.method.lora.targetModules"),
+    ],
+)
+def test_what_does_not_fit_the_model_names_its_field(bert: Path, method: Method, field: str) -> None:
+    model = load_model(bert, "text-classification", labels=LABELS, seed=0, pad_id=0)
+    with pytest.raises(JobError) as caught:
+        apply_method(model, method, "text-classification", 0)
+    assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, field)
