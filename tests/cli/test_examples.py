@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -37,6 +38,26 @@ def test_the_readme_shows_the_example() -> None:
 
 def test_the_demo_puts_its_server_into_the_manifest() -> None:
     assert demo.MANIFEST.read_text().count(demo.ENDPOINT) == 1
+
+
+def test_the_chat_example_runs_on_this_machine(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "cache", lambda: tmp_path)
+    monkeypatch.setattr(data, "smollm2", lambda: tmp_path / "model")
+    manifest = data.chat()
+    assert manifest.is_relative_to(tmp_path)
+    rows = [json.loads(line)["messages"] for line in (manifest.parent / "chats.jsonl").read_text().splitlines()]
+    assert len({row[0]["content"] for row in rows}) == len(rows) == 240
+    assert all([message["role"] for message in row] == ["user", "assistant"] for row in rows)
+    job, example = (yaml.safe_load(path.read_text())["spec"] for path in (manifest, ROOT / "examples/chat-lora.yaml"))
+    assert {name: job[name] for name in ("task", "method", "training", "evaluation")} == {
+        name: example[name] for name in ("task", "method", "training", "evaluation")
+    }
+    for uri in (job["model"]["uri"], job["data"]["train"]["uri"], job["output"]["uri"]):
+        assert uri.startswith(tmp_path.as_uri())
+    done = terminal.run("validate", "--local", str(manifest))
+    assert done.returncode == 0, done.stdout
 
 
 HTML = b"Subject: Win\nContent-Type: text/html\n\n<style>p {}</style><p>Click <b>here</b></p><script>x()</script>"
