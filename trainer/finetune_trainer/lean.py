@@ -110,11 +110,19 @@ def put_off() -> None:
     for name, held in stand_ins.items():
         if name not in sys.modules:
             sys.modules[name] = PutOff(name, **held)
+            parent, _, last = name.rpartition(".")
+            if parent in sys.modules and last not in vars(sys.modules[parent]):
+                setattr(
+                    sys.modules[parent], last, sys.modules[name]
+                )  # as an import does; peft asks for it by attribute
 
 
 def give_up() -> None:
     """Load everything for real: another version of a library asked for more than the stand-ins can give."""
     for name in [n for n, m in sys.modules.items() if isinstance(m, PutOff)]:
+        parent, _, last = name.rpartition(".")
+        if sys.modules.get(parent) is not None and vars(sys.modules[parent]).get(last) is sys.modules[name]:
+            delattr(sys.modules[parent], last)
         del sys.modules[name]
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Inside)]
     for name in [n for n in sys.modules if n.split(".")[0] in ("transformers", "peft")]:

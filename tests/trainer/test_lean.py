@@ -1,0 +1,40 @@
+"""The launcher's lean imports must carry every method; each case runs in a process of its own, as imports happen once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import importlib, sys, warnings
+warnings.simplefilter("ignore")
+from finetune_trainer import lean
+import torch
+lean.put_off()
+if "give up" in sys.argv:
+    lean.give_up()
+importlib.import_module("peft")
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
+import peft
+sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
+model = peft.get_peft_model(LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes)), peft.LoraConfig(r=2, target_modules=["q_proj"]))
+ids = torch.tensor([[1, 2, 3]])
+model(input_ids=ids, labels=ids).loss.backward()
+model.merge_and_unload()
+assert isinstance(torch.distributed.tensor, lean.PutOff) == ("give up" not in sys.argv), torch.distributed.tensor
+print("tuned")
+"""
+
+
+def run(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("tuned\n"), done.stderr
+
+
+def test_lora_adapters_are_made_trained_and_merged_with_lean_imports() -> None:
+    run()
+
+
+def test_giving_up_leaves_no_stand_in_behind() -> None:
+    run("give up")
