@@ -113,6 +113,46 @@ def test_no_certificate_is_made_where_another_is_given(render: Callable[..., Obj
         assert one(objects, "Certificate")["spec"]["secretName"] == mounted
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (("reports.tls.certManager.enabled=true",), "issuerRef.name is needed"),
+        (("reports.tls.certManager.enabled=true", "reports.tls.existingSecret=mine"), "set either"),
+        (("serviceAccount.create=false",), "serviceAccount.name is needed"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(
+    run_helm: Callable[..., Any], values: tuple[str, ...], words: str
+) -> None:
+    refused = run_helm("template", "finetune", str(CHART), *(part for value in values for part in ("--set", value)))
+    assert refused.returncode != 0
+    assert words in refused.stderr
+
+
+def test_a_network_policy_that_names_who_reads_metrics_lets_the_test_pod_in_too(render: Callable[..., Objects]) -> None:
+    objects = render(
+        "networkPolicy.enabled=true", "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=watchers"
+    )
+    labels = one(objects, "Pod", "-smoke")["metadata"]["labels"]
+    reports, metrics = one(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert "from" not in reports, "trainers are in any namespace"
+    assert metrics["from"][0] == {"namespaceSelector": {"matchLabels": {"team": "watchers"}}}
+    assert metrics["from"][1]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_notes_say_what_is_missing(run_helm: Callable[..., Any]) -> None:
+    def notes(*values: str) -> str:
+        sets = [part for value in values for part in ("--set", value)]
+        done = run_helm("install", "finetune", str(CHART), "--dry-run=client", *sets)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("NOTES:")[2]
+
+    assert "helm test finetune" in notes()
+    assert "kubectl apply --server-side -f crds/" in notes("crds.install=false")
+    assert "need a Role" in notes("watch.namespaces={a}")
+    assert "paused" in notes("replicas=0")
+
+
 def test_services_do_not_select_the_test_pod(render: Callable[..., Objects]) -> None:
     objects = render()
     labels = one(objects, "Pod", "-smoke")["metadata"]["labels"]

@@ -19,6 +19,12 @@ app.kubernetes.io/name: {{ include "finetune-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Labels of the pod of `helm test`: not the operator's own, or its Services would select that pod. */}}
+{{- define "finetune-operator.smokeSelector" -}}
+app.kubernetes.io/name: {{ include "finetune-operator.name" . }}-smoke
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "finetune-operator.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "finetune-operator.selector" . }}
@@ -47,6 +53,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "finetune-operator.reportService" -}}
 {{- printf "%s-reports" (include "finetune-operator.fullname" .) -}}
+{{- end -}}
+
+{{/* Where trainers send their reports. */}}
+{{- define "finetune-operator.reportUrl" -}}
+{{- printf "https://%s.%s.svc:%d" (include "finetune-operator.reportService" .) .Release.Namespace (int .Values.reports.port) -}}
 {{- end -}}
 
 {{- define "finetune-operator.tlsSecret" -}}
