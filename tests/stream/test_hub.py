@@ -115,6 +115,29 @@ def test_a_card_that_leads_elsewhere_or_nowhere_is_refused(hub: Hub, tmp_path: P
         keys(config_for(hub, tmp_path))
 
 
+@pytest.mark.parametrize("path", ["https://elsewhere.example/train.jsonl", "../../train.jsonl", "/etc/hostname"])
+def test_a_card_cannot_lead_out_of_the_data_set(hub: Hub, tmp_path: Path, path: str) -> None:
+    card = {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": path}]}]}
+    hub.add("datasets", "lab/mails", {"train.jsonl": b"x", "../../evil.jsonl": b"x"}, card=card)
+    with pytest.raises(JobError, match=r"outside the data set|no files for split") as caught:
+        keys(config_for(hub, tmp_path))
+    assert caught.value.reason in (Reason.INVALID_DATA, Reason.DATA_NOT_FOUND)
+
+
+@pytest.mark.parametrize("status", [503, 403])
+def test_a_card_that_cannot_be_read_now_is_not_taken_for_none(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    card = {"configs": [{"config_name": "default", "data_files": "b.jsonl"}]}
+    hub.add("datasets", "lab/mails", {"a.jsonl": b"x", "b.jsonl": b"x"}, card=card)
+    assert keys(config_for(hub, tmp_path)) == ["b.jsonl"]
+    monkeypatch.setattr("finetune_trainer.stream.hub._RETRIED", ())
+    hub.failing = {"README.md": status}
+    with pytest.raises(JobError) as caught:
+        keys(config_for(hub, tmp_path))
+    assert caught.value.reason == (Reason.ACCESS_DENIED if status == 403 else Reason.STORAGE_UNAVAILABLE)
+
+
 def test_no_script_no_local_folder_and_no_file_of_another_kind_takes_the_place(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +151,7 @@ def test_no_script_no_local_folder_and_no_file_of_another_kind_takes_the_place(
     assert listing.store.get("train.jsonl") == b"x"
     assert not any(path.endswith("mails.py") for _, path, _ in hub.requests)
     assert all(path.endswith("/lab/mails") or commit in path for _, path, _ in hub.requests)
+    assert len(hub.requests) == 2  # the description, and the file that was asked for
     hub.add("datasets", "lab/mails", {"mails.py": script})
     with pytest.raises(JobError, match=r"no files for split 'train'; its files are mails.py") as caught:
         keys(config_for(hub, tmp_path))

@@ -42,6 +42,9 @@ class Hub(ThreadingHTTPServer):
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.fail_next = 0  # so many requests are answered with 503
+        self.failing: dict[
+            str, int
+        ] = {}  # files by the end of their path, and what is answered to every request for them
 
     @property
     def endpoint(self) -> str:
@@ -84,6 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.fail_next > 0:
                 self.server.fail_next -= 1
                 raise _Refused(503, "", "try again")
+            for ending, status in self.server.failing.items():
+                if url.path.endswith(ending):
+                    raise _Refused(status, "", "not now")
             self._route(unquote(url.path), parse_qs(url.query))
         except _Refused as refused:
             body = json.dumps({"error": str(refused)}).encode()
@@ -93,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
                 {"X-Error-Code": refused.code, "X-Error-Message": str(refused), "Content-Type": "application/json"},
             )
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_GET
 
     def _route(self, path: str, query: dict[str, list[str]]) -> None:
         if found := re.match(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+(?:/.+)?))?\Z", path):
@@ -103,20 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
             kind, name, revision, below = found.groups()
             _, files = self._commit(kind, name, revision)
             self._json(_tree(files, below or "", query.get("recursive") == ["true"]))
-        elif found := re.match(r"/api/(models|datasets)/([^/]+/[^/]+)/paths-info/([^/]+)\Z", path):
-            _, files = self._commit(*found.groups())
-            self._json([entry for entry in _tree(files, "", True) if entry["path"] in self._asked_paths()])
         elif found := re.match(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)\Z", path):
             data_set, name, revision, file = found.groups()
             self._file("datasets" if data_set else "models", name, revision, file)
         else:
             raise _Refused(404, "", f"no such path: {path}")
-
-    def _asked_paths(self) -> list[str]:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        if self.headers.get("Content-Type", "").startswith("application/json"):
-            return list(json.loads(body)["paths"])
-        return parse_qs(body).get("paths", [])
 
     def _commit(self, kind: str, name: str, revision: str) -> tuple[str, dict[str, bytes]]:
         repository = self.server.repositories.get((kind, name))

@@ -1,23 +1,31 @@
 """Which files of a hub data set belong to a split: the datasets library decides, so that a split here is what it is everywhere.
 
-It knows the card's configurations, .huggingface.yaml, and the conventions for names of folders and files. Only its resolution
-is used, at a pinned commit and for the hub's own files: no loading script, no local folder of the same name, no cache of an
-earlier download can take their place. The import takes seconds, so only jobs with hf:// data pay for it, in the prepare step.
+It knows the card's configurations, .huggingface.yaml, and the conventions for names of folders and files. It is shown a
+skeleton of the pinned commit: empty files by their names, and the real card. On the hub itself it would take a card that
+cannot be read just now for none, and a folder that cannot be listed for empty: other rows, without a word (I8). The import
+takes seconds, so only jobs with hf:// data pay for it, in the prepare step.
 """
 
 from __future__ import annotations
 
 import difflib
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
+from yaml import YAMLError
+
 from finetune_api.exits import JobError, Reason
-from finetune_api.run import HubAccess, RunConfig
+from finetune_api.run import RunConfig
 from finetune_trainer.storage import blaming
 from finetune_trainer.stream.formats import format_of
-from finetune_trainer.stream.hub import HubStore, files_of, hub_errors
+from finetune_trainer.stream.hub import HubStore, files_of
 from finetune_trainer.stream.source import Listing, field_of
+
+CARDS = ("README.md", ".huggingface.yaml")
+OPENED = (".py", ".zip", "dataset_infos.json")
 
 
 def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split: str) -> Listing:
@@ -27,16 +35,15 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
     store = HubStore(uri, revision, config.hub)
     with blaming(field_of(role)):
         info = store.info()
-        with hub_errors(store.repository, revision):
-            splits = _resolved(store.repository, info.sha, config.hub, uri, role, split)
+        pinned = HubStore(uri, info.sha, config.hub)
+        files = files_of(info)
+        splits = _resolved(pinned, [found.key for found in files], uri, role, split)
     wanted = split.rpartition("/")[2]
     if wanted not in splits:
-        raise _no_split(uri, role, split, list(splits), [found.key for found in files_of(info)])
-    chosen = {_path(url, store.repository, info.sha, uri, role) for url in splits[wanted]}
-    pinned = HubStore(uri, info.sha, config.hub)
+        raise _no_split(uri, role, split, list(splits), [found.key for found in files])
     objects = []
-    for found in files_of(info):
-        if found.key in chosen:
+    for found in files:
+        if found.key in splits[wanted]:
             kind = format_of(found.key, config.data.format)
             if kind is None:
                 raise JobError(
@@ -47,58 +54,79 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
     return Listing(role, uri, pinned, tuple(objects), info.sha)
 
 
-def _resolved(
-    repository: str, commit: str, access: HubAccess, uri: str, role: str, split: str
-) -> dict[str, Sequence[str]]:
-    """split -> URLs of its files, of the configuration that `split` names, else the default one."""
+def _resolved(store: HubStore, names: Sequence[str], uri: str, role: str, split: str) -> dict[str, list[str]]:
+    """split -> names of its files, of the configuration that `split` names, else the default one."""
     import datasets
-    from datasets.load import HubDatasetModuleFactory
 
     datasets.disable_progress_bars()
-    with _endpoint(datasets.config, access.endpoint):
-        options = datasets.DownloadConfig()  # takes the endpoint as it is now
+    with tempfile.TemporaryDirectory(prefix="finetune-hub-") as scratch:
+        folder = Path(scratch, "repository")
+        cards = _skeleton(store, names, folder)
         try:
-            module = HubDatasetModuleFactory(repository, commit_hash=commit, download_config=options).get_module()
-            parameters = module.builder_configs_parameters
-            by_name = {found.name: found for found in parameters.builder_configs or ()}
-            name = split.rpartition("/")[0] or parameters.default_config_name
-            if name is None and len(by_name) == 1:
-                name = next(iter(by_name))
-            if name not in by_name:
-                raise _no_configuration(uri, role, split, list(by_name))
-            found = by_name[name].data_files
-            if isinstance(found, datasets.data_files.DataFilesPatternsDict):
-                found = found.resolve(module.builder_kwargs["base_path"], options)
+            _refuse_foreign(cards, uri)
+            known = datasets.get_dataset_config_names(str(folder))
+            config = split.rpartition("/")[0] or datasets.get_dataset_default_config_name(str(folder))
+            if config not in known and (split.rpartition("/")[0] or len(known) > 1):
+                raise _no_configuration(uri, role, split, known)
+            builder = datasets.load_dataset_builder(str(folder), config, cache_dir=f"{scratch}/cache")
         except (FileNotFoundError, datasets.exceptions.DatasetsError):
             return {}  # nothing that the library takes for data
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, YAMLError) as error:
             raise JobError(
-                Reason.INVALID_DATA, f"the card of {uri} cannot be understood: {str(error)[:200] or type(error).__name__}",
+                Reason.INVALID_DATA, f"the card of {uri} cannot be understood: {str(error).replace(str(folder), uri)[:200] or type(error).__name__}",
                 hint="Mend the configs section of its README.md, or choose a revision without the fault.",
             ) from None  # fmt: skip
-    return {str(name): list(urls) for name, urls in (found or {}).items()}
+        found = builder.config.data_files or {}
+        return {str(name): [_name(path, folder, uri) for path in paths] for name, paths in found.items()}
 
 
-@contextmanager
-def _endpoint(settings: Any, endpoint: str | None) -> Iterator[None]:
-    """The library takes its hub from a setting of the process."""
-    before = settings.HF_ENDPOINT
-    settings.HF_ENDPOINT = endpoint or before
-    try:
-        yield
-    finally:
-        settings.HF_ENDPOINT = before
+def _skeleton(store: HubStore, names: Sequence[str], folder: Path) -> list[Path]:
+    """The repository's files without content, but for its cards; returns these. What the library would open is left out."""
+    folder.mkdir()
+    cards = []
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/") or name.endswith(OPENED):
+            continue
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        if name in CARDS:
+            path.write_bytes(store.get(name))
+            cards.append(path)
+    return cards
 
 
-def _path(url: str, repository: str, commit: str, uri: str, role: str) -> str:
-    """The file's name in the repository. Raises JobError for a file that lies elsewhere: its commit would not be pinned."""
-    start = f"hf://datasets/{repository}@{commit}/"
-    if not url.startswith(start):
-        raise JobError(
-            Reason.INVALID_DATA, f"the card of {uri} names a file outside the data set: {url[:200]}", field=field_of(role),
-            hint="Copy that file to your own storage, and name it there.",
-        )  # fmt: skip
-    return url.removeprefix(start)
+def _refuse_foreign(cards: Sequence[Path], uri: str) -> None:
+    """A card may name files anywhere on the net: their commit would not be pinned, and the library would go and look."""
+    from huggingface_hub import DatasetCard
+
+    for card in cards:
+        text = card.read_text(encoding="utf-8")
+        facts = DatasetCard(text).data.to_dict() if card.suffix == ".md" else yaml.safe_load(text)
+        for value in _texts((facts or {}).get("configs")):
+            if "://" in value or "::" in value:
+                raise _outside(uri, value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _name(path: str, folder: Path, uri: str) -> str:
+    if not Path(path).is_relative_to(folder):
+        raise _outside(uri, path)
+    return Path(path).relative_to(folder).as_posix()
+
+
+def _outside(uri: str, what: str) -> JobError:
+    return JobError(
+        Reason.INVALID_DATA, f"the card of {uri} names a file outside the data set: {what[:200]}",
+        hint="Copy that file to your own storage, and name it there.",
+    )  # fmt: skip
 
 
 def _no_configuration(uri: str, role: str, split: str, names: list[str]) -> JobError:
