@@ -117,9 +117,9 @@ CASES = {
     ),
     "over-scratch": Case(
         "EphemeralStorageExceeded",
-        ("worker 0", "exceeds the limit", "8Ki"),
+        ("worker 0", "exceeds the limit", "64Ki"),
         "spec.workers.scratchSize",
-        {"workers__scratchSize": "8Ki", "training__epochs": 1000},
+        {"workers__scratchSize": "64Ki", "training__epochs": 1000},  # less than the model, more than the tokenizer
         known="ended",
     ),
 }
