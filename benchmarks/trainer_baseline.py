@@ -131,6 +131,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
+    if given.rows <= (WARM + 1) * BATCH:
+        parser.error(f"--rows must be more than {(WARM + 1) * BATCH}: the first {WARM} batches of {BATCH} are warm-up")
     model, mails = fetched("minilm"), fetched("mails")
     found: dict[str, list[Measured]] = {arm: [] for arm in (*OURS, *THEIRS)}
     with tempfile.TemporaryDirectory() as name:
