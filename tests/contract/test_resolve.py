@@ -132,3 +132,9 @@ def test_any_choice_makes_sense(
     assert got.evaluate_every_steps is not None
     assert got.evaluate_every_steps >= 1
     assert (got.total_steps - 1) * got.global_batch_size < epochs * (rows + got.global_batch_size)
+
+
+@pytest.mark.parametrize(("length", "rows"), [(32, 32), (64, 32), (128, 16), (200, 10), (256, 8), (2048, 8)])
+def test_more_rows_at_once_where_rows_are_short(length: int, rows: int) -> None:
+    training = {"maxLength": length, "globalBatchSize": 64}
+    assert chosen(model_max=4096, training=training).micro_batch_size == rows
