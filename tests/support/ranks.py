@@ -61,6 +61,7 @@ def _rank(function: Callable[..., Any], args: tuple[Any, ...], world: World, ran
     from finetune_trainer.distributed import Place, open_ranks
 
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the launcher does; accelerate warns where it is not set
     try:
         ranks = open_ranks(Place(rank, size, rank), world, "fp32")
         result = function(ranks, *args)
