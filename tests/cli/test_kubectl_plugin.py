@@ -270,14 +270,11 @@ def test_against_a_real_api_server(terminal: Terminal, control_plane: ControlPla
     script.chmod(0o755)
     os.environ["PATH"], before = f"{folder}:{os.environ['PATH']}", os.environ["PATH"]
     try:
-        listed = control_plane.kubectl("finetune", "list", "-A", "--kubeconfig", str(control_plane.kubeconfig))
+        listed = control_plane.kubectl("finetune", "list", "-A")
         assert "cli-test    spam-filter   Pending" in listed.stdout
-        assert "spam-filter in cli-test: Pending" in control_plane.kubectl(
-            "finetune", "status", "spam-filter", "-n", "cli-test", "--kubeconfig", str(control_plane.kubeconfig)
-        ).stdout  # fmt: skip
-        control_plane.kubectl(
-            "finetune", "suspend", "spam-filter", "-n", "cli-test", "--kubeconfig", str(control_plane.kubeconfig)
-        )
+        told = control_plane.kubectl("finetune", "status", "spam-filter", "-n", "cli-test")
+        assert "spam-filter in cli-test: Pending" in told.stdout
+        control_plane.kubectl("finetune", "suspend", "spam-filter", "-n", "cli-test")
         stored = control_plane.kubectl("get", "ftj", "spam-filter", "-n", "cli-test", "-o", "jsonpath={.spec.suspend}")
         assert stored.stdout == "true"
     finally:

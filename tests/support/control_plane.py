@@ -66,8 +66,8 @@ class ControlPlane:
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run kubectl against this server; output is text."""
-        command = [str(self.binaries / "kubectl"), "--kubeconfig", str(self.kubeconfig), *args]
-        env = {**os.environ, "KUBECACHEDIR": str(self.folder / "kubectl-cache")}
+        command = [str(self.binaries / "kubectl"), *args]
+        env = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.folder / "kubectl-cache")}
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=env, check=False)
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(args)} failed ({done.returncode}): {done.stderr}")
