@@ -25,6 +25,7 @@ BUCKET = "e2e"
 MAILS = 2000
 """So many real mails are learned from."""
 _seconds: list[tuple[str, float, str]] = []
+_measured: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,9 +49,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if "tests/e2e/" in report.nodeid and (report.when == "call" or (report.when == "setup" and report.duration > 5)):
         name = report.nodeid.split("tests/e2e/")[-1] + ("" if report.when == "call" else " (set-up)")
         _seconds.append((name, report.duration, report.outcome))
+        if report.when == "call" and report.passed:  # what a failed test printed stands with its failure
+            _measured.extend(f"{name.split('::')[0]}: {line}" for line in report.capstdout.splitlines() if line)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _measured:
+        terminalreporter.section("end to end, what was measured")
+        for line in _measured:
+            terminalreporter.write_line(line)
     if _seconds:
         terminalreporter.section("end to end, seconds")
         for name, seconds, outcome in _seconds:
