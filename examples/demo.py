@@ -166,6 +166,7 @@ def finetune_run(manifest: Path, keys: dict[str, str]) -> int:
         str(manifest.relative_to(ROOT)),
         "--state-dir",
         str(FOLDER / "state"),
+        "--no-hints",  # the server it would speak of ends with this demo, which gives its own
     ]
     before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, it is not inherited
     try:
