@@ -19,7 +19,7 @@ from finetune_trainer.report import Reporter
 from finetune_trainer.step import Stepped
 
 if TYPE_CHECKING:
-    from finetune_trainer.session import Run
+    from finetune_trainer.state import Run
 
 RATE_SECONDS = 60.0
 """Rates and the time to the end are means over the steps of so many seconds."""

@@ -8,7 +8,7 @@ from typing import Any
 from finetune_api.exits import JobError
 from finetune_api.run import RunConfig
 from finetune_trainer.prepare.scan import peek_columns
-from finetune_trainer.stream.source import Listing
+from finetune_trainer.stream.listing import Listing
 from finetune_trainer.tasks.base import Task
 
 

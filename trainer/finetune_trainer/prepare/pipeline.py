@@ -31,9 +31,10 @@ from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, surve
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.report import Reporter
 from finetune_trainer.storage import Location, blaming, location
+from finetune_trainer.stream.listing import Listing, field_of
 from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile, find_profile, order_digest, save_profile
-from finetune_trainer.stream.source import Listing, field_of, list_source
+from finetune_trainer.stream.source import list_source
 from finetune_trainer.stream.splits import HELD_OUT, share_of
 from finetune_trainer.tasks.registry import task_for
 

@@ -20,9 +20,9 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.prepare.scan import ObjectScan
 from finetune_trainer.prepare.tally import Tally
+from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.manifest import DataObject, Source
 from finetune_trainer.stream.records import Fault
-from finetune_trainer.stream.source import Listing
 from finetune_trainer.tasks.base import Task
 
 log = logging.getLogger(__name__)

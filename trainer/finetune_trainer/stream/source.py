@@ -7,11 +7,8 @@ pattern that matches nothing names what lies nearest.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import HeldOutSource, TrainSource
@@ -19,30 +16,9 @@ from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectInfo, ObjectStore, open_store
 from finetune_trainer.stream.formats import Format, format_of
 from finetune_trainer.stream.globs import fixed_prefix, has_glob, matcher
+from finetune_trainer.stream.listing import Listing, field_of
 
 _LOOK_AT = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The objects of one source, sorted by key, with the store that reads them."""
-
-    role: str
-    uri: str
-    store: ObjectStore
-    objects: tuple[tuple[ObjectInfo, Format], ...]
-    revision: str | None = None
-
-    @property
-    def digest(self) -> str:
-        """Changes whenever an object is added, removed or rewritten."""
-        facts = [self.uri, self.revision, [[i.key, i.size, i.etag, f.name] for i, f in self.objects]]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def field_of(role: str) -> str:
-    """The manifest's field that names a source."""
-    return f"spec.data.{role}.uri"
 
 
 def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectStore:

@@ -1,0 +1,49 @@
+"""The run's state: what changes from step to step. All of it is in a checkpoint, and nothing else is (I3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_api.status import Best
+from finetune_trainer.checkpoint import TrainState
+from finetune_trainer.stream import Cursor
+
+
+@dataclass
+class Run:
+    """The state of the run between two steps; JSON but for the tensors, which stay in the model and the optimizer."""
+
+    step: int = 0
+    cursor: Cursor = field(default_factory=Cursor)
+    best: Best | None = None
+    best_evaluation: dict[str, float] | None = None  # all figures of that step
+    stale: int = 0  # evaluations without improvement, for early stopping
+    evaluated: int = -1  # the last step that was evaluated
+    evaluation: dict[str, float] | None = None
+    stopped_early: bool = False
+    learned: int = 0  # classes or tokens in this epoch
+    dropped: dict[str, int] = field(default_factory=dict)  # rows that nothing can be learned from, by split
+    samples: list[dict[str, str]] = field(default_factory=list)  # texts of the model before tuning
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # those before this one
+
+    def meta(self) -> dict[str, Any]:
+        """All but step and cursor as JSON."""
+        plain = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("step", "cursor", "best")
+        }
+        return plain | {"best": self.best and self.best.to_json()}
+
+    @classmethod
+    def restored(cls, state: TrainState) -> Run:
+        """From a checkpoint."""
+        meta = dict(state.meta["run"])
+        best = meta.pop("best")
+        return cls(
+            step=state.step,
+            cursor=Cursor(**state.cursor),
+            best=Best.model_validate_json(json.dumps(best)) if best else None,
+            **meta,
+        )

@@ -1,0 +1,32 @@
+"""What a data source holds: its objects as they were listed once, and a digest that tells when they are others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from finetune_trainer.storage import ObjectInfo, ObjectStore
+from finetune_trainer.stream.formats import Format
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The objects of one source, sorted by key, with the store that reads them."""
+
+    role: str
+    uri: str
+    store: ObjectStore
+    objects: tuple[tuple[ObjectInfo, Format], ...]
+    revision: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever an object is added, removed or rewritten."""
+        facts = [self.uri, self.revision, [[i.key, i.size, i.etag, f.name] for i, f in self.objects]]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def field_of(role: str) -> str:
+    """The manifest's field that names a source."""
+    return f"spec.data.{role}.uri"
