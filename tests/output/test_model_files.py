@@ -170,7 +170,8 @@ def test_the_cards_header_is_what_the_hub_reads(result: Result) -> None:
     head = yaml.safe_load(text.split("---\n")[1])
     assert head == ModelCard(text).data.to_dict() | {"model-index": head["model-index"]}
     assert head["license"] == (result.license or "unknown")
-    assert head["base_model"] == result.base
+    assert head.get("base_model") == (None if "://" in result.base else result.base)
+    assert all("://" not in name for name in head.get("datasets", []))
     assert head["library_name"] == ("peft" if result.config.method.type == "lora" else "transformers")
     assert head["pipeline_tag"] in ("text-classification", "text-generation")
     assert head["metrics"] == [n for n in result.metrics if not n.endswith(("-low", "-high"))]

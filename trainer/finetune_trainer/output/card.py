@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from finetune_trainer.output.result import Result, bounds, headline, name_of
 
 _TAGS = {"text-classification": "text-classification", "causal-lm": "text-generation"}
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CLASSES = {"text-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
 
 
@@ -26,14 +28,17 @@ def model_card(result: Result) -> str:
 
 
 def _header(result: Result) -> str:
-    """The YAML header; JSON values are YAML values."""
+    """The YAML header; JSON values are YAML values. The hub refuses a base model or data set that is none of its own names."""
     sources = [name_of(s.uri) for s in (result.config.data.train,) if s.uri]
     names = headline(result.metrics)
     fields: dict[str, Any] = {
-        "license": result.license or "unknown", "base_model": result.base, "library_name": "peft" if _adapter(result) else "transformers",
-        "pipeline_tag": _TAGS[result.config.task], "datasets": sources, "metrics": names,
-        "tags": ["finetune-operator", result.config.method.type],
+        "license": result.license or "unknown", "library_name": "peft" if _adapter(result) else "transformers",
+        "pipeline_tag": _TAGS[result.config.task], "metrics": names, "tags": ["finetune-operator", result.config.method.type],
     }  # fmt: skip
+    if _HUB_NAME.fullmatch(result.base):
+        fields["base_model"] = result.base
+    if on_hub := [source for source in sources if _HUB_NAME.fullmatch(source)]:
+        fields["datasets"] = on_hub
     if names:
         measured = [{"type": n, "name": n, "value": result.metrics[n]} for n in names]
         dataset = {
