@@ -14,6 +14,7 @@ import torch
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, TrainState, environment
+from finetune_trainer.cpu import quicken
 from finetune_trainer.distributed import Gradients, Ranks, gradients_for, same_everywhere
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.facts import architecture, read_config
@@ -121,6 +122,8 @@ def open_session(
         if config.training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model = apply_method(model, config.method, config.task, seed).to(ranks.device)
+        if ranks.device.type == "cpu":
+            quicken(model, ranks.precision)
         same_everywhere(model, ranks)
         total, trained = parameter_counts(model)
         resolved = resolved.model_copy(update={
