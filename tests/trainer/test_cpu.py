@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +153,29 @@ def test_attention_drops_by_it_too(kernels: None, monkeypatch: pytest.MonkeyPatc
     torch.set_rng_state(before)
     torch.empty(2 * 3 * 8 * 8 // dropout.LANES, dtype=torch.int64).random_(-(2**63), None)
     assert torch.equal(after, torch.get_rng_state())
+
+
+FAULTS = """
+import resource, sys
+import torch
+from finetune_trainer.cpu import memory
+torch.set_num_threads(1)
+if not memory.keep():
+    sys.exit("the allocator did not heed it")
+for step in range(22):
+    if step == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(6 * 1024, 1024) for _ in range(4)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be told")
+def test_memory_is_asked_of_the_system_once() -> None:
+    """Four blocks of 24 MiB are made and dropped in each of twenty steps: half a million page faults, if given back each time."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], check=True, stdout=subprocess.PIPE)
+    assert int(done.stdout) < 50_000
 
 
 def test_recomputed_activations_drop_the_same(bert: Path, kernels: None) -> None:

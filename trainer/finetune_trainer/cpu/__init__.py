@@ -1,11 +1,11 @@
-"""Faster kernels for training on CPUs; what is computed, and in which precision, stays the same."""
+"""What makes training on CPUs faster; what is computed, and in which precision, stays the same."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from finetune_trainer.cpu import dropout, linear
+from finetune_trainer.cpu import dropout, linear, memory
 
 __all__ = ["quicken"]
 
@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 def quicken(model: Any, precision: str) -> None:
     """Give a model on the CPU the faster kernels that fit this machine and `precision`, in place. Never fails: it may do nothing."""
     try:
+        memory.keep()
         dropout.install()
         if precision == "fp32" and linear.pays():
             log.info("%d linear layers are multiplied by oneDNN", linear.replace(model))
     except Exception as error:
-        log.warning("torch's own kernels are used (%s: %s)", type(error).__name__, error)
+        log.warning("training goes on without the faster kernels (%s: %s)", type(error).__name__, error)
