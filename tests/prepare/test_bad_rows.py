@@ -21,6 +21,7 @@ from support.rows import HAM, SPAM, write_lines
     ("bad", "kind", "says"),
     [
         ("{not json", "InvalidJson", "not valid JSON"),
+        ('{"text": "a\x01b"}', "InvalidJson", "Invalid control character at column 12"),
         ("[1, 2]", "InvalidJson", "array"),
         ('"text"', "InvalidJson", "holds a JSON string"),
         ('{"body": "x", "label": "ham"}', "MissingColumn", "no column 'text'; its columns are 'body', 'label'"),

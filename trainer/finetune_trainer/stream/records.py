@@ -50,7 +50,7 @@ def parse_json(raw: bytes) -> dict[str, Any] | Fault:
     except json.JSONDecodeError as error:
         if raw.removeprefix(BOM).lstrip()[:1] == b"[":
             return Fault("InvalidJson", "this is one JSON array, not an object a line; convert it, as with jq -c '.[]'")
-        return Fault("InvalidJson", f"not valid JSON: {error.msg} at column {error.colno}")
+        return Fault("InvalidJson", f"not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}")
     except (ValueError, RecursionError) as error:
         return Fault("InvalidJson", f"not valid JSON: {str(error)[:100]}")
     if not isinstance(value, dict):
