@@ -84,6 +84,7 @@ def put_off() -> None:
             "is_compiling": lambda: False,
             "assume_constant_result": _disable,
             "allow_in_graph": _disable,
+            "graph_break": lambda *_, **__: None,  # called by each step of an optimizer
         },
         wrapped: {"TransformGetItemToIndex": _later(wrapped, "TransformGetItemToIndex")},
         tensor: _classes("DTensor", "DeviceMesh", "Partial", "Replicate", "Shard")
