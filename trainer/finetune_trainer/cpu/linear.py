@@ -1,7 +1,7 @@
 """Linear layers multiplied by oneDNN, where MKL holds back.
 
-On x86, torch multiplies float32 matrices by MKL, which leaves AVX-512 unused on processors that are not Intel's: about 190
-GFLOP/s on two cores of an AMD EPYC, where oneDNN, which torch carries too, reaches 440 with the same rounding error.
+On x86, torch multiplies float32 matrices by MKL, which leaves AVX-512 unused on processors that are not Intel's: 100 to
+200 GFLOP/s on two cores of an AMD EPYC, where oneDNN, which torch carries too, made 180 to 450 with the same rounding error.
 torch has no setting for this. The operation is the one that its compiler calls for linear layers on CPUs; it is not part
 of torch's public interface, so `pays` tries it first.
 """
