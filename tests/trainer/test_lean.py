@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 SCRIPT = """
 import importlib, sys, warnings
@@ -28,9 +29,24 @@ for module in (torch.distributed.tensor, sys.modules["torch._dynamo"]):
 print("tuned")
 """
 
+CLASSIFIER = """
+import importlib, sys
+from pathlib import Path
+from finetune_trainer import lean
+import torch
+lean.put_off()
+importlib.import_module("transformers.models.bert.modeling_bert")
+from finetune_trainer.model.load import load_model
+model = load_model(Path(sys.argv[1]), "text-classification", labels=["a", "b"], seed=1, pad_id=0)
+model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([1])).loss.backward()
+torch.optim.AdamW(model.parameters(), fused=True).step()
+assert "sympy" not in sys.modules
+print("tuned")
+"""
 
-def run(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+def run(*arguments: str, script: str = SCRIPT) -> None:
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("tuned\n"), done.stderr
 
 
@@ -40,3 +56,7 @@ def test_lora_adapters_are_made_trained_and_merged_with_lean_imports() -> None:
 
 def test_giving_up_leaves_no_stand_in_behind() -> None:
     run("give up")
+
+
+def test_loading_a_model_and_a_step_need_no_symbolic_mathematics(bert: Path) -> None:
+    run(str(bert), script=CLASSIFIER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -144,3 +145,15 @@ def test_a_new_head_is_the_same_for_the_same_seed(bert: Path) -> None:
     assert heads[0].shape == (3, 32)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+
+
+def test_short_cuts_on_the_meta_device_change_no_weight(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded() -> dict[str, torch.Tensor]:
+        model = load_model(bert, "text-classification", labels=("a", "b", "c"), seed=7, pad_id=0)
+        return dict(model.named_parameters()) | dict(model.named_buffers())
+
+    ours = loaded()
+    monkeypatch.setattr("finetune_trainer.model.load._PlainMeta", contextlib.nullcontext)
+    theirs = loaded()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Task
@@ -24,6 +26,8 @@ HEAD = re.compile(
     r"(^|\.)(classifier|score|pre_classifier|classification_head|classifier_\w+|logits_proj|sequence_summary|pooler)(\.|$)"
 )
 """Parts that a classification model may lack in its file: they are learned anew."""
+
+DRAWS = (init.normal_, init.uniform_, init.kaiming_uniform_, torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
 def load_model(
@@ -59,7 +63,7 @@ def load_model(
         config.use_cache = False
     torch.manual_seed(seed)
     try:
-        with _quiet_loading():
+        with _quiet_loading(), _PlainMeta():
             model, info = cls.from_pretrained(
                 folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False,
                 ignore_mismatched_sizes=True, output_loading_info=True,
@@ -85,6 +89,21 @@ def _check_filled(info: dict[str, Any], task: Task, class_name: str) -> None:
             field=FIELD,
             hint="Choose a model whose files hold this architecture whole.",
         )
+
+
+class _PlainMeta(TorchFunctionMode):
+    """transformers builds a model of tensors without storage, and fills it afterwards. For two of the things that it asks of
+    these, random weights and an empty copy elsewhere, torch imports sympy (2 s); both have a plain answer."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in DRAWS or func is torch.empty_like:
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta and func in DRAWS:
+                return tensor
+            if tensor.is_meta and tensor.is_contiguous():
+                return torch.empty(tensor.shape, **{"dtype": tensor.dtype, "device": "meta", **kwargs})
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager
