@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -29,6 +30,8 @@ POLL_SECONDS = 0.2
 PART_SECONDS = 15.0
 RENDEZVOUS_SECONDS = 900.0
 """How long the first ranks wait for the last: pods are scheduled and pull their image at different times."""
+SOURCE_LINE = re.compile(r"^\[[^\]]*\.cc:\d+\] ")
+"""gloo's messages begin with a line of its source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +126,8 @@ def peers() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise JobError(
-            Reason.PEER_LOST, f"another worker went away or did not answer in time: {str(error).splitlines()[0][:300]}"
-        ) from error
+        said = SOURCE_LINE.sub("", str(error).splitlines()[0]).partition(" This is typically caused by")[0]
+        raise JobError(Reason.PEER_LOST, f"another worker went away or did not answer in time: {said[:300]}") from error
 
 
 def open_ranks(place: Place, world: World, precision: str, stop: Callable[[], bool] = lambda: False) -> Ranks:

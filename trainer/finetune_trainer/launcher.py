@@ -63,10 +63,12 @@ def launch(config: RunConfig) -> int:
     stop = _Signals()
     try:
         first = _node_rank(config) * config.world.processes_per_worker
+        log.info("attempt %d, worker %d of %d", config.attempt, _node_rank(config), config.world.workers)
         if tell_again(config, folder / "snapshot.json" if first == 0 else None):
             end = End(first, COMPLETE, time.monotonic())
         else:
             model = _prepare_node(config)
+            log.info("the model is here and its classes are imported, after %.1f s", time.monotonic() - started)
             end = root_cause(_run_workers(config, model, folder, stop, started))
     except JobError as error:
         end = End(

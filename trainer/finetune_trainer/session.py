@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from finetune_trainer.state import Run
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Manifest, Profile, Stream, load_profile
 from finetune_trainer.tasks import Example, Task, Unlearnable, task_for
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -177,6 +180,7 @@ def _resume(session: Session) -> None:
     session.load_weights(state.tensors)
     load_optimizer(session.model, session.optimizer, state.tensors)
     session.run = Run.restored(state)
+    log.info("going on from step %d, %s", session.run.step, ref.uri)
     session.events = EventLog.restore(state.blobs["events"])
     session.narrator.resumed(session.run, state.meta["history"])
 
