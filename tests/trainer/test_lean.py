@@ -37,9 +37,13 @@ import torch
 lean.put_off()
 importlib.import_module("transformers.models.bert.modeling_bert")
 from finetune_trainer.model.load import load_model
+dist = torch.distributed
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 model = load_model(Path(sys.argv[1]), "text-classification", labels=["a", "b"], seed=1, pad_id=0)
 model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([1])).loss.backward()
+dist.all_reduce(model.classifier.weight.grad)
 torch.optim.AdamW(model.parameters(), fused=True).step()
+assert isinstance(sys.modules["torch._dynamo"], lean.PutOff)
 assert "sympy" not in sys.modules
 print("tuned")
 """
@@ -58,5 +62,5 @@ def test_giving_up_leaves_no_stand_in_behind() -> None:
     run("give up")
 
 
-def test_loading_a_model_and_a_step_need_no_symbolic_mathematics(bert: Path) -> None:
+def test_joining_loading_and_a_step_need_neither_the_compiler_nor_symbolic_mathematics(bert: Path) -> None:
     run(str(bert), script=CLASSIFIER)

@@ -13,7 +13,7 @@ import importlib.abc
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 FLEX = "torch.nn.attention.flex_attention"
@@ -85,6 +85,7 @@ def put_off() -> None:
             "assume_constant_result": _disable,
             "allow_in_graph": _disable,
             "graph_break": lambda *_, **__: None,  # called by each step of an optimizer
+            "trace_rules": SimpleNamespace(clear_lru_cache=lambda: None),  # when a process group is made
         },
         wrapped: {"TransformGetItemToIndex": _later(wrapped, "TransformGetItemToIndex")},
         tensor: _classes("DTensor", "DeviceMesh", "Partial", "Replicate", "Shard")
