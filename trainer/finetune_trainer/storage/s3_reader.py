@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from finetune_trainer.storage.s3 import S3Store
 
 
+PIECE = 1 << 20
+"""Bytes asked for at once where all is read: io's own choice, 8 KiB, makes a checkpoint slow to read."""
+
+
 class Reader(io.RawIOBase):
     """Bytes [position, end) of an object, resumed where a broken connection left off, of the same tag only."""
 
@@ -60,6 +64,9 @@ class Reader(io.RawIOBase):
             self._done = True
             self._drop()
         return len(data)
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(PIECE) or b"", b""))
 
     def _drop(self) -> None:
         if self._body is not None:
