@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from finetune_api.exits import JobError
 from finetune_api.run import RunConfig
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, parts
 from finetune_trainer.storage import Location
@@ -38,6 +39,41 @@ def test_another_rank_loads_what_rank_0_chose(start, out: Location) -> None:
     told = CheckpointRef.from_json(json.loads(json.dumps(resume.to_json())))
     assert told == resume
     assert same(start(rank=1).load(told), state(3))
+
+
+def test_another_rank_reads_ahead_what_rank_0_will_choose(start, out: Location) -> None:
+    writer = start()
+    writer.claim()
+    writer.save(state(3), wait=True)
+    ref = start().claim().resume
+    other = start(rank=1)
+    other.read_ahead()
+    out.delete([info.key for info in out.list("ckpt/")])
+    assert same(other.load(ref), state(3))
+
+
+def test_what_was_read_ahead_in_vain_is_not_used(start, out: Location) -> None:
+    writer = start()
+    writer.claim()
+    writer.save(state(3), wait=True)
+    older = writer.latest()
+    writer.save(state(4), wait=True)
+    other = start(rank=1)
+    other.read_ahead()
+    assert same(other.load(older), state(3))
+
+
+def test_nothing_that_fails_while_reading_ahead_matters(start, out: Location) -> None:
+    start(rank=1).read_ahead()  # nothing is there yet
+    writer = start()
+    writer.claim()
+    writer.save(state(3), wait=True)
+    ref = start().claim().resume
+    out.put(next(info.key for info in out.list("ckpt/") if "model-" in info.key), b"damaged")
+    other = start(rank=1)
+    other.read_ahead()
+    with pytest.raises(JobError, match="is damaged now"):
+        other.load(ref)
 
 
 def test_other_ranks_never_write(start, out: Location) -> None:

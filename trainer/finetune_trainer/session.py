@@ -172,6 +172,8 @@ def _resume(session: Session) -> None:
         found = session.checkpoints.claim(shapes).resume
         return found.to_json() if found else None
 
+    if not session.first:
+        session.checkpoints.read_ahead()
     chosen = session.ranks.from_first(claim)
     if chosen is None:
         return
