@@ -25,6 +25,33 @@ def test_prepare_comes_first_and_alone() -> None:
     assert not c.jobs(names.WORKER)
 
 
+def test_a_container_that_ended_before_its_pod_did_sets_no_phase_back() -> None:
+    """The kubelet says that a container has ended a second before it says so of the pod."""
+    c = Cluster()
+    c.reconcile()
+    c.control()
+    pod = c.pod(0, names.PREPARE)
+    c.start(pod)
+    c.reconcile()
+    c.exit(pod, 0)
+    pod["status"]["phase"] = "Running"
+    c.reconcile()
+    assert (c.phase, c.status.message) == ("Validating", "storage, credentials, model and data are being checked")
+    pod["status"]["phase"] = "Succeeded"
+    c.control()
+    c.reconcile()
+    c.control()
+    workers = [c.pod(0), c.pod(1)]
+    c.start(*workers)
+    c.say(100, stage=Stage.FINISHED)
+    c.reconcile()
+    for worker in workers:
+        c.exit(worker, 0)
+        worker["status"]["phase"] = "Running"
+    c.reconcile()
+    assert c.phase == "Evaluating"
+
+
 def test_the_whole_walk() -> None:
     c = Cluster()
     c.reconcile()

@@ -88,6 +88,12 @@ class PodView:
         """Whether the trainer's container runs now."""
         return not self.terminal and self.container is not None and self.container.running
 
+    @property
+    def begun(self) -> bool:
+        """Whether the trainer's container was started; it may have ended, of which the pod's phase learns a second later."""
+        container = self.container
+        return self.terminal or (container is not None and (container.running or container.exit_code is not None))
+
     @classmethod
     def from_object(cls, body: Mapping[str, Any]) -> PodView | None:
         """A core/v1 Pod; None if it is none of ours."""

@@ -136,7 +136,7 @@ def _lacks_pods(of: Try) -> bool:
 
 def _stuck(of: Try) -> PodView | None:
     """A pod that has its node, but no container after it should have."""
-    waiting = (p for p in of.pods if p.scheduled is not None and not p.terminal and not p.deleting and not p.running)
+    waiting = (p for p in of.pods if p.scheduled is not None and not p.begun and not p.deleting)
     return next(
         (
             p

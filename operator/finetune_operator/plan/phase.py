@@ -19,7 +19,7 @@ _STAGES = {
 def of_workers(of: Try, report: Report | None, status: Status) -> Phase:
     """`report` is one of this attempt, or None; `status` is what was said last."""
     placed = [p for p in of.pods if p.scheduled is not None or p.node or p.terminal]
-    begun = [p for p in of.pods if p.running or p.terminal]
+    begun = [p for p in of.pods if p.begun]
     wanted = of.job.parallelism if of.job else len(of.pods)
     if of.number > 1 and not of.pods and not of.held:
         return Phase.RESTARTING

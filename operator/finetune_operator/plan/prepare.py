@@ -163,13 +163,13 @@ def _again(draft: Draft, of: Try, cause: causes.Cause, number: int) -> None:
 
 
 def _going_on(draft: Draft, of: Try) -> None:
-    running = any(p.running for p in of.pods)
+    begun = any(p.begun for p in of.pods)
     waiting = pending.why(draft.observed, of)
-    phase = Phase.VALIDATING if running or any(p.terminal for p in of.pods) else Phase.PENDING
-    if waiting and not running:
+    phase = Phase.VALIDATING if begun else Phase.PENDING
+    if waiting and not begun:
         draft.say(phase, waiting.reason, waiting.message)
     else:
-        words = "storage, credentials, model and data are being checked" if running else "the prepare pod is starting"
+        words = "storage, credentials, model and data are being checked" if begun else "the prepare pod is starting"
         draft.say(phase, "Preparing", words)
     draft.condition(ConditionType.VALIDATED, False, "Preparing", "the prepare step has not passed yet")
     look(draft, of)
