@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ def out(request: pytest.FixtureRequest, tmp_path: Path, s3_credentials: None) ->
     return location(f"s3://{server.bucket()}/out", server.access)
 
 
-def config(job_id: str, **output: Any) -> Any:
-    return job_config(Path("/x"), job_id=job_id, name=f"team/{job_id}", output={"uri": "file:///x/out"} | output)
+def config(job_id: str, *, name: str | None = None, **output: Any) -> Any:
+    return job_config(
+        Path("/x"), job_id=job_id, name=f"team/{name or job_id}", output={"uri": "file:///x/out"} | output
+    )
 
 
 def keys(out: Location) -> list[str]:
@@ -41,6 +44,39 @@ def test_the_first_job_owns_the_output_and_others_are_refused_by_name(out: Locat
         claim_output(config("two"), out)
     assert (caught.value.reason, caught.value.field) == (Reason.OUTPUT_IN_USE, "spec.output.uri")
     assert keys(out) == ["job.json"]
+
+
+def test_a_mended_job_of_the_same_name_takes_over_what_never_trained(out: Location) -> None:
+    claim_output(config("one", name="spam"), out)
+    out.put("prepare/profile.json", b"{}")
+    claim_output(config("two", name="spam"), out)
+    assert keys(out) == ["job.json"]
+    with pytest.raises(JobError, match="belongs to job team/spam"):
+        claim_output(config("three", name="other"), out)
+
+
+@pytest.mark.parametrize(
+    ("left", "says", "hint"),
+    [
+        (["generations/1.json"], "which had begun to train", r"spec\.output\.overwrite to start over\.$"),
+        (
+            ["generations/1.json", "ckpt/1/10/MANIFEST.json"],
+            "which had begun to train",
+            r"the newest checkpoint under \S+/out/ckpt in spec\.checkpoints\.resumeFrom\.$",
+        ),
+        (["generations/1.json", "result.json"], "which has finished", "if that model may go"),
+    ],
+)
+def test_what_trained_is_never_lost_to_a_job_of_the_same_name(
+    out: Location, left: list[str], says: str, hint: str
+) -> None:
+    claim_output(config("one", name="spam"), out)
+    for key in left:
+        out.put(key, b'{"generation": 1, "attempt": 1, "resumeFrom": null, "writer": "w"}')
+    with pytest.raises(JobError, match=says) as caught:
+        claim_output(config("two", name="spam"), out)
+    assert re.search(hint, caught.value.hint)
+    assert keys(out) == sorted(["job.json", *left])
 
 
 def test_of_jobs_that_start_at_once_one_wins(out: Location) -> None:

@@ -1,7 +1,8 @@
 """One job owns an output prefix: job.json says which, and exactly one job can write it.
 
-A take-over (output.overwrite) is marked first and swept then, so that a crash between the two sweeps again and never lets an
-earlier job's checkpoints pass for this one's.
+An earlier job of the same name that never came to train is taken over without being asked: whoever mends a manifest and
+applies it again loses nothing. Else a take-over is asked for by output.overwrite. It is marked first and swept then, so
+that a crash between the two sweeps again and never lets an earlier job's checkpoints pass for this one's.
 """
 
 from __future__ import annotations
@@ -31,11 +32,9 @@ def claim_output(config: RunConfig, out: Location) -> None:
         except FileExistsError:
             found = _read(out)
         if found.get("jobId") != config.job.id:
-            if not config.output.overwrite:
-                raise JobError(
-                    Reason.OUTPUT_IN_USE,
-                    f"{out.uri()} belongs to job {found.get('name') or found.get('jobId') or '(unknown)'}",
-                )
+            namesake = found.get("name") == config.job.name
+            if not config.output.overwrite and not (namesake and _never_trained(out)):
+                raise _in_use(out, found, namesake)
             out.put(MARKER, _marker(config, swept=False))
             found = {"swept": False}
         if not found.get("swept", True):
@@ -44,6 +43,26 @@ def claim_output(config: RunConfig, out: Location) -> None:
         else:
             out.put("prepare/.writable", b"")  # the marker is older than the credentials may be
             out.delete(["prepare/.writable"])
+
+
+def _never_trained(out: Location) -> bool:
+    """Whether nothing but the prepare step's findings would be lost: no workers ever came as far as to claim a generation."""
+    return not any(True for prefix in ("generations/", "ckpt/", "result.json") for _ in out.list(prefix))
+
+
+def _in_use(out: Location, found: dict[str, Any], namesake: bool) -> JobError:
+    whose = f"{out.uri()} belongs to job {found.get('name') or found.get('jobId') or '(unknown)'}"
+    if not namesake:
+        return JobError(Reason.OUTPUT_IN_USE, whose)
+    if out.find("result.json") is not None:
+        done = "Give this job another spec.output.uri, or set spec.output.overwrite if that model may go."
+        return JobError(Reason.OUTPUT_IN_USE, f"{whose}: an earlier one of this name, which has finished", hint=done)
+    again = "Set spec.output.overwrite to start over"
+    if any(True for _ in out.list("ckpt/")):
+        again += f", or give this job another spec.output.uri and name the newest checkpoint under {out.uri('ckpt')} in spec.checkpoints.resumeFrom"
+    return JobError(
+        Reason.OUTPUT_IN_USE, f"{whose}: an earlier one of this name, which had begun to train", hint=again + "."
+    )
 
 
 def _marker(config: RunConfig, swept: bool) -> bytes:
