@@ -21,7 +21,7 @@ print(json.dumps({
     "torch": importlib.util.find_spec("torch") is not None,
     "mib": sum(os.lstat(path).st_size for path in files) / 2**20,
     "tests": [path for path, each in zip(files, parts) if "tests" in each[:-1]][:5],
-    "caches": [path for path in ("/root/.cache", "/tmp/uv", "/tmp/.cache") if os.path.exists(path)],
+    "caches": [path for path in (os.path.expanduser("~root/.cache"), "/tmp/uv", "/tmp/.cache") if os.path.exists(path)],
     "compiled": [m for m in ("finetune_api",) if not os.path.exists(importlib.util.cache_from_source(importlib.util.find_spec(m).origin))],
     "uid": os.getuid(),
     "writable": os.access("/opt", os.W_OK),

@@ -28,11 +28,7 @@ def test_prepare_comes_first_and_alone() -> None:
 def test_a_container_that_ended_before_its_pod_did_sets_no_phase_back() -> None:
     """The kubelet says that a container has ended a second before it says so of the pod."""
     c = Cluster()
-    c.reconcile()
-    c.control()
-    pod = c.pod(0, names.PREPARE)
-    c.start(pod)
-    c.reconcile()
+    pod = c.check()
     c.exit(pod, 0)
     pod["status"]["phase"] = "Running"
     c.reconcile()
@@ -54,11 +50,7 @@ def test_a_container_that_ended_before_its_pod_did_sets_no_phase_back() -> None:
 
 def test_the_whole_walk() -> None:
     c = Cluster()
-    c.reconcile()
-    c.control()
-    pod = c.pod(0, names.PREPARE)
-    c.start(pod)
-    c.reconcile()
+    pod = c.check()
     profile = DataProfile(train_rows=100, objects=3, bad_rows=2)
     c.say(
         stage=Stage.PREPARING,

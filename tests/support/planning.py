@@ -218,13 +218,18 @@ class Cluster(Controllers):
     def wait(self, seconds: float = 1.0) -> None:
         self.now += seconds
 
-    def prepare(self) -> None:
-        """From nothing to the first attempt's Job."""
+    def check(self) -> Any:
+        """From nothing to a prepare pod that runs: that pod."""
         self.reconcile()
         self.control()
         pod = self.pod(0, names.PREPARE)
         self.start(pod)
         self.reconcile()
+        return pod
+
+    def prepare(self) -> None:
+        """From nothing to the first attempt's Job."""
+        pod = self.check()
         self.wait(5)
         self.exit(pod, 0)
         self.control()

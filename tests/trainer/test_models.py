@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
-from finetune_trainer.model.load import load_model
+from finetune_trainer.model.load import _PlainMeta, load_model
 from finetune_trainer.output.result import license_of
 from finetune_trainer.storage import location
 from support.jobs import job_config
@@ -157,3 +157,12 @@ def test_short_cuts_on_the_meta_device_change_no_weight(bert: Path, monkeypatch:
     theirs = loaded()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_short_cuts_leave_alone_what_they_do_not_know() -> None:
+    with _PlainMeta():
+        meta = torch.empty(2, 3, device="meta")
+        assert torch.empty_like(input=meta, device="cpu").shape == (2, 3)
+        assert torch.empty_like(meta, memory_format=torch.preserve_format).is_meta
+        assert torch.empty_like(meta.t(), device="cpu").stride() == (1, 3)
+        assert torch.nn.init.normal_(torch.zeros(2, 3)).abs().sum() > 0

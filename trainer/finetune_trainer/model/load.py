@@ -97,11 +97,11 @@ class _PlainMeta(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in DRAWS or func is torch.empty_like:
-            tensor = args[0] if args else kwargs["tensor"]
-            if tensor.is_meta and func in DRAWS:
+        tensor = args[0] if args else kwargs.get("tensor")
+        if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+            if func in DRAWS:
                 return tensor
-            if tensor.is_meta and tensor.is_contiguous():
+            if func is torch.empty_like and tensor.is_contiguous() and kwargs.keys() <= {"dtype", "device"}:
                 return torch.empty(tensor.shape, **{"dtype": tensor.dtype, "device": "meta", **kwargs})
         return func(*args, **kwargs)
 
