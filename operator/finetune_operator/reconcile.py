@@ -37,7 +37,7 @@ from finetune_operator.plan.observed import EventView, Observed, PlanSettings, R
 from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 from finetune_operator.plan.times import rfc3339
 from finetune_operator.queue import WorkQueue
-from finetune_operator.store import TERMINAL, Key, Store
+from finetune_operator.store import TERMINAL, Key, Setback, Store
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ EVENTS_SECONDS = 10.0
 """Events of a child are read again after so long."""
 EVENTS = 20
 """So many of a child's newest Events are kept."""
-REFUSED_SECONDS = 30.0
-"""What could not be made is tried again after so long."""
+REFUSED_SECONDS, REFUSED_LONGEST = 30.0, 300.0
+"""What could not be made is tried again after so long, each time twice as long, up to the longest."""
 
 
 class Foreign(Exception):
@@ -123,7 +123,9 @@ class Reconciler:
         for note in plan.notes:
             await self._note(job, note)
         before = (memory.conflicts, memory.refusals)
-        memory.conflicts, memory.refusals = await self._create_all(job, plan.create)
+        if not memory.setback.holds(job, plan.create, self._clock()):
+            memory.conflicts, memory.refusals = await self._create_all(job, plan.create)
+            memory.setback = self._setback(memory.setback, job, plan, failed=bool(memory.conflicts or memory.refusals))
         failed = await self._patch_all(key, job, plan.patch)
         if plan.status != job.status:
             await self._write_status(job, plan.status)
@@ -135,10 +137,10 @@ class Reconciler:
             memory.report = None  # all of it is in the status now
         if (memory.conflicts, memory.refusals) != before:
             self._queue.add(key)  # planned again with what was just learnt
-        elif memory.conflicts or memory.refusals:
-            self._queue.add_after(key, min(plan.requeue_after or REFUSED_SECONDS, REFUSED_SECONDS))
-        elif plan.requeue_after is not None:
-            self._queue.add_after(key, plan.requeue_after)
+        else:
+            waits = [plan.requeue_after, memory.setback.until and memory.setback.until - self._clock()]
+            if found := [w for w in waits if w is not None]:
+                self._queue.add_after(key, max(0.0, min(found)))
         if failed:
             raise failed  # and so comes back with back-off
 
@@ -188,6 +190,14 @@ class Reconciler:
                 self._store.put(kind, answer)
         return (), ()
 
+    def _setback(self, before: Setback, job: Resource, plan: Plan, *, failed: bool) -> Setback:
+        """When to try again what could not be made: a quota may stay full for days, so it is asked ever less often."""
+        if not failed:
+            return Setback()
+        target = (job.generation, plan.create[0].name)
+        times = before.times + 1 if before.target == target else 1
+        return Setback(target, times, self._clock() + min(REFUSED_LONGEST, REFUSED_SECONDS * 2.0 ** (times - 1)))
+
     async def _ours(self, kind: Kind, job: Resource, name: str) -> Object:
         """The object of that name, which this very job controls. Raises Foreign, or NotFound."""
         found = await self._cluster.get(kind, job.namespace, name)
@@ -231,7 +241,7 @@ class Reconciler:
     # ------------------------------------------------------------ events
 
     async def _read_events(self, key: Key, plan: Plan) -> bool:
-        """Read the Events of the Jobs that the plan asks for. Returns whether any were read."""
+        """Read the Events that the plan asks for, best effort: they only explain. Returns whether any were read."""
         uid = self._store.uid(key)
         if not uid:
             return False
@@ -239,10 +249,14 @@ class Reconciler:
         for name in plan.read_events:
             if now - memory.events_read.get(name, float("-inf")) < EVENTS_SECONDS:
                 continue
-            fields = f"involvedObject.name={name}"
-            views = [EventView.from_object(event) async for event in self._cluster.list(EVENT, key[0], fields=fields)]
-            memory.events[name] = tuple(sorted(views, key=lambda view: view.time)[-EVENTS:])
             memory.events_read[name] = now
+            fields = f"involvedObject.name={name}"
+            try:
+                views = [EventView.from_object(e) async for e in self._cluster.list(EVENT, key[0], fields=fields)]
+            except ApiError as error:
+                log.warning("Events about %s were not read: %s", name, error, extra={"job": "/".join(key)})
+                continue
+            memory.events[name] = tuple(sorted(views, key=lambda view: view.time)[-EVENTS:])
             read = True
         return read
 

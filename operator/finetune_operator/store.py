@@ -30,6 +30,7 @@ from finetune_operator.plan.observed import (
     Rival,
     report_order,
 )
+from finetune_operator.plan.plan import Create
 from finetune_operator.plan.times import seconds
 
 Key = tuple[str, str]
@@ -88,12 +89,27 @@ class Received:
         return Report.model_validate_json(zlib.decompress(self.packed), by_name=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """That a child could not be made: of which generation of the spec and which child, how often in a row, and until when to wait."""
+
+    target: tuple[int, str] | None = None
+    times: int = 0
+    until: float | None = None
+
+    def holds(self, job: Resource, creates: tuple[Create, ...], now: float) -> bool:
+        """Whether the same is to be made again, and it is too early for it. A changed spec is tried at once."""
+        same = bool(creates) and self.target == (job.generation, creates[0].name)
+        return same and self.until is not None and now < self.until
+
+
 @dataclass(slots=True)
 class _Memory:
     """What is known of a job from other sources than its objects; lost with the process, and found out again."""
 
     conflicts: tuple[str, ...] = ()  # of the last apply
     refusals: tuple[Refusal, ...] = ()  # of the last apply
+    setback: Setback = field(default_factory=Setback)
     events: dict[str, tuple[EventView, ...]] = field(default_factory=dict)
     events_read: dict[str, float] = field(default_factory=dict)
     controllers: set[str] = field(default_factory=set)  # UIDs of its Jobs that are gone

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from fakecluster.objects import Refusal
 from finetune_api.report import Report
 from finetune_api.status import Progress
 from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden, Unauthorized
+from finetune_operator.reconcile import REFUSED_LONGEST, REFUSED_SECONDS
 from finetune_operator.store import Received
 
 KEY = (NAMESPACE, "spam-filter")
@@ -100,6 +103,7 @@ async def test_an_object_of_our_name_that_is_somebody_elses_is_shown_and_never_t
     assert driver.api.objects.get(("configmaps", NAMESPACE, name)) == foreign
     assert driver.api.objects.list("jobs") == []
     driver.api.objects.remove(("configmaps", NAMESPACE, name))
+    await driver.round(REFUSED_SECONDS)
     await driver.settle()
     assert driver.status()["phase"] == "Succeeded"
     assert conditions(driver)["NameConflict"][0] == "False"
@@ -126,8 +130,54 @@ async def test_a_quota_that_refuses_the_job_object_is_shown_and_healed(driver: D
     assert "exceeded quota" in driver.status()["message"]
     assert driver.status()["phase"] == "Pending"
     driver.api.faults.clear()
+    await driver.round(REFUSED_SECONDS)
     await driver.settle()
     assert driver.status()["phase"] == "Succeeded"
+
+
+async def test_what_a_quota_refuses_is_asked_for_ever_less_often_and_at_once_after_a_change_of_the_spec(
+    driver: Driver,
+) -> None:
+    refuse(driver, "jobs", 403, "exceeded quota: count/jobs.batch=1")
+
+    def asked() -> int:
+        return len([c for c in driver.api.calls if c.verb == "create" and c.plural == "jobs"])
+
+    await driver.relister.once()
+    tries = []
+    for second in range(0, 3600, 10):
+        before = asked()
+        await driver.reconciler.reconcile(KEY)
+        tries += [second] * (asked() - before)
+        driver.now += 10
+    assert tries[:5] == [0, 30, 90, 210, 450]
+    assert {b - a for a, b in itertools.pairwise(tries[4:])} == {REFUSED_LONGEST}
+    assert "exceeded quota" in driver.status()["message"]
+
+    driver.now = math.floor(driver.now) + 1.0
+    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"ttlSecondsAfterFinished": 60}})
+    await driver.relister.once()
+    before = asked()
+    await driver.reconciler.reconcile(KEY)
+    assert asked() == before + 1
+
+
+async def test_events_that_cannot_be_read_never_keep_the_status_from_being_written(driver: Driver) -> None:
+    await driver.round()
+    tried = []
+
+    def forbid(call: Call) -> None:
+        if call.plural == "events" and call.verb == "list":
+            tried.append(call)
+            raise Refusal(403, "Forbidden", "events is forbidden")
+
+    driver.api.faults.append(forbid)
+    await driver.round(15)  # the Job has no pods: its Events are wanted
+    assert len(tried) == 1
+    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"suspend": True}})
+    await driver.round(15)
+    await driver.round(15)
+    assert driver.status()["phase"] == "Suspended"
 
 
 async def test_a_child_that_the_api_server_finds_invalid_fails_the_job_with_its_words(driver: Driver) -> None:

@@ -18,9 +18,6 @@ from finetune_operator.plan.plan import Note, Plan
 from finetune_operator.plan.text import clip
 from finetune_operator.plan.times import rfc3339
 
-AGAIN_SECONDS = 30.0
-"""Objects that could not be made are tried again after so long."""
-
 
 def plan(observed: Observed) -> Plan:
     """What to write now. Equal observations give equal plans; a finished job's status never changes again."""
@@ -84,7 +81,7 @@ def _refused(draft: Draft) -> bool:
 
 
 def _explain_not_made(draft: Draft) -> None:
-    """The objects of this plan could not be made the last time: say why, and try again in a while."""
+    """The objects of this plan could not be made the last time: say why. The reconciler tries again in a while."""
     observed = draft.observed
     phase = Phase.PENDING if not draft.holds(ConditionType.VALIDATED) else draft.status.phase or Phase.PENDING
     if observed.conflicts:
@@ -94,7 +91,6 @@ def _explain_not_made(draft: Draft) -> None:
         waiting = pending.refused(observed.refusals[0].message)
         draft.say(phase, waiting.reason, waiting.message)
     draft.notes = [n for n in draft.notes if n.reason != "Restarting"]
-    draft.wake_in(AGAIN_SECONDS)
 
 
 def _unreadable(observed: Observed) -> Plan:
