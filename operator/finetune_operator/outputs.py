@@ -1,4 +1,4 @@
-"""Which jobs write to the same place: to the same prefix, or one within the other's.
+"""Which jobs of a namespace write to the same place: to the same prefix, or one within the other's.
 
 A job owns all of its prefix: it lists what lies there, and sweeps it of old checkpoints. So s3://b/out and s3://b/out/x
 get in each other's way just as two equal prefixes do; s3://b/out and s3://b/outer do not.
@@ -14,7 +14,7 @@ Key = TypeVar("Key")
 
 
 class Outputs(Generic[Key]):
-    """Keys of jobs by their place, as `names.output_key` writes it. Looking one up takes a step for each folder of its path."""
+    """Keys of jobs by their place, as the store writes it. Looking one up takes a step for each folder of its path."""
 
     def __init__(self) -> None:
         self._at: dict[str, set[Key]] = defaultdict(set)

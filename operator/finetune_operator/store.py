@@ -52,7 +52,7 @@ class _Record:
     generation: int
     phase: str
     deleting: bool
-    output: str  # where it writes to, as names.output_key
+    output: str  # where it writes to, see _output
     trigger: int  # changes when something other than the status does
     packed: bytes
 
@@ -298,7 +298,7 @@ class Store:
             generation=int(meta.get("generation") or 0),
             phase=str(status.get("phase") or ""),
             deleting="deletionTimestamp" in meta,
-            output=_output(spec),
+            output=_output(meta["namespace"], spec),
             trigger=trigger,
             packed=zlib.compress(
                 json.dumps({"metadata": slim, "spec": spec, "status": status}, separators=(",", ":")).encode(), 6
@@ -341,7 +341,7 @@ class Store:
 
     def _rivals(self, record: _Record) -> tuple[Rival, ...]:
         others = (self._records[key] for key in self._outputs.sharing(record.output) - {record.key})
-        rivals = (Rival(r.key[1], r.key[0], r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
+        rivals = (Rival(r.key[1], r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))
 
     def _each_child(self) -> Iterable[tuple[str, _Child]]:
@@ -353,7 +353,10 @@ def _is_kind(child: _Child, kind: Kind) -> bool:
     return isinstance(child.view, JobView) if kind is JOB else isinstance(child.view, PodView) and kind is POD
 
 
-def _output(spec: dict[str, Any]) -> str:
-    """As names.output_key, of a spec that may not be readable."""
+def _output(namespace: str, spec: dict[str, Any]) -> str:
+    """Where a job writes to, of a spec that may not be readable: namespace, endpoint and the output's URI, without closing slashes.
+
+    Jobs of other namespaces are none of ours to judge, or to name: between those the marker in the storage decides.
+    """
     uri = str((spec.get("output") or {}).get("uri") or "").rstrip("/")
-    return f"{str((spec.get('storage') or {}).get('endpoint') or '').rstrip('/')} {uri}"
+    return f"{namespace}/{str((spec.get('storage') or {}).get('endpoint') or '').rstrip('/')} {uri}"

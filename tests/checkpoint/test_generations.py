@@ -162,7 +162,9 @@ def test_an_unreadable_generation_record_does_not_lose_the_checkpoints_before_it
 
 def test_the_output_of_another_job_is_not_touched(start, out: Location) -> None:
     own(out, "uid-9")
-    assert _reason(start().claim) is Reason.OUTPUT_IN_USE
+    with pytest.raises(JobError, match="names another job, which") as caught:
+        start().claim()
+    assert caught.value.reason is Reason.OUTPUT_IN_USE
     out.put("job.json", b"not json")
     assert _reason(start().claim) is Reason.OUTPUT_IN_USE
     out.delete(["job.json"])

@@ -202,6 +202,19 @@ def test_jobs_whose_outputs_lie_within_each_other_see_each_other(store: Store) -
         assert [r.uri for r in observed.rivals] == [other]
 
 
+def test_a_job_of_another_namespace_is_no_rival_whatever_it_writes_to(store: Store) -> None:
+    other = resource(2, name="other", uid="22222222-u")
+    other["metadata"]["namespace"] = "elsewhere"
+    other["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    other["spec"]["suspend"] = True
+    assert store.put(FINETUNE_JOB, other) == {("elsewhere", "other")}
+    for key in (KEY, ("elsewhere", "other")):
+        observed = store.snapshot(key, SETTINGS, 0)
+        assert observed
+        assert observed.rivals == ()
+    assert store.drop(FINETUNE_JOB, "22222222-u") == {("elsewhere", "other")}
+
+
 def test_the_projection_of_a_job_with_its_history_stays_small(store: Store) -> None:
     history = [{"step": i * 10, "loss": round(2.0 / (i + 1), 4)} for i in range(128)]
     raw = resource(9, status={"phase": "Succeeded", "history": history, "message": "done"})

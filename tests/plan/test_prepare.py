@@ -122,15 +122,15 @@ def test_an_evicted_prepare_pod_does_not_count() -> None:
 
 
 def test_an_older_job_owns_the_output() -> None:
-    rival = Rival("first", "other-team", START - 100, "x", active=True)
+    rival = Rival("first", START - 100, "x", active=True)
     c = Cluster()
-    c.rivals = (rival, Rival("second", "team", START - 50, "y", active=True))
+    c.rivals = (rival, Rival("second", START - 50, "y", active=True))
     c.reconcile()
     status = c.status
     assert status.phase == "Failed"
     assert status.failure
     assert status.failure.reason == Reason.OUTPUT_IN_USE
-    assert "other-team/first" in status.failure.message
+    assert "FineTuneJob first" in status.failure.message
     assert status.failure.field == "spec.output.uri"
     assert not c.created
 
@@ -145,19 +145,19 @@ def test_an_older_job_owns_the_output() -> None:
 )
 def test_an_output_within_an_older_jobs_output_is_refused_and_says_how_they_meet(theirs: str, words: str) -> None:
     c = Cluster()
-    c.rivals = (Rival("first", "team", START - 100, "x", active=True, uri=theirs),)
+    c.rivals = (Rival("first", START - 100, "x", active=True, uri=theirs),)
     c.reconcile()
     assert c.status.failure
     assert c.status.failure.reason == Reason.OUTPUT_IN_USE
-    assert f"{words} the older FineTuneJob team/first" in c.status.failure.message
+    assert f"{words} the older FineTuneJob first" in c.status.failure.message
 
 
 @pytest.mark.parametrize(
     "rival",
     [
-        Rival("later", "team", START + 5, "x", active=True),
-        Rival("ended", "team", START - 5, "x", active=False),
-        Rival("twin", "team", START, "ffff", active=True),  # same second: the UID decides, for both alike
+        Rival("later", START + 5, "x", active=True),
+        Rival("ended", START - 5, "x", active=False),
+        Rival("twin", START, "ffff", active=True),  # same second: the UID decides, for both alike
     ],
 )
 def test_later_and_finished_jobs_do_not_matter(rival: Rival) -> None:
@@ -170,7 +170,7 @@ def test_later_and_finished_jobs_do_not_matter(rival: Rival) -> None:
 
 def test_of_two_jobs_of_one_second_exactly_one_goes_on() -> None:
     c = Cluster()
-    c.rivals = (Rival("twin", "team", START, "0000", active=True),)
+    c.rivals = (Rival("twin", START, "0000", active=True),)
     c.reconcile()
     assert c.phase == "Failed"
 

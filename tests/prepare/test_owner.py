@@ -46,6 +46,16 @@ def test_the_first_job_owns_the_output_and_others_are_refused_by_name(out: Locat
     assert keys(out) == ["job.json"]
 
 
+def test_a_job_of_another_namespace_is_refused_and_learns_no_name(out: Location) -> None:
+    claim_output(config("one", name="secret-plan"), out)
+    for name in ("elsewhere/mine", "elsewhere/secret-plan"):  # nor does a namesake take anything over
+        stranger = job_config(Path("/x"), job_id="two", name=name, output={"uri": "file:///x/out"})
+        with pytest.raises(JobError, match="belongs to a job of another namespace") as caught:
+            claim_output(stranger, out)
+        assert not re.search("secret-plan|team", str(caught.value))
+    assert json.loads(out.find("job.json") or b"")["jobId"] == "one"
+
+
 def test_a_mended_job_of_the_same_name_takes_over_what_never_trained(out: Location) -> None:
     claim_output(config("one", name="spam"), out)
     out.put("prepare/profile.json", b"{}")

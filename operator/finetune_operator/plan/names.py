@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 
-from finetune_api.job import Spec
-
 GROUP = "finetune-operator.io"
 API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "FineTuneJob"
@@ -71,8 +69,3 @@ def labels(name: str, uid: str, component: str, number: int) -> dict[str, str]:
         COMPONENT: component,
         ATTEMPT: str(number),
     }
-
-
-def output_key(spec: Spec) -> str:
-    """Two jobs with equal keys write to the same place: the endpoint and the output's URI, without closing slashes."""
-    return f"{(spec.storage.endpoint or '').rstrip('/')} {spec.output.uri.rstrip('/')}"

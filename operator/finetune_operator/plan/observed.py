@@ -258,10 +258,9 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another FineTuneJob of the cluster that writes to the same prefix, to one above it, or to one within it."""
+    """Another FineTuneJob of the namespace that writes to the same prefix, to one above it, or to one within it."""
 
     name: str
-    namespace: str
     created: float
     uid: str
     active: bool  # neither Succeeded nor Failed nor being deleted

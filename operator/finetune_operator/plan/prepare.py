@@ -75,7 +75,7 @@ def elder(draft: Draft) -> Rival | None:
 
 def _in_use(draft: Draft, rival: Rival) -> Failure:
     uri = draft.spec.output.uri
-    whose = f"the older FineTuneJob {rival.namespace}/{rival.name}"
+    whose = f"the older FineTuneJob {rival.name}"
     if rival.uri in ("", uri.rstrip("/")):
         message = f"spec.output.uri {uri} is in use by {whose}"
     elif f"{uri}/".startswith(f"{rival.uri}/"):

@@ -281,11 +281,8 @@ class Checkpointer:
         except ValueError:
             owner = {}
         if owner is None or owner.get("jobId") != self._config.job.id:
-            said = (
-                "is gone: somebody removed it"
-                if owner is None
-                else f"names another job ({owner.get('name') or 'unreadable'})"
-            )
+            # Whose it is now may be another tenant's affair: no name is told.
+            said = "is gone: somebody removed it" if owner is None else "names another job, which has taken it over"
             raise JobError(
                 Reason.OUTPUT_IN_USE, f"the owner's mark {self._out.uri('job.json')} {said}", field="spec.output.uri"
             )

@@ -34,7 +34,7 @@ def claim_output(config: RunConfig, out: Location) -> None:
         if found.get("jobId") != config.job.id:
             namesake = found.get("name") == config.job.name
             if not config.output.overwrite and not (namesake and _never_trained(out)):
-                raise _in_use(out, found, namesake)
+                raise _in_use(config, out, found, namesake)
             out.put(MARKER, _marker(config, swept=False))
             found = {"swept": False}
         if not found.get("swept", True):
@@ -50,8 +50,10 @@ def _never_trained(out: Location) -> bool:
     return not any(True for prefix in ("generations/", "ckpt/", "result.json") for _ in out.list(prefix))
 
 
-def _in_use(out: Location, found: dict[str, Any], namesake: bool) -> JobError:
-    whose = f"{out.uri()} belongs to job {found.get('name') or found.get('jobId') or '(unknown)'}"
+def _in_use(config: RunConfig, out: Location, found: dict[str, Any], namesake: bool) -> JobError:
+    name = str(found.get("name") or found.get("jobId") or "(unknown)")
+    foreign = "/" in name and name.partition("/")[0] != config.job.name.partition("/")[0]
+    whose = f"{out.uri()} belongs to {'a job of another namespace' if foreign else f'job {name}'}"
     if not namesake:
         return JobError(Reason.OUTPUT_IN_USE, whose)
     if out.find("result.json") is not None:
