@@ -48,6 +48,30 @@ def test_all_pods_meet_the_restricted_standard(render: Callable[..., Objects]) -
             assert container["resources"]["limits"]["memory"]
 
 
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        (None, ["not-ready", "unreachable"]),
+        ({"key": "gpu", "operator": "Exists"}, ["not-ready", "unreachable"]),
+        ({"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}, ["not-ready", "unreachable"]),
+        ({"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}, ["not-ready"]),
+        ({"operator": "Exists"}, []),
+    ],
+)
+def test_it_leaves_a_lost_node_within_a_minute(
+    render: Callable[..., Objects], given: dict[str, str] | None, added: list[str]
+) -> None:
+    sets = [f"tolerations[0].{key}={value}" for key, value in (given or {}).items()]
+    pod = one(render(*sets, "nodeLossSeconds=20"), "Deployment")["spec"]["template"]["spec"]
+    own = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 20}
+    found = [{"key": f"node.kubernetes.io/{key}", **own} for key in added]
+    assert (pod["tolerations"] or []) == ([given] if given else []) + found
+    (default,) = {
+        t["tolerationSeconds"] for t in one(render(), "Deployment")["spec"]["template"]["spec"]["tolerations"]
+    }
+    assert default == 30
+
+
 def test_one_operator_that_is_replaced_never_doubled(
     render: Callable[..., Objects], run_helm: Callable[..., Any]
 ) -> None:

@@ -93,7 +93,6 @@ def test_the_users_fields_reach_the_workers() -> None:
     workers = EVERYTHING["workers"]
     for field in (
         "nodeSelector",
-        "tolerations",
         "affinity",
         "priorityClassName",
         "runtimeClassName",
@@ -101,6 +100,7 @@ def test_the_users_fields_reach_the_workers() -> None:
         "serviceAccountName",
     ):
         assert pod[field] == workers[field], field
+    assert pod["tolerations"] == [*workers["tolerations"], *lost_node(30)]
     assert pod["terminationGracePeriodSeconds"] == 300
     assert pod["imagePullSecrets"] == [{"name": "shared"}, {"name": "mine"}]
     assert template["metadata"]["labels"]["team"] == "nlp"
@@ -121,7 +121,7 @@ def test_the_prepare_pod_has_its_own_place_and_shares_what_the_reference_says() 
     found = made(names.PREPARE, {names.QUEUE: "gpus"}, **EVERYTHING)
     pod, job = pod_of(found), found["Job"]
     assert pod["nodeSelector"] == {"pool": "cpu"}
-    assert [t["key"] for t in pod["tolerations"]] == ["cpu"]
+    assert pod["tolerations"] == [*EVERYTHING["prepare"]["tolerations"], *lost_node(30)]
     assert not {"affinity", "priorityClassName", "runtimeClassName", "schedulerName", "subdomain"} & set(pod)
     assert pod["containers"][0]["resources"] == {"requests": {"cpu": "500m"}}
     assert pod["serviceAccountName"] == "trainer"
@@ -134,6 +134,33 @@ def test_the_prepare_pod_has_its_own_place_and_shares_what_the_reference_says() 
     assert pod["containers"][0]["command"][3] == "prepare"
     assert "Service" not in found
     assert pod_of(made(names.PREPARE))["containers"][0]["resources"] == {"requests": {"cpu": "1", "memory": "2Gi"}}
+
+
+def lost_node(seconds: int, *keys: str) -> list[dict[str, Any]]:
+    """The tolerations that a pod has of a node that is not heard of."""
+    own = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+    return [{"key": f"node.kubernetes.io/{key}", **own} for key in keys or ("not-ready", "unreachable")]
+
+
+@pytest.mark.parametrize("component", [names.PREPARE, names.WORKER])
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ([], ("not-ready", "unreachable")),
+        ([{"key": "gpu", "operator": "Exists"}], ("not-ready", "unreachable")),
+        ([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoSchedule"}], ("not-ready", "unreachable")),
+        ([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}], ("not-ready",)),
+        ([{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}], ("unreachable",)),
+        ([{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9}], ()),
+        ([{"operator": "Exists"}], ()),
+    ],
+)  # fmt: skip
+def test_a_lost_node_is_waited_for_as_long_as_the_job_says(
+    component: str, given: list[dict[str, Any]], added: tuple[str, ...]
+) -> None:
+    place = {"workers": {"nodeLossSeconds": 77}, "prepare": {}}
+    place["workers" if component == names.WORKER else "prepare"]["tolerations"] = given  # type: ignore[assignment]
+    assert pod_of(made(component, **place))["tolerations"] == given + (lost_node(77, *added) if added else [])
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def test_attempts_never_overlap_but_a_lost_node_does_not_block_for_ever() -> Non
     assert found.requeue_after <= 1
     c.wait(1)
     c.reconcile()
-    assert len(c.jobs(names.WORKER)) == 2
+    assert [j["metadata"]["labels"][names.ATTEMPT] for j in c.jobs(names.WORKER)] == ["2"]
 
 
 def test_the_problem_reported_by_rank_0_serves_where_the_last_word_is_missing() -> None:

@@ -130,6 +130,20 @@ class Controllers:
             {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}
         )
 
+    def silence(self, *pods: dict[str, Any]) -> None:
+        """The node controller: the node of these pods is not heard of."""
+        for pod in pods:
+            for type_, status in (("ContainersReady", "True"), ("Ready", "False")):
+                pod["status"]["conditions"].append(
+                    {"type": type_, "status": status, "lastTransitionTime": rfc3339(self.now)}
+                )
+
+    def give_up(self, *pods: dict[str, Any]) -> None:
+        """The taint manager: these pods have outstayed their toleration."""
+        for pod in pods:
+            self.disrupt(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+            self.terminate(pod)
+
     def sweep(self, code: int = 40) -> None:
         """Pods that are being deleted end with this code, are counted, and go."""
         for name, pod in list(self.pods.items()):

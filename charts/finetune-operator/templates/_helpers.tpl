@@ -33,6 +33,21 @@ app.kubernetes.io/part-of: finetune-operator
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{/* How long the operator's pod waits for a node that is not heard of, where the values' own tolerations name no such taint. */}}
+{{- define "finetune-operator.lostNode" -}}
+{{- range $key := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+{{- $named := false }}
+{{- range $.Values.tolerations }}
+{{- if and (has (default "" .key) (list "" $key)) (has (default "" .effect) (list "" "NoExecute")) }}
+{{- $named = true }}
+{{- end }}
+{{- end }}
+{{- if not $named }}
+- {key: {{ $key }}, operator: Exists, effect: NoExecute, tolerationSeconds: {{ $.Values.nodeLossSeconds }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "finetune-operator.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "finetune-operator.fullname" .) .Values.serviceAccount.name -}}

@@ -126,9 +126,9 @@ def pod_cause(pod: PodView, job_uid: str, processes: int, now: float, problem: P
         if lost(pod, now):
             return Cause(
                 Reason.NODE_LOST,
-                f"{_who(pod)} did not stop: its node {pod.node} is not heard of",
+                f"{_who(pod)} is lost: its node {pod.node} is not heard of",
                 pod=pod.name,
-                at=pod.deletion,
+                at=pod.silent or pod.deletion,
             )
         return None
     if code == 0 and pod.phase != "Failed":

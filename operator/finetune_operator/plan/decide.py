@@ -33,6 +33,7 @@ def plan(observed: Observed) -> Plan:
     if not draft.finished:
         _names_and_fields(draft)
         _step(draft)
+        _without_eta(draft)
     if draft.finished:
         finish.keep(draft)
     draft.update(display=display(draft.status, draft.spec.model.uri))
@@ -49,6 +50,13 @@ def _step(draft: Draft) -> None:
         workers.step(draft)
     if draft.create and (draft.observed.conflicts or draft.observed.refusals):
         _explain_not_made(draft)
+
+
+def _without_eta(draft: Draft) -> None:
+    """An estimated end holds only while steps are made."""
+    progress = draft.status.progress
+    if progress is not None and draft.status.phase not in (Phase.RUNNING, Phase.EVALUATING, Phase.SUCCEEDED):
+        draft.update(progress=progress.model_copy(update={"eta_seconds": None}))
 
 
 def _names_and_fields(draft: Draft) -> None:

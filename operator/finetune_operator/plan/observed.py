@@ -17,6 +17,8 @@ from finetune_api.status import Status
 from finetune_operator.plan import names
 from finetune_operator.plan.times import seconds
 
+_GATES = "ReadinessGatesNotReady"
+"""The kubelet's reason where containers are ready and the pod is not."""
 WORDS = 1024
 """Longest text kept of a message of Kubernetes' own."""
 
@@ -70,6 +72,7 @@ class PodView:
     message: str = ""
     disruption: tuple[str, str] | None = None  # reason and message of a true DisruptionTarget condition
     deletion: float | None = None  # when its grace period is over, if it is being deleted
+    silent: float | None = None  # since when its node is not heard of
     node: str = ""
     scheduled: float | None = None
     unschedulable: str | None = None  # the scheduler's words
@@ -122,6 +125,7 @@ class PodView:
             if disrupted.get("status") == "True"
             else None,
             deletion=seconds(meta.get("deletionTimestamp")),
+            silent=_silent(conditions),
             node=spec.get("nodeName") or "",
             scheduled=seconds(placed.get("lastTransitionTime")) if placed.get("status") == "True" else None,
             unschedulable=(placed.get("message") or placed.get("reason") or "")[:WORDS]
@@ -323,6 +327,13 @@ def _identity(labels: Mapping[str, str]) -> tuple[str, int] | None:
     if component not in (names.PREPARE, names.WORKER) or not attempt.isdecimal():
         return None
     return component, int(attempt)
+
+
+def _silent(conditions: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Since when the node controller, and not the kubelet, calls the pod not ready: a kubelet says so of the containers too."""
+    ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
+    marked = ready.get("status") == "False" and containers.get("status") == "True"
+    return seconds(ready.get("lastTransitionTime")) if marked and ready.get("reason") != _GATES else None
 
 
 def _controller(meta: Mapping[str, Any]) -> Mapping[str, str]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.base import Model
-from finetune_api.job import Spec
-from finetune_api.pod import EnvVar, Resources, exact_quantity
+from finetune_api.job import Prepare, Spec, Workers
+from finetune_api.pod import EnvVar, Resources, Toleration, exact_quantity
 from finetune_operator.plan import config, names
 from finetune_operator.plan.observed import PlanSettings, Resource
 
@@ -18,6 +17,8 @@ PREPARE_GRACE_SECONDS = 30
 TOKEN_SECONDS = 3600
 SHARED_MEMORY, SHARED_MEMORY_OF_ACCELERATORS = "64Mi", "1Gi"
 """NCCL fails on the 64 MiB that container runtimes give."""
+NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""Set by Kubernetes on a node that is not ready, or not heard of."""
 
 Json = dict[str, Any]
 
@@ -51,7 +52,7 @@ def pod(job: Resource, spec: Spec, settings: PlanSettings, component: str, numbe
     if workers.service_account_name:
         fields["serviceAccountName"] = workers.service_account_name
     if component == names.PREPARE:
-        placement: Model = spec.prepare
+        placement: Prepare | Workers = spec.prepare
         fields["terminationGracePeriodSeconds"] = PREPARE_GRACE_SECONDS
     else:
         placement = workers
@@ -60,7 +61,21 @@ def pod(job: Resource, spec: Spec, settings: PlanSettings, component: str, numbe
     given = placement.to_json()
     passed = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName", "schedulerName")
     fields.update({field: given[field] for field in passed if field in given})
+    fields["tolerations"] = [
+        *fields.get("tolerations", ()),
+        *lost_node(workers.node_loss_seconds, placement.tolerations),
+    ]
     return fields
+
+
+def lost_node(seconds: int, given: tuple[Toleration, ...] | None) -> list[Json]:
+    """How long the pod waits for a node that is not heard of; Kubernetes' own default is five minutes.
+
+    Nothing is added for a taint that the user's tolerations name, be it by naming none.
+    """
+    named = {t.key for t in given or () if t.effect in (None, "NoExecute")}
+    own = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+    return [{"key": key, **own} for key in NODE_TAINTS if not {key, None} & named]
 
 
 def container(spec: Spec, settings: PlanSettings, component: str) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
 from finetune_api.status import ConditionType, Failure, Phase
-from finetune_operator.plan import attempts, causes, deadline, names, objects, pending, restart, suspend
+from finetune_operator.plan import attempts, causes, deadline, names, objects, pending, restart, silence, suspend
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Rival
 from finetune_operator.plan.status import with_outcome, with_report
@@ -46,12 +46,12 @@ def passed(draft: Draft) -> bool:
     if not number:
         _make(draft, next_number(made, 0), 0)
         draft.say(Phase.PENDING, "Preparing", "the prepare pod is being made")
-    elif cause is not None and current.failing and not current.alive(draft.now):
+    elif cause is not None and current.over(draft.now):
         _again(draft, current, cause, next_number(made, number))
     else:
         _going_on(draft, current)
     for old in made:
-        if old.job is not None and old.number <= number - KEEP:
+        if old.job is not None and (old.number <= number - KEEP or old.stranded(draft.now)):
             draft.delete.extend(objects.removal(old.job.name, names.PREPARE, old.job.uid))
     return False
 
@@ -163,6 +163,8 @@ def _again(draft: Draft, of: Try, cause: causes.Cause, number: int) -> None:
 
 
 def _going_on(draft: Draft, of: Try) -> None:
+    if silence.of_node(draft, of):
+        return
     begun = any(p.begun for p in of.pods)
     waiting = pending.why(draft.observed, of)
     phase = Phase.VALIDATING if begun else Phase.PENDING

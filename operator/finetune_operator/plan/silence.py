@@ -1,14 +1,35 @@
-"""ReportsDegraded: worker 0 runs, but nothing is heard of it. Training goes on all the same; only the status is old."""
+"""What is not heard of: a node, so that its pods may be lost; or worker 0 alone (ReportsDegraded), which trains all the same."""
 
 from __future__ import annotations
 
-from finetune_api.status import ConditionType
-from finetune_operator.plan import conditions
+from finetune_api.exits import Reason
+from finetune_api.status import ConditionType, Phase
+from finetune_operator.plan import conditions, names
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.times import seconds
 from finetune_operator.plan.tries import Try
 
 QUIET_SECONDS = 60.0
+_ELSEWHERE = {
+    names.PREPARE: "the prepare step is tried again elsewhere",
+    names.WORKER: "the job goes on elsewhere, from its last checkpoint,",
+}
+
+
+def of_node(draft: Draft, of: Try) -> bool:
+    """Say that a pod's node is not heard of, if one is: no step can be made. Kubernetes deletes the pod if it stays so."""
+    silent = next((p for p in of.pods if p.silent is not None and not p.terminal), None)
+    if silent is None:
+        return False
+    message = (
+        f"node {silent.node} of pod {silent.name} is not heard of; {_ELSEWHERE[of.component]} "
+        "when Kubernetes gives the pod up (spec.workers.nodeLossSeconds)"
+    )
+    if draft.condition(ConditionType.RUNNING, False, Reason.NODE_LOST, message):
+        draft.note("Warning", "NodeSilent", message)
+    draft.say(Phase.RESTARTING, Reason.NODE_LOST, message)
+    _heard(draft, "NodeSilent")
+    return True
 
 
 def judge(draft: Draft, of: Try) -> None:

@@ -11,6 +11,8 @@ from finetune_operator.plan.observed import JobView, Observed, PodView
 
 SKEW_SECONDS = 5.0
 """Clocks of the API server and the Job controller may differ by so much."""
+TAINTED = "DeletionByTaintManager"
+"""Reason of the DisruptionTarget condition of a pod that outstayed its toleration of a node's taint."""
 LOST_SECONDS = 60.0
 """A pod still there so long after its grace period is on a node that nobody hears of: it counts as gone. Should it live
 on, the checkpoints' generations keep it from writing."""
@@ -41,14 +43,33 @@ class Try:
         """Whether a queue manager holds the Job back."""
         return self.job is not None and self.job.suspended
 
+    def over(self, now: float) -> bool:
+        """Whether it has ended for good: its Job is gone or given up, or a pod is lost; and no pod is at work."""
+        return (self.job is None or self.failing or bool(self.lost(now))) and not self.alive(now)
+
+    def stranded(self, now: float) -> bool:
+        """Whether its Job waits, maybe for ever, for a pod that is lost: deleting it ends the pods that are left."""
+        return self.job is not None and not (self.job.terminal or self.job.deleting) and bool(self.lost(now))
+
+    def lost(self, now: float) -> tuple[PodView, ...]:
+        """Pods on nodes that are gone."""
+        return tuple(p for p in self.pods if not p.terminal and lost(p, now))
+
     def alive(self, now: float) -> tuple[PodView, ...]:
         """Pods that may still do something."""
         return tuple(p for p in self.pods if not p.terminal and not lost(p, now))
 
 
 def lost(pod: PodView, now: float) -> bool:
-    """Whether a pod that is being deleted is so long past its grace period that its node must be gone."""
-    return pod.deletion is not None and now >= pod.deletion + LOST_SECONDS
+    """Whether a pod that is being deleted will not be heard of again.
+
+    The taint of its node is the evidence: Kubernetes deletes the pod for it, and where the node is silent, or the container
+    had not started, there is nothing to wait for. Else it counts as lost when it is long past its grace period.
+    """
+    if pod.deletion is None:
+        return False
+    tainted = pod.disruption is not None and pod.disruption[0] == TAINTED
+    return (tainted and (pod.silent is not None or not pod.begun)) or now >= pod.deletion + LOST_SECONDS
 
 
 def tries(observed: Observed, component: str) -> tuple[Try, ...]:

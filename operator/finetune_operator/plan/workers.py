@@ -51,8 +51,8 @@ def step(draft: Draft) -> None:
         return
 
     cause = _cause(draft, current, entry, report)
-    over = entry.end_time is not None or _over(current, draft.now)
-    if cause is not None and (over or _told(current, cause)):
+    over = entry.end_time is not None or current.over(draft.now)
+    if cause is not None and (over or _told(current, cause, draft.now)):
         entry = attempts.with_cause(entry, cause)
     if cause is not None and cause.retry is Retry.NEVER:
         entries[number] = attempts.ended(entry, current, cause, cause.at or draft.now)
@@ -79,7 +79,7 @@ def step(draft: Draft) -> None:
     else:
         _going_on(draft, current, cause, report, entries)
     for old in made:
-        if old.job is not None and old.number <= number - KEEP:
+        if old.job is not None and (old.number <= number - KEEP or old.stranded(draft.now)):
             draft.delete.extend(objects.removal(old.job.name, names.WORKER, old.job.uid))
 
 
@@ -147,17 +147,13 @@ def _cause(draft: Draft, of: Try, entry: Attempt, report: Report | None) -> caus
     )
 
 
-def _over(of: Try, now: float) -> bool:
-    """Whether the attempt has failed for good: its Job is given up or gone, and no pod is at work."""
-    return (of.job is None or of.failing) and not of.alive(now)
-
-
-def _told(of: Try, cause: causes.Cause) -> bool:
+def _told(of: Try, cause: causes.Cause, now: float) -> bool:
     """Whether the cause may be written down though the attempt is not over.
 
     A Job under a queue manager is first asked itself: a pod may be seen to leave before its Job is seen to be suspended.
     """
-    return of.failing or of.job is None or of.job.queue_name is None or cause.retry is Retry.NEVER
+    sure = of.failing or of.job is None or of.job.queue_name is None
+    return sure or cause.retry is Retry.NEVER or bool(of.lost(now))
 
 
 def _succeed(draft: Draft, current: Try) -> None:
@@ -226,7 +222,7 @@ def _going_on(
 ) -> None:
     """The attempt goes on, or is about to end: explain where it is."""
     now_in = phase.of_workers(current, report, draft.status)
-    if cause is not None and _told(current, cause):
+    if cause is not None and _told(current, cause, draft.now):
         draft.condition(ConditionType.RUNNING, False, cause.reason, cause.message)
         draft.say(
             Phase.RESTARTING,
@@ -234,6 +230,8 @@ def _going_on(
             f"{cause.message}; the next attempt starts when all pods of this one have ended",
         )
         suspend.wake_when_lost(draft, current)
+        return
+    if silence.of_node(draft, current):
         return
     running = now_in in (Phase.RUNNING, Phase.EVALUATING)
     began = draft.condition(ConditionType.RUNNING, running, now_in.value)
