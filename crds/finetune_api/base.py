@@ -7,6 +7,7 @@ objects (`parse_stored`): an older operator must survive what a newer one wrote,
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,7 +131,11 @@ def parse(model: type[ModelT], data: dict[str, Any], *, local: bool = False) -> 
 
 def parse_stored(model: type[ModelT], data: dict[str, Any]) -> tuple[ModelT, list[str]]:
     """Validate what the API server stored: unknown fields are ignored and named. Raises FieldError for the rest."""
-    text = json.dumps(_without_nulls(data))
+    text = json.dumps(data)
+    if "null" in text:
+        text = json.dumps(_without_nulls(data))
+    with contextlib.suppress(ValidationError):  # the usual case, without the walk that looks for unknown fields
+        return model.model_validate_json(text, by_name=False), []
     try:
         value = model.model_validate_json(text, by_name=False, extra="allow")
     except ValidationError as error:

@@ -20,7 +20,9 @@ from finetune_operator.access import Access
 from finetune_operator.settings import FIELD_MANAGER, GROUP, PLURAL, VERSION
 
 READ_SECONDS = 30.0
-PAGE = 500
+PAGE = 250
+BREATH = 10
+"""After so many listed objects the event loop sees to everything else."""
 Object = dict[str, Any]
 
 
@@ -125,13 +127,13 @@ class Cluster:
             await self._session.close()
             self._session = None
 
-    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
-        return await self._send("get", kind, "GET", kind.path(namespace, name))
+    async def get(self, kind: Kind, namespace: str | None, name: str, *, seconds: float = READ_SECONDS) -> Object:
+        return await self._send("get", kind, "GET", kind.path(namespace, name), seconds=seconds)
 
     async def list(
         self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = PAGE
     ) -> AsyncIterator[Object]:
-        """Every object, in pages of `limit`. A list that expired half-way (410) raises ApiError: start again."""
+        """Every object, in pages of `limit`; others run every few objects. One that expired half-way (410) raises ApiError."""
         params = (
             {"limit": str(limit)}
             | ({"labelSelector": labels} if labels else {})
@@ -139,16 +141,22 @@ class Cluster:
         )
         while True:
             page = await self._send("list", kind, "GET", kind.path(namespace), params=params)
-            for item in page.get("items") or ():
+            for count, item in enumerate(page.pop("items", None) or ()):
+                if count % BREATH == 0:
+                    await asyncio.sleep(0)
                 yield item
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return
             params["continue"] = token
 
-    async def create(self, kind: Kind, namespace: str | None, body: Object, *, fenced: bool = True) -> Object:
+    async def create(
+        self, kind: Kind, namespace: str | None, body: Object, *, fenced: bool = True, seconds: float = READ_SECONDS
+    ) -> Object:
         """POST. Raises Conflict where the name is taken."""
-        return await self._send("create", kind, "POST", kind.path(namespace), body=body, fenced=fenced)
+        return await self._send(
+            "create", kind, "POST", kind.path(namespace), body=body, fenced=fenced, seconds=seconds
+        )
 
     async def patch(self, kind: Kind, namespace: str, name: str, body: Object, *, uid: str | None = None) -> Object:
         """Merge patch; with `uid` only of that very object (else Conflict)."""

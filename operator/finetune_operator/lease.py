@@ -41,6 +41,7 @@ class Lease:
         self._open_until = float("-inf")
         self._held: Object | None = None  # as the server stored it
         self._foreign: tuple[str, float] | None = None  # resourceVersion of another's lease, and since when we see it
+        self._renewed = asyncio.Event()
         self.held = asyncio.Event()
 
     def fence(self) -> float:
@@ -54,14 +55,22 @@ class Lease:
     def is_open(self) -> bool:
         return self._open_until > self._clock()
 
+    async def opened(self) -> None:
+        """Return once writes may be made: at once, or woken by the next renewal. Nothing polls."""
+        while not self.is_open:
+            self._renewed.clear()
+            await self._renewed.wait()
+
     async def run(self) -> None:
         """Acquire, then renew for ever. Raises LeaseLost once another holds it. An API server away only closes the fence."""
         while True:
+            begun, pause = self._clock(), self._seconds / 5
             try:
                 await self.step()
             except ApiError as error:
                 log.warning("Lease %s/%s could not be renewed: %s", self._namespace, self._name, error)
-            await asyncio.sleep(self._seconds / 5)
+                pause = self._seconds / 15
+            await asyncio.sleep(max(0.0, begun + pause - self._clock()))  # the step's own time counts
 
     async def step(self) -> None:
         """One attempt to acquire or renew. Raises LeaseLost, or ApiError."""
@@ -87,12 +96,12 @@ class Lease:
 
     async def _acquire(self, sent: float) -> None:
         try:
-            found = await self._cluster.get(LEASE, self._namespace, self._name)
+            found = await self._read()
         except NotFound:
+            body = self._body({}, self._identity)
             try:
                 self._hold(
-                    await self._cluster.create(LEASE, self._namespace, self._body({}, self._identity), fenced=False),
-                    sent,
+                    await self._cluster.create(LEASE, self._namespace, body, fenced=False, seconds=self._seconds / 3), sent
                 )
             except Conflict:
                 log.debug("Another operator has just created the lease")
@@ -119,7 +128,7 @@ class Lease:
         """Our write met a change: a lost answer of our own, or another holder."""
         self._held = None
         try:
-            found = await self._cluster.get(LEASE, self._namespace, self._name)
+            found = await self._read()
         except NotFound:
             await self._acquire(sent)
             return
@@ -134,7 +143,11 @@ class Lease:
             log.info("Holding the lease %s/%s as %s", self._namespace, self._name, self._identity)
         self._held, self._foreign = stored, None
         self._open_until = sent + self._seconds * 2 / 3
+        self._renewed.set()
         self.held.set()
+
+    async def _read(self) -> Object:
+        return await self._cluster.get(LEASE, self._namespace, self._name, seconds=self._seconds / 3)
 
     async def _write(self, found: Object, holder: str) -> Object:
         body = self._body(found, holder)

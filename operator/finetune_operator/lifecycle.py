@@ -45,8 +45,9 @@ class Operator:
         self.settings = settings
         self.metrics = Metrics(max_jobs=settings.metrics_max_jobs)
         self.cluster = Cluster(access, record=self.metrics.requested)
+        self._lease_client = Cluster(access, record=self.metrics.requested)  # no renewal waits for a connection
         self.lease = Lease(
-            self.cluster,
+            self._lease_client,
             settings.lease_namespace,
             settings.lease_name,
             settings.identity,
@@ -77,6 +78,7 @@ class Operator:
             self.queue,
             self.metrics,
             plan_settings=lambda: settings.plan_settings(self.certificate.ca),
+            opened=self.lease.opened,
         )
         mode = "jwt" if settings.report_auth == "auto" and not settings.clusterwide else settings.report_auth
         self.reports = ReportServer(
@@ -94,6 +96,11 @@ class Operator:
         """End gracefully."""
         self._stop.set()
 
+    async def close(self) -> None:
+        """End all connections to the API server."""
+        await self.cluster.close()
+        await self._lease_client.close()
+
     def _leading(self) -> bool:
         return self.lease.is_open and self.relister.synced.is_set() and not self._stop.is_set()
 
@@ -108,7 +115,7 @@ class Operator:
             return task
 
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self.cluster.close)
+            stack.push_async_callback(self.close)
             for app, port, tls in self._servers():
                 await stack.enter_async_context(_serving(app, port, tls))
             stopped = spawn("stop", self._stop.wait())

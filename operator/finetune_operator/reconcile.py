@@ -8,10 +8,11 @@ that is not ours is never touched, only shown.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from finetune_api.status import Status
 from finetune_operator.cluster import (
@@ -53,24 +54,37 @@ class Foreign(Exception):
     """An object of a name that we need is not this job's; the message says whose it is."""
 
 
+async def _at_once() -> None: ...
+
+
 class Reconciler:
-    """Brings one job at a time a step further. `plan_settings` and `clock` are asked anew each time."""
+    """Brings one job at a time a step further. `plan_settings` and `clock` are asked anew each time.
+
+    `opened` returns once writes may be made.
+    """
 
     def __init__(
         self, store: Store, cluster: Cluster, queue: WorkQueue[Key], metrics: Metrics, *,
         plan_settings: Callable[[], PlanSettings], clock: Callable[[], float] = time.time, plan: Callable[[Observed], Plan] = decide,
+        opened: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:  # fmt: skip
         self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
-        self._plan_settings, self._clock, self._plan = plan_settings, clock, plan
+        self._plan_settings, self._clock, self._plan, self._opened = plan_settings, clock, plan, opened
 
     async def work(self) -> None:
-        """Take keys from the queue for ever. No error of one job stops the others."""
+        """Take keys from the queue for ever. No error of one job stops the others.
+
+        While nothing may be written no key is taken. After each key everything else has its turn, the lease's renewal
+        first of all: a key that needs no request would otherwise give it none.
+        """
         while True:
+            await self._opened()
             key = await self._queue.get()
             try:
                 await self.attempt(key)
             finally:
                 self._queue.done(key)
+            await asyncio.sleep(0)
 
     async def attempt(self, key: Key) -> None:
         """One reconcile with its error handling: the key comes back with back-off."""
@@ -81,7 +95,7 @@ class Reconciler:
             self._queue.forget(key)
         except Fenced as error:
             outcome = "fenced"
-            self._queue.add_after(key, 1.0)
+            self._queue.add(key)  # again as soon as writes may be made
             log.debug("Not written: %s", error, extra={"job": "/".join(key)})
         except Throttled as error:
             outcome = "throttled"
@@ -135,6 +149,7 @@ class Reconciler:
         self._metrics.observe(key, plan.status, self._clock())
         if plan.status.phase in TERMINAL:
             memory.report = None  # all of it is in the status now
+            memory.events.clear()
         if (memory.conflicts, memory.refusals) != before:
             self._queue.add(key)  # planned again with what was just learnt
         else:

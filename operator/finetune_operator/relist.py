@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError, Cluster, Kind, NotFound
 from finetune_operator.metrics import Metrics
@@ -36,10 +37,11 @@ class Relister:
         *,
         namespaces: Iterable[str],
         seconds: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
-        self._seconds = seconds
+        self._seconds, self._clock = seconds, clock
         self._heard: Counter[str] = Counter()  # watch events by kind since the last list
         self.synced = asyncio.Event()
         self.last: float | None = None  # loop time of the last full list
@@ -83,8 +85,11 @@ class Relister:
                 "The watch of %s has delivered nothing since the last list, which has found changes",
                 ", ".join(sorted(silent)),
             )
-        for key in self._store.unfinished() if self.synced.is_set() else self._store.keys():
-            self._queue.add(key)
+        now = self._clock()
+        for key in self._store.keys():
+            due = self._store.due(key)
+            if due is not None:
+                self._queue.add_after(key, due - now)
         self.last = asyncio.get_running_loop().time()
         self.synced.set()
         self._metrics.relisted("ok", corrections)
@@ -98,12 +103,17 @@ class Relister:
                     seen.add(obj["metadata"]["uid"])
                     keys = self._store.put_listed(kind, obj)
                     changed += bool(keys)
-                    for key in keys:
-                        self._queue.add(key)
+                    self._add(keys)
         except BaseException:
             self._store.abort_relist(kind)
             raise
         for key in self._store.end_relist(kind, before, seen):
             changed += 1
-            self._queue.add(key)
+            self._add({key})
         return changed
+
+    def _add(self, keys: set[Key]) -> None:
+        """What has changed needs work; of the first list, where everything is new, `once` tells what does."""
+        if self.synced.is_set():
+            for key in keys:
+                self._queue.add(key)

@@ -18,7 +18,7 @@ from typing import Any
 from finetune_api.report import Report
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Kind
 from finetune_operator.outputs import Outputs
-from finetune_operator.plan import names
+from finetune_operator.plan import finish, names
 from finetune_operator.plan.observed import (
     EventView,
     JobView,
@@ -28,15 +28,19 @@ from finetune_operator.plan.observed import (
     Refusal,
     Resource,
     Rival,
+    StoredSpec,
     report_order,
 )
 from finetune_operator.plan.plan import Create
 from finetune_operator.plan.times import seconds
+from finetune_operator.recent import Recent
 
 Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""
 
 TERMINAL = ("Succeeded", "Failed")
+SPECS, RESOURCES = 2048, 64
+"""So many specs, and whole jobs, are kept parsed; a status with its history takes a hundred times its packed size."""
 _KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
 _DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -53,6 +57,8 @@ class _Record:
     phase: str
     deleting: bool
     output: str  # where it writes to, see _output
+    rests: bool  # finished, and the status is of the spec as it is now
+    ends: float | None  # when its time to live is over
     trigger: int  # changes when something other than the status does
     packed: bytes
 
@@ -127,6 +133,8 @@ class Store:
         self._owners: dict[str, str] = {}  # child UID -> FineTuneJob UID
         self._outputs: Outputs[Key] = Outputs()
         self._memory: dict[str, _Memory] = {}
+        self._specs: Recent[tuple[str, int], StoredSpec] = Recent(SPECS)
+        self._resources: Recent[tuple[str, int], Resource] = Recent(RESOURCES)
         self.listening_since = 0.0  # since when reports are taken
         self._graves: dict[str, set[str]] = {}  # per kind, UIDs deleted while it is being relisted
 
@@ -190,7 +198,7 @@ class Store:
         views = [child.view for child in self._children.get(record.uid, {}).values()]
         received = memory.report
         return Observed(
-            job=Resource.from_object(json.loads(zlib.decompress(record.packed))),
+            job=self._resources.get((record.uid, record.version), lambda: self._unpack(record)),
             jobs=tuple(
                 sorted((v for v in views if isinstance(v, JobView) and v.owner_uid == record.uid), key=lambda v: v.name)
             ),
@@ -249,8 +257,17 @@ class Store:
     def keys(self) -> list[Key]:
         return list(self._records)
 
-    def unfinished(self) -> list[Key]:
-        return [key for key, record in self._records.items() if record.phase not in TERMINAL]
+    def due(self, key: Key) -> float | None:
+        """When the job needs work, in seconds since the epoch: 0 for now, None where nothing is left to do for it.
+
+        A finished job needs none but to be cleaned up after, and to be deleted when its time to live is over.
+        """
+        record = self._records.get(key)
+        if record is None or (record.deleting and record.phase in TERMINAL):
+            return None
+        if not record.rests or self._untidy(record.uid):
+            return 0.0
+        return record.ends
 
     def phases(self) -> dict[str, int]:
         """Jobs by phase."""
@@ -264,6 +281,18 @@ class Store:
         return len(self._records), len(self._owners)
 
     # ------------------------------------------------------------ inside
+
+    def _unpack(self, record: _Record) -> Resource:
+        body = json.loads(zlib.decompress(record.packed))
+        spec = self._specs.get((record.uid, record.trigger), lambda: StoredSpec.read(body["spec"]))
+        return Resource.from_object(body, spec)
+
+    def _untidy(self, uid: str) -> bool:
+        """Whether a finished job has children that plan/finish.py does not keep."""
+        views = (child.view for child in self._children.get(uid, {}).values())
+        jobs = [v for v in views if isinstance(v, JobView) and v.owner_uid == uid and not v.deleting]
+        newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
+        return any(not v.terminal or v.attempt <= newest[v.component] - finish.KEEP for v in jobs)
 
     def _outlives(self, pod: PodView, job_uid: str) -> bool:
         """Whether the pod's Job, gone by now, was this job's: a suspend deletes the Job while its pods still write a checkpoint.
@@ -299,6 +328,8 @@ class Store:
             phase=str(status.get("phase") or ""),
             deleting="deletionTimestamp" in meta,
             output=_output(meta["namespace"], spec),
+            rests=str(status.get("phase") or "") in TERMINAL and status.get("observedGeneration") == meta.get("generation"),
+            ends=_ends(spec, status),
             trigger=trigger,
             packed=zlib.compress(
                 json.dumps({"metadata": slim, "spec": spec, "status": status}, separators=(",", ":")).encode(), 6
@@ -319,11 +350,11 @@ class Store:
         meta = obj["metadata"]
         uid, version = meta["uid"], int(meta["resourceVersion"])
         owner = (meta.get("labels") or {}).get(names.JOB_UID)
-        view = JobView.from_object(obj) if kind is JOB else PodView.from_object(obj)
-        if not owner or view is None:
+        old = self._children.get(owner, {}).get(uid)
+        if not owner or (old and old.version >= version):
             return set()
-        old = self._children[owner].get(uid)
-        if old and old.version >= version:
+        view = JobView.from_object(obj) if kind is JOB else PodView.from_object(obj)
+        if view is None:
             return set()
         self._children[owner][uid] = _Child(meta["namespace"], version, view)
         self._owners[uid] = owner
@@ -351,6 +382,11 @@ class Store:
 
 def _is_kind(child: _Child, kind: Kind) -> bool:
     return isinstance(child.view, JobView) if kind is JOB else isinstance(child.view, PodView) and kind is POD
+
+
+def _ends(spec: dict[str, Any], status: dict[str, Any]) -> float | None:
+    ttl, end = spec.get("ttlSecondsAfterFinished"), seconds(status.get("completionTime"))
+    return end + ttl if isinstance(ttl, int) and end is not None else None
 
 
 def _output(namespace: str, spec: dict[str, Any]) -> str:

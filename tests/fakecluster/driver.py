@@ -134,7 +134,9 @@ class Driver:
         self.cluster = _Mortal(self.api, self.kill, self.metrics.requested)
         self.store, self.queue = Store(), WorkQueue[Key]()
         self.store.listening_since = self.now
-        self.relister = Relister(self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300)
+        self.relister = Relister(
+            self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300, clock=lambda: self.now
+        )
         self.reconciler = Reconciler(
             self.store,
             self.cluster,

@@ -213,6 +213,25 @@ class EventView:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSpec:
+    """A spec as stored: read leniently, since a newer version may have written it. `spec` is None exactly where `errors` say why."""
+
+    spec: Spec | None = None
+    errors: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> StoredSpec:
+        """Of a FineTuneJob's `spec`."""
+        try:
+            stored, extra = parse_stored(Spec, dict(body))
+            spec = parse(Spec, stored.to_json())  # with the rules of a cluster: no file:// in a pod
+        except FieldError as error:
+            return cls(errors=tuple(f"spec.{where}: {why}" for where, why in error.findings[:16]))
+        return cls(spec, ignored=tuple(f"spec.{name}" for name in extra[:32]))
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
     """The FineTuneJob itself. `spec` is None exactly where `spec_errors` says why it cannot be read."""
 
@@ -230,16 +249,10 @@ class Resource:
     status: Status = field(default_factory=Status)
 
     @classmethod
-    def from_object(cls, body: Mapping[str, Any]) -> Resource:
-        """A FineTuneJob as stored: read leniently, since a newer version may have written it."""
+    def from_object(cls, body: Mapping[str, Any], read: StoredSpec | None = None) -> Resource:
+        """A FineTuneJob as stored; `read` is its spec where that has been read before."""
         meta = body["metadata"]
-        spec, errors, ignored = None, (), ()  # type: Spec | None, tuple[str, ...], tuple[str, ...]
-        try:
-            stored, extra = parse_stored(Spec, body.get("spec") or {})
-            spec = parse(Spec, stored.to_json())  # with the rules of a cluster: no file:// in a pod
-            ignored = tuple(f"spec.{name}" for name in extra[:32])
-        except FieldError as error:
-            errors = tuple(f"spec.{where}: {why}" for where, why in error.findings[:16])
+        read = read or StoredSpec.read(body.get("spec") or {})
         try:
             status, _ = parse_stored(Status, body.get("status") or {})
         except FieldError:  # not ours, or of a version that we cannot read: it is derived again from the children
@@ -253,9 +266,9 @@ class Resource:
             deleting="deletionTimestamp" in meta,
             labels=dict(meta.get("labels") or {}),
             annotations={k: v for k, v in (meta.get("annotations") or {}).items() if not k.startswith("kubectl.")},
-            spec=spec,
-            spec_errors=errors,
-            ignored_fields=ignored,
+            spec=read.spec,
+            spec_errors=read.errors,
+            ignored_fields=read.ignored,
             status=status,
         )
 
