@@ -154,9 +154,7 @@ class Cluster:
         self, kind: Kind, namespace: str | None, body: Object, *, fenced: bool = True, seconds: float = READ_SECONDS
     ) -> Object:
         """POST. Raises Conflict where the name is taken."""
-        return await self._send(
-            "create", kind, "POST", kind.path(namespace), body=body, fenced=fenced, seconds=seconds
-        )
+        return await self._send("create", kind, "POST", kind.path(namespace), body=body, fenced=fenced, seconds=seconds)
 
     async def patch(self, kind: Kind, namespace: str, name: str, body: Object, *, uid: str | None = None) -> Object:
         """Merge patch; with `uid` only of that very object (else Conflict)."""

@@ -101,7 +101,8 @@ class Lease:
             body = self._body({}, self._identity)
             try:
                 self._hold(
-                    await self._cluster.create(LEASE, self._namespace, body, fenced=False, seconds=self._seconds / 3), sent
+                    await self._cluster.create(LEASE, self._namespace, body, fenced=False, seconds=self._seconds / 3),
+                    sent,
                 )
             except Conflict:
                 log.debug("Another operator has just created the lease")

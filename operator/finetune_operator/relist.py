@@ -86,7 +86,7 @@ class Relister:
                 ", ".join(sorted(silent)),
             )
         now = self._clock()
-        for key in self._store.keys():
+        for key in self._store.keys():  # noqa: SIM118 - no mapping
             due = self._store.due(key)
             if due is not None:
                 self._queue.add_after(key, due - now)

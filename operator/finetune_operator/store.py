@@ -328,7 +328,8 @@ class Store:
             phase=str(status.get("phase") or ""),
             deleting="deletionTimestamp" in meta,
             output=_output(meta["namespace"], spec),
-            rests=str(status.get("phase") or "") in TERMINAL and status.get("observedGeneration") == meta.get("generation"),
+            rests=str(status.get("phase") or "") in TERMINAL
+            and status.get("observedGeneration") == meta.get("generation"),
             ends=_ends(spec, status),
             trigger=trigger,
             packed=zlib.compress(
@@ -349,7 +350,7 @@ class Store:
     def _put_child(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
         meta = obj["metadata"]
         uid, version = meta["uid"], int(meta["resourceVersion"])
-        owner = (meta.get("labels") or {}).get(names.JOB_UID)
+        owner = str((meta.get("labels") or {}).get(names.JOB_UID) or "")
         old = self._children.get(owner, {}).get(uid)
         if not owner or (old and old.version >= version):
             return set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,12 @@ WORKERS = 8
 
 
 def resource(
-    version: int, *, name: str = "spam-filter", uid: str = "11111111-u", generation: int = 1, status: Object | None = None
+    version: int,
+    *,
+    name: str = "spam-filter",
+    uid: str = "11111111-u",
+    generation: int = 1,
+    status: Object | None = None,
 ) -> Object:
     meta = {
         "name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "generation": generation,
@@ -64,6 +70,7 @@ class Turns:
         await asyncio.sleep(0)
         try:
             yield
+            await asyncio.sleep(0)
         finally:
             task.cancel()
 
@@ -111,7 +118,7 @@ class Bench:
                 task.cancel()
 
     async def idle(self) -> None:
-        while self.queue.depth or self.queue.active:
+        while self.queue.depth or self.queue.active:  # noqa: ASYNC110 - the queue has no event of its own
             await asyncio.sleep(0.01)
 
 
@@ -220,7 +227,7 @@ def test_a_spec_and_an_unchanged_job_are_read_once(store: Store) -> None:
 def store() -> Iterator[Store]:
     store = Store()
     store.put(FINETUNE_JOB, resource(1))
-    yield store
+    return store
 
 
 # ------------------------------------------------------------------ the fence
@@ -257,7 +264,7 @@ async def test_while_the_fence_is_closed_nothing_is_tried_and_all_is_done_once_i
         await asyncio.sleep(20)
         assert not lease.is_open
         before = len(bench.plans)
-        for key in bench.store.keys():
+        for key in bench.store.keys():  # noqa: SIM118 - no mapping
             bench.queue.add(key)
         await asyncio.sleep(600)
         assert len(bench.plans) - before <= WORKERS  # each worker meets the closed fence once
@@ -289,7 +296,7 @@ async def test_a_slow_renewal_does_not_delay_the_next_and_a_failed_one_is_soon_t
     task = asyncio.create_task(Lease(cluster, "system", "l", "me", clock=loop.time).run())
     await asyncio.sleep(30)
     task.cancel()
-    assert [b - a for a, b in zip(sent[1:], sent[2:], strict=False)] == pytest.approx([gap] * (len(sent) - 2))
+    assert [b - a for a, b in itertools.pairwise(sent[1:])] == pytest.approx([gap] * (len(sent) - 2))
 
 
 class Hanging(FakeApi):
