@@ -73,9 +73,12 @@ def _old_attempts_in_short(status: Status) -> Status:
     return status.model_copy(update={"attempts": attempts})
 
 
-def _data_in_short(status: Status) -> Status:
-    short = {"labels": None, "findings": status.data.findings[:1] if status.data else ()}
-    return status.model_copy(update={"data": status.data and status.data.model_copy(update=short)})
+def _data_in_short(findings: int) -> Callable[[Status], Status]:
+    def reduce(status: Status) -> Status:
+        short = {"labels": None, "findings": status.data.findings[:findings] if status.data else ()}
+        return status.model_copy(update={"data": status.data and status.data.model_copy(update=short)})
+
+    return reduce
 
 
 def _condition_messages(length: int) -> Callable[[Status], Status]:
@@ -96,6 +99,6 @@ def _clip(text: str, length: int) -> str:
 
 
 _STEPS = (
-    _points(64), _old_attempts_in_short, _points(32), _attempts(6), _checkpoints(6), _condition_messages(256), _data_in_short,
-    _points(8), _attempts(3), _checkpoints(3), _condition_messages(64), _message, _checkpoints(1), _attempts(1), _points(2), _condition_messages(1),
+    _points(64), _old_attempts_in_short, _points(32), _attempts(6), _checkpoints(6), _condition_messages(256), _data_in_short(1),
+    _points(8), _attempts(3), _checkpoints(3), _condition_messages(64), _message, _checkpoints(1), _attempts(1), _points(2), _condition_messages(1), _data_in_short(0),
 )  # fmt: skip

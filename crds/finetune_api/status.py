@@ -17,6 +17,7 @@ Text = Annotated[str, StringConstraints(max_length=1024)]
 Short = Annotated[str, StringConstraints(max_length=128)]
 MetricName = Annotated[str, StringConstraints(max_length=64)]
 Metrics = Annotated[dict[MetricName, float], Field(max_length=12)]
+ImageName = Annotated[str, StringConstraints(max_length=512)]
 Time = Annotated[str, StringConstraints(max_length=32)]
 """RFC 3339 in UTC, to the second: 2026-01-31T12:00:00Z."""
 
@@ -74,6 +75,14 @@ class Failure(Model):
     field: Short | None = Field(None, description="The field of the manifest to blame, if one is.")
     rank: int | None = Field(None, ge=0, description="The rank that failed first.")
     exit_code: int | None = Field(None, description="Its container's exit code.")
+
+
+class Image(Model):
+    """The trainer image that all workers of the job run, fixed when the prepare step has passed."""
+
+    name: ImageName = Field(description="As the spec, or else the operator, named it for the prepare step.")
+    reference: ImageName = Field(description="What the workers ask for: the name with the digest, where a registry gave one.")
+    digest: Short | None = Field(None, description="What the prepare step's node ran by that name.")
 
 
 class Resolved(Model):
@@ -223,6 +232,7 @@ class Status(Model):
     completion_time: Time | None = Field(None, description="When it succeeded or failed.")
     suspended_seconds: float | None = Field(None, ge=0, description="Time spent suspended; does not count against the deadline.")
     resolved: Resolved | None = Field(None, description="The values in force where the spec left the choice to us.")
+    image: Image | None = Field(None, description="The trainer image that all workers run, whatever the operator names for new jobs meanwhile.")
     data: DataProfile | None = Field(None, description="What the prepare step found out about the data.")
     progress: Progress | None = Field(None, description="How far the job is.")
     evaluation: Metrics | None = Field(None, description="The last evaluation during training.")

@@ -19,7 +19,7 @@ SCHEMA = structural(Status, defaults=False)
 # Words of code, names and times are ASCII whatever the job; all else may be in any script.
 CODE = frozenset(
     "reason type status field pod digest manifestDigest metric kind resolved display startTime endTime completionTime lastReportTime "
-    "lastTransitionTime time modelRevision dataRevision architecture precision device progress loss best eta".split()
+    "lastTransitionTime time name reference modelRevision dataRevision architecture precision device progress loss best eta".split()
 )
 
 
@@ -47,6 +47,7 @@ def test_the_fullest_status_fits(letter: str) -> None:
         "test",
         "evaluation",
         "resolved",
+        "image",
         "output",
         "attempt",
         "restarts",

@@ -46,7 +46,7 @@ def test_children_are_accepted(restricted: ControlPlane, component: str, spec: d
     uid = "0a1b2c3d-1111-4222-8333-444455556666"
     job = Resource(name, NAMESPACE, uid, 1, 0.0, labels={names.QUEUE: "gpus"}, spec=parse(Spec, {**SPEC, **spec}))
     assert job.spec
-    for create in objects.attempt(job, job.spec, SETTINGS, component, 1, 0):
+    for create in objects.attempt(job, job.spec, SETTINGS, component, 1, 0, "trainer:test"):
         post(restricted, PATHS[create.kind], create.object)
         if create.kind == "Job":
             pod = json.loads(json.dumps(create.object["spec"]["template"]))
@@ -65,7 +65,7 @@ def test_the_server_would_refuse_pods_of_another_kind(restricted: ControlPlane) 
     """The namespace does enforce the standard: what our tests accept, it does not accept by accident."""
     job = Resource("j", NAMESPACE, "u", 1, 0.0, spec=parse(Spec, SPEC))
     assert job.spec
-    found = objects.attempt(job, job.spec, SETTINGS, names.WORKER, 1, 0)[-1]
+    found = objects.attempt(job, job.spec, SETTINGS, names.WORKER, 1, 0, "trainer:test")[-1]
     pod = json.loads(json.dumps(found.object["spec"]["template"]))
     del pod["spec"]["securityContext"]["runAsNonRoot"]
     pod["spec"]["serviceAccountName"] = "default"

@@ -11,7 +11,7 @@ import pytest
 from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.run import RunConfig
-from finetune_operator.plan import names, objects
+from finetune_operator.plan import image, names, objects
 from finetune_operator.plan.observed import JobView, PlanSettings, Resource
 from support.planning import EVERYTHING, SETTINGS, SPEC
 
@@ -28,7 +28,8 @@ def made(
     """The objects by kind."""
     job = resource(labels, **spec)
     assert job.spec
-    return {c.kind: c.object for c in objects.attempt(job, job.spec, settings, component, 1, 0)}
+    named = image.named(job.spec, settings)
+    return {c.kind: c.object for c in objects.attempt(job, job.spec, settings, component, 1, 0, named)}
 
 
 def pod_of(found: dict[str, Any]) -> dict[str, Any]:
@@ -293,7 +294,7 @@ def test_a_job_for_a_queue_is_made_suspended_and_keeps_kueues_labels() -> None:
 def test_the_largest_world_still_has_valid_names_and_plain_json() -> None:
     job = dataclasses.replace(resource(workers={"replicas": 512}), name="9." + "x" * 250 + "1")
     assert job.spec
-    for create in objects.attempt(job, job.spec, SETTINGS, names.WORKER, 9_999_999, 0):
+    for create in objects.attempt(job, job.spec, SETTINGS, names.WORKER, 9_999_999, 0, "trainer:test"):
         assert len(create.name) <= 52
         assert json.loads(json.dumps(create.object)) == create.object
 

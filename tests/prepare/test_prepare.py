@@ -14,6 +14,7 @@ import pytest
 from finetune_api.exits import EXITS, JobError, Reason
 from finetune_api.report import Outcome, Report
 from finetune_api.run import StorageAccess, World
+from finetune_trainer.__main__ import main as start
 from finetune_trainer.prepare import load_profile, main
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Stream
@@ -124,6 +125,17 @@ def test_the_step_ends_with_its_exit_code_and_last_word(folder: Path) -> None:
     outcome = Outcome.model_validate_json((folder / "termination").read_bytes())
     assert outcome.data is not None
     assert outcome.data.train_rows == 2
+
+
+def test_a_configuration_that_a_newer_operator_wrote_is_read_and_what_is_unknown_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_lines(folder / "data", "a.jsonl", [HAM, SPAM])
+    config = job_config(folder).to_json()
+    config |= {"yetToCome": 1, "training": config["training"] | {"noise": 0.1}}
+    (folder / "run.json").write_text(json.dumps(config))
+    assert start(["prepare", "--config", str(folder / "run.json")]) == 0
+    assert "training.noise, yetToCome" in caplog.text
 
 
 def test_the_step_never_imports_torch_or_the_datasets_library(folder: Path) -> None:

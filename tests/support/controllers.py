@@ -24,6 +24,7 @@ class Controllers:
         self.now = now
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
+        self.image_ids: dict[str, str] = {}  # imageID that the node knows an image by
 
     # ------------------------------------------------------------ Job controller
 
@@ -93,7 +94,11 @@ class Controllers:
                 "phase": "Running",
                 "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(self.now)}],
                 "containerStatuses": [
-                    {"name": names.CONTAINER, "state": {"running": {"startedAt": rfc3339(self.now)}}}
+                    {
+                        "name": names.CONTAINER,
+                        "imageID": self.image_ids.get(pod["spec"]["containers"][0]["image"], ""),
+                        "state": {"running": {"startedAt": rfc3339(self.now)}},
+                    }
                 ],
             }
 
@@ -118,7 +123,10 @@ class Controllers:
         state = {"exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error"), "message": words,
                  "startedAt": rfc3339(started or self.now), "finishedAt": rfc3339(self.now)}  # fmt: skip
         pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
-        pod["status"]["containerStatuses"] = [{"name": names.CONTAINER, "state": {"terminated": state}}]
+        image_id = self.image_ids.get(pod["spec"]["containers"][0]["image"], "")
+        pod["status"]["containerStatuses"] = [
+            {"name": names.CONTAINER, "imageID": image_id, "state": {"terminated": state}}
+        ]
 
     def terminate(self, pod: dict[str, Any], grace: float | None = None) -> None:
         """DELETE of a pod: it gets its grace period; terminal ones go at once."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
-from finetune_api.base import FieldError, parse
+from finetune_api.base import FieldError, parse_stored
 from finetune_api.exits import EXITS, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.logs import set_up
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,10 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     set_up()
     try:
-        config = parse(RunConfig, json.loads(chosen.config.read_text()), local=True)
+        # Leniently: an operator that was upgraded in mid-job speaks to the trainer that the job began with.
+        config, ignored = parse_stored(RunConfig, json.loads(chosen.config.read_text()))
     except (OSError, ValueError, FieldError) as error:
         print(f"{chosen.config}: {error}", file=sys.stderr)
         return EXITS[Reason.INVALID_CONFIG].code or 20
+    if ignored:
+        log.warning("%s: a newer version wrote what this trainer does not know: %s", chosen.config, ", ".join(ignored))
     if chosen.step == "prepare":
         from finetune_trainer.prepare import main as prepare
 

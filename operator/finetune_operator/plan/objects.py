@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 def attempt(
-    job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int, restarts_used: int
+    job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int, restarts_used: int, image: str
 ) -> tuple[Create, ...]:
     """All objects of a try, in the order in which they must be made: the Job comes last."""
     name = names.child(job.name, job.uid, component, number)
@@ -32,7 +32,7 @@ def attempt(
     found = [config_map(metadata, run.model_dump_json(by_alias=True, exclude_none=True), settings.report_ca)]
     if component == names.WORKER:
         found.append(service(metadata))
-    found.append(batch_job(metadata, job, spec, settings, component, number, restarts_used))
+    found.append(batch_job(metadata, job, spec, settings, component, number, restarts_used, image))
     return tuple(map(Create, found))
 
 
@@ -71,7 +71,14 @@ def service(metadata: Json) -> Json:
 
 
 def batch_job(
-    metadata: Json, job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int, restarts_used: int
+    metadata: Json,
+    job: Resource,
+    spec: Spec,
+    settings: PlanSettings,
+    component: str,
+    number: int,
+    restarts_used: int,
+    image: str,
 ) -> Json:
     """The Job: never restarts a pod, since only the operator decides on restarts."""
     replicas = spec.workers.replicas if component == names.WORKER else 1
@@ -85,7 +92,7 @@ def batch_job(
         "parallelism": replicas,
         "backoffLimit": 0,
         "podReplacementPolicy": "Failed",
-        "template": pod.template(job, spec, settings, component, number),
+        "template": pod.template(job, spec, settings, component, number, image),
     }
     if names.QUEUE in queue:
         fields["suspend"] = True

@@ -6,6 +6,7 @@ The store keeps these instead of raw objects, so that memory goes by what a plan
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,7 @@ class PodView:
     scheduled: float | None = None
     unschedulable: str | None = None  # the scheduler's words
     container: ContainerView | None = None
+    image_id: str = ""  # the trainer's image as the node knows it
 
     @property
     def deleting(self) -> bool:
@@ -132,6 +134,7 @@ class PodView:
             if placed.get("status") == "False"
             else None,
             container=ContainerView.from_status(containers[0]) if containers else None,
+            image_id=sys.intern(str(containers[0].get("imageID") or "")[:WORDS]) if containers else "",
         )
 
 
@@ -156,6 +159,7 @@ class JobView:
     queue_name: str | None = None
     restarts_used: int = 0  # of the restart budget, when it was made
     ca_digest: str = ""  # of the report server's CA in its ConfigMap
+    image: str = ""  # that its pods' trainer runs
 
     @property
     def terminal(self) -> bool:
@@ -191,6 +195,7 @@ class JobView:
             queue_name=labels.get(names.QUEUE),
             restarts_used=int(used) if used.isdecimal() else 0,
             ca_digest=notes.get(names.CA_DIGEST, ""),
+            image=_image(spec),
         )
 
 
@@ -347,6 +352,14 @@ def _silent(conditions: Mapping[str, Mapping[str, Any]]) -> float | None:
     ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
     marked = ready.get("status") == "False" and containers.get("status") == "True"
     return seconds(ready.get("lastTransitionTime")) if marked and ready.get("reason") != _GATES else None
+
+
+def _image(job_spec: Mapping[str, Any]) -> str:
+    """The image of the trainer's container in a Job's template."""
+    containers = ((job_spec.get("template") or {}).get("spec") or {}).get("containers") or ()
+    return next(
+        (sys.intern(str(c.get("image") or "")[:512]) for c in containers if c.get("name") == names.CONTAINER), ""
+    )
 
 
 def _controller(meta: Mapping[str, Any]) -> Mapping[str, str]:

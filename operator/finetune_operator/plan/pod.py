@@ -23,16 +23,16 @@ NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 Json = dict[str, Any]
 
 
-def template(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int) -> Json:
+def template(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int, image: str) -> Json:
     """The pod template of a Job."""
     workers = spec.workers
     metadata: Json = {"labels": {**(workers.labels or {}), **names.labels(job.name, job.uid, component, number)}}
     if workers.annotations:
         metadata["annotations"] = dict(workers.annotations)
-    return {"metadata": metadata, "spec": pod(job, spec, settings, component, number)}
+    return {"metadata": metadata, "spec": pod(job, spec, settings, component, number, image)}
 
 
-def pod(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int) -> Json:
+def pod(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int, image: str) -> Json:
     """A core/v1 PodSpec."""
     workers = spec.workers
     name = names.child(job.name, job.uid, component, number)
@@ -42,7 +42,7 @@ def pod(job: Resource, spec: Spec, settings: PlanSettings, component: str, numbe
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container(spec, settings, component)],
+        "containers": [container(spec, settings, component, image)],
         "volumes": volumes(job, spec, settings, component, name),
     }
     if settings.fs_group is not None:
@@ -78,7 +78,7 @@ def lost_node(seconds: int, given: tuple[Toleration, ...] | None) -> list[Json]:
     return [{"key": key, **own} for key in NODE_TAINTS if not {key, None} & named]
 
 
-def container(spec: Spec, settings: PlanSettings, component: str) -> Json:
+def container(spec: Spec, settings: PlanSettings, component: str, image: str) -> Json:
     """The one container."""
     of_workers = component == names.WORKER
     resources = spec.workers.resources if of_workers else spec.prepare.resources
@@ -93,7 +93,7 @@ def container(spec: Spec, settings: PlanSettings, component: str) -> Json:
     ]
     fields: Json = {
         "name": names.CONTAINER,
-        "image": spec.image or settings.trainer_image,
+        "image": image,
         "command": command,
         "env": environment(spec, component),
         "securityContext": {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
 from finetune_api.status import ConditionType, Failure, Phase
-from finetune_operator.plan import attempts, causes, deadline, names, objects, pending, restart, silence, suspend
+from finetune_operator.plan import attempts, causes, deadline, image, names, objects, pending, restart, silence, suspend
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Rival
 from finetune_operator.plan.status import with_outcome, with_report
@@ -32,7 +32,7 @@ def passed(draft: Draft) -> bool:
     if number:
         _hear(draft, current)
     if number and _succeeded(current):
-        _validated(draft)
+        _validated(draft, current)
         return True
     cause = _cause(draft, current) if number else None
     if cause is not None and cause.retry is Retry.NEVER:
@@ -63,7 +63,7 @@ def recall(draft: Draft) -> None:
     made = tries(draft.observed, names.PREPARE)
     current = find(made, names.PREPARE, max((t.number for t in made if t.job), default=0))
     _hear(draft, current)
-    _validated(draft)
+    _validated(draft, current)
 
 
 def elder(draft: Draft) -> Rival | None:
@@ -116,7 +116,7 @@ def _cause(draft: Draft, of: Try) -> causes.Cause | None:
     return causes.try_cause(of, job_uid=draft.observed.job.uid, processes=1, now=draft.now, problem=problem)
 
 
-def _validated(draft: Draft) -> None:
+def _validated(draft: Draft, of: Try) -> None:
     data, resolved = draft.status.data, draft.status.resolved
     found = []
     if data is not None:
@@ -126,6 +126,8 @@ def _validated(draft: Draft) -> None:
     if resolved is not None and resolved.total_steps is not None:
         found.append(f"{resolved.total_steps} steps")
     message = ", ".join(found) or "storage, model and data are in order"
+    if of.job is not None:
+        draft.update(image=image.ran(of, draft.spec, draft.observed.settings))
     draft.condition(ConditionType.VALIDATED, True, "Passed", message)
     draft.note("Normal", "Validated", message)
 
@@ -137,7 +139,10 @@ def _failed(draft: Draft, cause: causes.Cause, failure: Failure) -> None:
 
 def _make(draft: Draft, number: int, used: int) -> None:
     observed = draft.observed
-    draft.create.extend(objects.attempt(observed.job, draft.spec, observed.settings, names.PREPARE, number, used))
+    named = image.named(draft.spec, observed.settings)
+    draft.create.extend(
+        objects.attempt(observed.job, draft.spec, observed.settings, names.PREPARE, number, used, named)
+    )
 
 
 def _again(draft: Draft, of: Try, cause: causes.Cause, number: int) -> None:

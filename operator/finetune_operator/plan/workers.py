@@ -11,6 +11,7 @@ from finetune_operator.plan import (
     config,
     deadline,
     goodput,
+    image,
     names,
     objects,
     pending,
@@ -208,7 +209,8 @@ def _make(draft: Draft, made: tuple[Try, ...], number: int, used: int, cause: ca
             )
             suspend.wake_when_lost(draft, of)
             return
-    draft.create.extend(objects.attempt(observed.job, draft.spec, observed.settings, names.WORKER, number, used))
+    named = image.of_workers(draft, made)
+    draft.create.extend(objects.attempt(observed.job, draft.spec, observed.settings, names.WORKER, number, used, named))
     if number == 1:
         draft.say(Phase.QUEUED, "Starting", "the workers are being made")
         return
