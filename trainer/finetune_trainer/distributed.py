@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import World
+from finetune_trainer.waits import waiting
 
 BUCKET = 4 * 1024 * 1024
 """Elements reduced at once; fixed, for the order of summation goes with it."""
@@ -122,7 +123,8 @@ class Ranks:
 def peers() -> Iterator[None]:
     """A collective: what goes wrong in it means that a peer is gone."""
     try:
-        yield
+        with waiting():
+            yield
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise

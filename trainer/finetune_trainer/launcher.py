@@ -23,11 +23,12 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Problem
 from finetune_api.run import RunConfig
+from finetune_trainer import waits
 from finetune_trainer.report import load_snapshot, outcome_for, problem_for, write_outcome
 from finetune_trainer.retold import tell_again
 from finetune_trainer.signals import StopFlag
@@ -267,6 +268,7 @@ def _read(path: Path) -> Any:
 def _worker(config: RunConfig, place: Any, model: Path, folder: Path, started: float) -> None:
     """A forked worker: trains, leaves word of how it ended, and exits with that code."""
     stop = StopFlag().install()
+    waits.watch(lambda seconds: _leave_silent_peer(folder, place.rank, seconds))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     code, problem = COMPLETE, None
     try:
@@ -278,8 +280,18 @@ def _worker(config: RunConfig, place: Any, model: Path, folder: Path, started: f
         code = EXITS[problem.reason].code or EXITS[Reason.INTERNAL_ERROR].code or 44
         if not isinstance(error, JobError):
             log.exception("rank %s failed", place.rank)
+    _leave(folder, place.rank, code, problem)
+
+
+def _leave_silent_peer(folder: Path, rank: int, seconds: float) -> None:
+    message = f"rank {rank} was told to stop while another worker had not answered for {seconds:.0f} s"
+    _leave(folder, rank, _PEER_LOST or 41, _problem(Reason.PEER_LOST, message, rank))
+
+
+def _leave(folder: Path, rank: int, code: int, problem: Problem | None) -> NoReturn:
+    """Leave word of how the worker ended, and exit with that code."""
     told = {"code": code, "time": time.monotonic(), "problem": problem and problem.to_json()}
-    path = folder / f"rank-{place.rank}.json"
+    path = folder / f"rank-{rank}.json"
     path.with_suffix(".new").write_text(json.dumps(told))
     os.replace(path.with_suffix(".new"), path)
     logging.shutdown()
