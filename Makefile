@@ -40,6 +40,18 @@ venv-operator: .venv-operator/.stamp ## Make .venv-operator: what the operator a
 	VIRTUAL_ENV=$(abspath .venv-operator) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The transformers that many still use, for the tests that load exports with it; it shares torch and all else with $(VENV).
+TRANSFORMERS_4 := $(CACHE)/transformers-4
+
+.PHONY: transformers-4
+transformers-4: $(TRANSFORMERS_4)/.stamp ## Bring an older transformers for the tests of exports into the user's cache folder; say where
+	@echo $(TRANSFORMERS_4)
+
+$(TRANSFORMERS_4)/.stamp: requirements/transformers-4.txt $(VENV)/bin/uv
+	@rm -rf $(TRANSFORMERS_4)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $(TRANSFORMERS_4) -r requirements/transformers-4.txt
+	@touch $@
+
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .PHONY: requirements
@@ -51,6 +63,7 @@ requirements: $(VENV)/bin/uv ## Compile requirements/*.txt from pyproject.toml (
 	$(COMPILE) -c requirements/dev.txt --extra trainer -o requirements/trainer.txt
 	echo torch | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/torch.txt
 	$(COMPILE) -c requirements/dev.txt --extra cli -o requirements/cli.txt
+	printf 'transformers<5\nhuggingface-hub<1\ntokenizers<0.23\n' | $(BIN)/uv pip compile - --quiet --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/transformers-4.txt
 
 # ---------------------------------------------------------------- checks
 
@@ -67,7 +80,7 @@ lint: venv ## Style, types, import rules, generated files, chart
 WITHOUT_TORCH := tests/contract tests/plan tests/operator
 
 .PHONY: test
-test: venv venv-operator ## All tests that need no cluster; those of contract and operator run without torch
+test: venv venv-operator transformers-4 ## All tests that need no cluster; those of contract and operator run without torch
 	@scripts/control-plane.sh --check || true
 	.venv-operator/bin/python -m pytest -q $(wildcard $(WITHOUT_TORCH)) $(ARGS)
 	$(BIN)/python -m pytest -q tests $(addprefix --ignore=,tests/e2e $(WITHOUT_TORCH)) $(ARGS)

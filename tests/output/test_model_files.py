@@ -13,11 +13,13 @@ from huggingface_hub import ModelCard
 
 from finetune_trainer.output import Result, export, write_model
 from finetune_trainer.output.card import model_card
+from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.result import license_of
 from output.cases import chat, classification, config, events
 from support.models import tiny_bert, tiny_llama
 
 TEXT = "meeting report lunch project"
+JUDGE = Judge((torch.tensor([[5, 6, 7, 8]]),), torch.device("cpu"))
 
 
 def _classifier(folder: Path) -> Any:
@@ -86,8 +88,12 @@ def test_a_whole_classifier_is_exported_loads_and_predicts(
 
     model, folder = _classifier(tmp_path / "base"), tmp_path / "model"
     tokenizer = tokenizer_of(tmp_path / "base")
+    expected = _logits(model, tokenizer)
     export(
-        folder, classification(), events(60, 10), lambda path: write_model(path, model, tokenizer, base="org/minilm")
+        folder,
+        classification(),
+        events(60, 10),
+        lambda path: write_model(path, model, tmp_path / "base", JUDGE, base="org/minilm"),
     )
     assert {
         "model.safetensors",
@@ -100,7 +106,7 @@ def test_a_whole_classifier_is_exported_loads_and_predicts(
         "tensorboard",
     } <= {p.name for p in folder.iterdir()}
     again = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    assert torch.equal(_logits(again, tokenizer_of(folder)), _logits(model, tokenizer))
+    assert torch.equal(_logits(again, tokenizer_of(folder)), expected)
     assert again.config.id2label == {0: "ham", 1: "spam"}
     _no_trace_of_this_machine(folder, tmp_path)
     assert _run_the_cards_code((folder / "README.md").read_text(), tmp_path, monkeypatch) in ("ham", "spam")
@@ -123,7 +129,12 @@ def test_an_adapter_with_a_head_loads_on_the_base_and_its_merged_model_computes_
         output={"uri": "s3://models/spam-filter", "merge": True},
     )
     result = classification(config=settings)
-    export(folder, result, events(9, 3), lambda path: write_model(path, model, tokenizer, base=result.base, merge=True))
+    export(
+        folder,
+        result,
+        events(9, 3),
+        lambda path: write_model(path, model, tmp_path / "base", JUDGE, base=result.base, merge=True),
+    )
     assert (folder / "adapter_model.safetensors").exists()
     assert not (folder / "model.safetensors").exists()
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "s3://models/base"
@@ -138,28 +149,25 @@ def test_an_adapter_with_a_head_loads_on_the_base_and_its_merged_model_computes_
     assert torch.allclose(_logits(PeftModel.from_pretrained(base, folder).eval(), tokenizer), expected, atol=1e-6)
 
 
-def test_a_decoders_adapter_is_written_and_writes_text(
-    tmp_path: Path, tokenizer_of, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = _with_adapter(_decoder(tmp_path / "base"), "CAUSAL_LM")
-    tokenizer, folder = tokenizer_of(tmp_path / "base"), tmp_path / "model"
+def test_a_decoders_adapter_is_written_and_writes_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, folder = _with_adapter(_decoder(tmp_path / "base"), "CAUSAL_LM"), tmp_path / "model"
     export(
         folder,
         chat(),
         events(9, 3),
-        lambda path: write_model(path, model, tokenizer, base="s3://models/smollm2", merge=True),
+        lambda path: write_model(path, model, tmp_path / "base", JUDGE, base="s3://models/smollm2", merge=True),
     )
     _no_trace_of_this_machine(folder, tmp_path)
     assert isinstance(_run_the_cards_code((folder / "README.md").read_text(), tmp_path, monkeypatch), str)
     assert (folder / "merged" / "model.safetensors").exists()
 
 
-def test_large_models_are_sharded(tmp_path: Path, tokenizer_of, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from finetune_trainer.output import model as module
 
     monkeypatch.setattr(module, "SHARD", "30KB")
     model = _classifier(tmp_path / "base")
-    write_model(tmp_path / "model", model, tokenizer_of(tmp_path / "base"), base="org/x")
+    write_model(tmp_path / "model", model, tmp_path / "base", JUDGE, base="org/x")
     assert (tmp_path / "model" / "model.safetensors.index.json").exists()
     assert len(list((tmp_path / "model").glob("*.safetensors"))) > 1
 

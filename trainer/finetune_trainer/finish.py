@@ -6,7 +6,9 @@ Other ranks wait for rank 0's commit, so that exit 0 means on every one of them 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,18 @@ from finetune_trainer import dropped
 from finetune_trainer.checkpoint import CheckpointRef
 from finetune_trainer.evaluate import ClassTally, Stopped, Tally, evaluate, tally_for
 from finetune_trainer.output import ClassScore, Result, Sample, commit, export, versions, write_model
-from finetune_trainer.output.result import license_of
+from finetune_trainer.output.judge import Judge
+from finetune_trainer.output.result import license_of, loadable
 from finetune_trainer.session import Session, scratch_folder
 from finetune_trainer.stream import sweep_cache
 from finetune_trainer.tasks import Example
+from finetune_trainer.tasks.base import IGNORE
 from finetune_trainer.tasks.generate import greedy, prompts
 
 SAMPLES = 3
 NEW_TOKENS = 40
+EXAMPLES = 32
+"""Rows by which what is exported is judged."""
 
 
 def judge(s: Session, split: str) -> Tally:
@@ -156,11 +162,31 @@ def samples(s: Session) -> list[dict[str, str]]:
 
 
 def _write_model(s: Session, folder: Path) -> None:
+    seen = _some_examples(s)
     write_model(
         folder,
         s.model,
-        s.tokenizer.hf,
-        base=s.config.model.uri.removeprefix("hf://"),
+        s.model_folder,
+        Judge.of(seen, s.ranks.device),
+        base=loadable(s.config.model.uri),
         revision=s.profile.model_revision,
         merge=s.config.output.merge,
+        stops=learned_ends(seen, s.tokenizer.special_ids),
     )
+
+
+def _some_examples(s: Session) -> list[Example]:
+    """A few rows as the model takes them; held-out ones if there are any. Rank 0."""
+    with s.stream(next(split for split in ("test", "validation", "train") if s.rows_in(split))) as stream:
+        encoded = (s.encode(row) for row in islice(stream.rows(), EXAMPLES))
+        return [example for example in encoded if example is not None]
+
+
+def learned_ends(examples: Iterable[Example], special: frozenset[int | None]) -> tuple[int, ...]:
+    """The special tokens that were learned as the end of a turn or of a text, the most frequent first: what stops generation."""
+    ends: Counter[int] = Counter()
+    for example in examples:
+        if isinstance(example.labels, list) and example.length == len(example.input_ids):
+            following = [*example.labels[1:], IGNORE]
+            ends.update(a for a, b in zip(example.labels, following, strict=True) if a in special and b == IGNORE)
+    return tuple(token for token, _ in ends.most_common())

@@ -6,6 +6,7 @@ effect, from spec.training.seed.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -25,20 +26,18 @@ def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
     settings = method.lora or Lora()
     heads = head_modules(model, task)
     targets = _targets(model, settings, heads)
-    torch.manual_seed(seed)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            task_type="SEQ_CLS" if task == "text-classification" else "CAUSAL_LM",
-            r=settings.rank,
-            lora_alpha=settings.alpha if settings.alpha is not None else 2 * settings.rank,
-            lora_dropout=settings.dropout,
-            target_modules=targets,
-            modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in heads})
-            if task == "text-classification"
-            else None,
-        ),
+    adapters = LoraConfig(
+        task_type="SEQ_CLS" if task == "text-classification" else "CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha if settings.alpha is not None else 2 * settings.rank,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in heads}) if task == "text-classification" else None,
     )
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings")  # parted when merged: output/model.py
+        return get_peft_model(model, adapters)
 
 
 def _targets(model: Any, settings: Lora, heads: dict[str, nn.Module]) -> list[str]:

@@ -23,10 +23,11 @@ from finetune_api.run import RunConfig
 from finetune_trainer.model.facts import FIELD
 from finetune_trainer.storage import Location, ObjectInfo, location
 
-SMALL = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt", "vocab.json", "merges.txt", "*.model", "chat_template.jinja", "chat_template.json", "README.md",
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
+    "vocab.bpe", "bpe.codes", "*.model", "*.tiktoken", "tekken.json", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+SMALL = (*TOKENIZER, "config.json", "generation_config.json", "README.md")
 INDEX = "model.safetensors.index.json"
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 PART = 32 * 1024 * 1024

@@ -73,13 +73,23 @@ def load_model(
     except Exception as error:
         message = f"the weights cannot be loaded into {found.class_name}: {type(error).__name__}: {error}"
         raise JobError(Reason.UNSUPPORTED_MODEL, message[:900], field=FIELD) from error
-    _check_filled(info, task, found.class_name)
+    _check_filled(info, found.class_name, new_head=task == "text-classification")
     return model.train()
 
 
-def _check_filled(info: dict[str, Any], task: Task, class_name: str) -> None:
+def reload(folder: Path, cls: Any, device: torch.device) -> Any:
+    """What was written to this folder, in float32 and eval mode. Raises JobError where it is not whole."""
+    with _quiet_loading(), _PlainMeta():
+        model, info = cls.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )  # fmt: skip
+    _check_filled(info, cls.__name__, new_head=False)
+    return model.to(device).eval()
+
+
+def _check_filled(info: dict[str, Any], class_name: str, *, new_head: bool) -> None:
     lost = {str(k) for k in info["missing_keys"]} | {str(k[0]) for k in info["mismatched_keys"]}
-    if task == "text-classification":
+    if new_head:
         lost = {name for name in lost if not HEAD.search(name)}
     if lost:
         some = ", ".join(sorted(lost)[:3])

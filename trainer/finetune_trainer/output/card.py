@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from finetune_trainer.output.result import Result, bounds, headline, name_of
+from finetune_trainer.output.result import Result, bounds, headline, loadable, name_of
 
 _TAGS = {"text-classification": "text-classification", "causal-lm": "text-generation"}
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -106,7 +106,8 @@ def _rows_of(result: Result) -> str:
 
 def _usage(result: Result) -> str:
     where, auto = result.config.output.uri, _CLASSES[result.config.task]
-    base = result.base if result.config.model.uri.startswith("hf://") else "base"
+    uri = result.config.model.uri
+    base = "base" if uri.startswith("s3://") else loadable(uri)
     lines = [f"from transformers import AutoTokenizer, {auto}", ""]
     if _adapter(result):
         lines.insert(0, "from peft import PeftModel")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
@@ -76,6 +77,12 @@ class Result:
 def name_of(uri: str) -> str:
     """organisation/name of an hf:// URI; other URIs as they are."""
     return uri.removeprefix("hf://")
+
+
+def loadable(uri: str) -> str:
+    """What transformers and peft load this model by: organisation/name for hf://, a path for file://; object storage they cannot
+    read, so an s3:// URI stays as it is."""
+    return unquote(urlsplit(uri).path) if uri.startswith("file://") else name_of(uri)
 
 
 def bounds(metrics: dict[str, float], name: str) -> tuple[float, float] | None:

@@ -1,0 +1,77 @@
+"""Whether an export computes what was tuned: the same real rows through both, before anything is committed.
+
+A model that was merged or written wrongly has the same files, sizes and names as a right one; only its answers tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from finetune_api.exits import JobError, Reason
+from finetune_trainer.tasks.base import Example
+
+TOLERANCE = 1e-4
+"""Largest difference of two logits, beside the largest logit where that is above 1."""
+ROWS, TOKENS, POSITIONS = 4, 256, 32
+"""Rows that are looked at, the most tokens of each, and the positions of them whose logits are compared."""
+
+Logits = list[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """`rows`: ids of a few rows, [1, tokens] each on `device`. Rows go one at a time: padding plays no part."""
+
+    rows: tuple[torch.Tensor, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], device: torch.device) -> Judge:
+        """With the first rows."""
+        return cls(tuple(torch.tensor([e.input_ids[:TOKENS]], device=device) for e in examples[:ROWS]), device)
+
+    def logits(self, model: Any) -> Logits:
+        """The model's answers, computed in float32 whatever its weights are kept in; [classes] or [positions, tokens] a row."""
+        kept = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
+        was_training = model.training
+        model.eval()
+        try:
+            for tensor, data in kept:
+                if tensor.is_floating_point():
+                    tensor.data = data.float()
+            with torch.inference_mode():
+                return [_some(model(input_ids=ids).logits[0]) for ids in self.rows]
+        finally:
+            for tensor, data in kept:
+                tensor.data = data
+            model.train(was_training)
+
+    def compare(self, tuned: Logits, exported: Logits, how: str) -> None:
+        """Raises JobError where the two differ."""
+        worst = max((_difference(a, b) for a, b in zip(tuned, exported, strict=True)), default=0.0)
+        if not worst <= TOLERANCE:  # NaN, too
+            merged = how == "merged"
+            raise JobError(
+                Reason.UNSUPPORTED_MODEL,
+                f"the {how} model does not compute what the tuned one does: logits of real rows differ by {worst:.2g}; nothing was committed",
+                field="spec.output.merge" if merged else "spec.model.uri",
+                hint="Set spec.output.merge to false: the adapter by itself is exact." if merged
+                else "Keep the checkpoints, and report this with the model's config.json.",
+            )  # fmt: skip
+
+
+def _some(logits: torch.Tensor) -> torch.Tensor:
+    """Logits of a row; of a language model's, those at some positions, the last among them."""
+    if logits.dim() == 1:
+        return logits.clone()
+    wanted = torch.linspace(0, len(logits) - 1, min(POSITIONS, len(logits)), device=logits.device).round().long()
+    return logits[wanted]
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """In units of the largest logit, if that is above 1."""
+    return float((a - b).abs().max() / a.abs().max().clamp(min=1.0))
