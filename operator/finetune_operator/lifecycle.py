@@ -54,7 +54,7 @@ class Operator:
             seconds=settings.lease_seconds,
         )
         self.cluster.set_fence(self.lease.fence)
-        self.store = Store()
+        self.store = Store(self.metrics.malformed)
         self.queue: WorkQueue[Key] = WorkQueue()
         self.relister = Relister(
             self.store,

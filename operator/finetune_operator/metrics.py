@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from finetune_api.status import Phase, Status
+from finetune_operator.plan.times import seconds
 from finetune_operator.store import Key
 
 _GAUGES = {
@@ -87,6 +88,12 @@ class Metrics:
         self._watch_events = Counter(
             "finetune_operator_watch_events", "Watch events received.", ["kind"], registry=registry
         )
+        self._unreadable = Counter(
+            "finetune_operator_malformed_objects",
+            "Objects that could not be read and were left out, each time one was seen.",
+            ["kind"],
+            registry=registry,
+        )
         self._relists = Counter("finetune_operator_relists", "Full relists.", ["result"], registry=registry)
         self._ghosts = Counter(
             "finetune_operator_relist_corrections",
@@ -113,6 +120,9 @@ class Metrics:
 
     def watched(self, kind: str) -> None:
         self._watch_events.labels(kind).inc()
+
+    def malformed(self, kind: str) -> None:
+        self._unreadable.labels(kind).inc()
 
     def relisted(self, result: str, corrections: int = 0) -> None:
         self._relists.labels(result).inc()
@@ -172,7 +182,7 @@ class Metrics:
         if status.checkpoints:
             newest = max(status.checkpoints, key=lambda c: c.step)
             self._take(series, finetune_job_checkpoint_step=newest.step)
-            series.checkpoint_time = None if finished else datetime.datetime.fromisoformat(newest.time).timestamp()
+            series.checkpoint_time = None if finished else seconds(newest.time)
         for split, metrics in (("validation", status.evaluation), ("test", status.test)):
             for name, value in sorted((metrics or {}).items())[:METRICS_PER_JOB]:
                 series.evaluation[split, name] = value

@@ -31,6 +31,7 @@ from finetune_operator.cluster import (
     Object,
     Throttled,
 )  # fmt: skip
+from finetune_operator.memory import Setback
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.decide import plan as decide
 from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
@@ -38,7 +39,7 @@ from finetune_operator.plan.observed import EventView, Observed, PlanSettings, R
 from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 from finetune_operator.plan.times import rfc3339
 from finetune_operator.queue import WorkQueue
-from finetune_operator.store import TERMINAL, Key, Setback, Store
+from finetune_operator.store import TERMINAL, Key, Store
 
 log = logging.getLogger(__name__)
 

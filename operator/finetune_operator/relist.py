@@ -97,16 +97,12 @@ class Relister:
 
     async def _list(self, kind: Kind, selector: str) -> int:
         before, seen, changed = self._store.begin_relist(kind), set(), 0
-        try:
-            for namespace in self._namespaces:
-                async for obj in self._cluster.list(kind, namespace, labels=selector):
-                    seen.add(obj["metadata"]["uid"])
-                    keys = self._store.put_listed(kind, obj)
-                    changed += bool(keys)
-                    self._add(keys)
-        except BaseException:
-            self._store.abort_relist(kind)
-            raise
+        for namespace in self._namespaces:
+            async for obj in self._cluster.list(kind, namespace, labels=selector):
+                seen.add((obj.get("metadata") or {}).get("uid", ""))
+                keys = self._store.put(kind, obj)
+                changed += bool(keys)
+                self._add(keys)
         for key in self._store.end_relist(kind, before, seen):
             changed += 1
             self._add({key})

@@ -21,11 +21,12 @@ from finetune_api.base import FieldError, parse_stored
 from finetune_api.report import Report
 from finetune_operator.allowance import Allowance
 from finetune_operator.cluster import ApiError
+from finetune_operator.memory import Received
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.names import WORKER
 from finetune_operator.plan.observed import PodView
 from finetune_operator.queue import WorkQueue
-from finetune_operator.store import TERMINAL, Key, Received, Store
+from finetune_operator.store import TERMINAL, Key, Store
 from finetune_operator.tokens import Tokens, Unauthenticated
 
 log = logging.getLogger(__name__)

@@ -1,39 +1,40 @@
 """What the operator knows of the cluster: small projections, never raw bodies.
 
 Watch events, relists and the answers to our own writes all come in by `put`; an older version of an object never replaces a
-newer one. `snapshot` gives planning everything about one job. A watch that lost its place never reports what was deleted
-meanwhile, so a relist removes what it did not find (ghosts). A job's spec and status are kept packed: a thousand parsed
-histories would fill the memory.
+newer one, nor brings back what was deleted after it. An object that cannot be read is left out, and nothing else with it.
+`snapshot` gives planning everything about one job. A watch that lost its place never reports what was deleted meanwhile, so a
+relist removes what it did not find (ghosts). A job's spec and status are kept packed: a thousand parsed histories would fill
+the memory.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import zlib
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.report import Report
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Kind
+from finetune_operator.children import Child, Children, Graves
+from finetune_operator.cluster import FINETUNE_JOB, JOB, Kind
+from finetune_operator.memory import Memory
 from finetune_operator.outputs import Outputs
 from finetune_operator.plan import finish, names
 from finetune_operator.plan.observed import (
-    EventView,
     JobView,
     Observed,
     PlanSettings,
     PodView,
-    Refusal,
     Resource,
     Rival,
     StoredSpec,
-    report_order,
 )
-from finetune_operator.plan.plan import Create
 from finetune_operator.plan.times import seconds
 from finetune_operator.recent import Recent
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""
@@ -41,6 +42,8 @@ Key = tuple[str, str]
 TERMINAL = ("Succeeded", "Failed")
 SPECS, RESOURCES = 2048, 64
 """So many specs, and whole jobs, are kept parsed; a status with its history takes a hundred times its packed size."""
+COMPLAINTS = 1024
+"""Of so many objects that cannot be read it is remembered that the log has said so."""
 _KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
 _DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -55,6 +58,7 @@ class _Record:
     created: float
     generation: int
     phase: str
+    attempt: int  # the newest that status tells of
     deleting: bool
     output: str  # where it writes to, see _output
     rests: bool  # finished, and the status is of the spec as it is now
@@ -66,126 +70,83 @@ class _Record:
     def active(self) -> bool:
         return self.phase not in TERMINAL and not self.deleting
 
-
-@dataclass(slots=True)
-class _Child:
-    """A Job or Pod of ours."""
-
-    namespace: str
-    version: int
-    view: JobView | PodView
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """The newest report of a job, packed, with what tells a later one from it."""
-
-    order: tuple[bool, int, float, int]  # observed.report_order
-    component: str  # of the pod that sent it
-    stage: str
-    time: float  # when it came, by our clock
-    packed: bytes
-
-    @classmethod
-    def of(cls, report: Report, pod: PodView, time: float) -> Received:
-        packed = zlib.compress(report.model_dump_json(by_alias=True, exclude_none=True).encode(), 1)
-        return cls(report_order(pod, report), pod.component, report.stage, time, packed)
-
-    def unpack(self) -> Report:
-        return Report.model_validate_json(zlib.decompress(self.packed), by_name=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Setback:
-    """That a child could not be made: of which generation of the spec and which child, how often in a row, and until when to wait."""
-
-    target: tuple[int, str] | None = None
-    times: int = 0
-    until: float | None = None
-
-    def holds(self, job: Resource, creates: tuple[Create, ...], now: float) -> bool:
-        """Whether the same is to be made again, and it is too early for it. A changed spec is tried at once."""
-        same = bool(creates) and self.target == (job.generation, creates[0].name)
-        return same and self.until is not None and now < self.until
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What is known of a job from other sources than its objects; lost with the process, and found out again."""
-
-    conflicts: tuple[str, ...] = ()  # of the last apply
-    refusals: tuple[Refusal, ...] = ()  # of the last apply
-    setback: Setback = field(default_factory=Setback)
-    events: dict[str, tuple[EventView, ...]] = field(default_factory=dict)
-    events_read: dict[str, float] = field(default_factory=dict)
-    controllers: set[str] = field(default_factory=set)  # UIDs of its Jobs that are gone
-    report: Received | None = None
-    written: float = 0.0  # when its status was last written
+    @property
+    def family(self) -> names.Family:
+        return self.key[0], names.stem(self.key[1], self.uid)
 
 
 class Store:
-    """Only touched from the event loop; every method is synchronous, so each sees a consistent whole."""
+    """Only touched from the event loop; every method is synchronous, so each sees a consistent whole.
 
-    def __init__(self) -> None:
+    `malformed` is told the kind of each object that cannot be read.
+    """
+
+    def __init__(self, malformed: Callable[[str], None] = lambda kind: None) -> None:
         self._records: dict[Key, _Record] = {}
         self._keys: dict[str, Key] = {}
-        self._children: dict[str, dict[str, _Child]] = defaultdict(dict)  # by FineTuneJob UID, by child UID
-        self._owners: dict[str, str] = {}  # child UID -> FineTuneJob UID
+        self._families: dict[names.Family, set[Key]] = defaultdict(set)
+        self._children = Children()
+        self._graves = Graves()
         self._outputs: Outputs[Key] = Outputs()
-        self._memory: dict[str, _Memory] = {}
+        self._memory: dict[str, Memory] = {}
         self._specs: Recent[tuple[str, int], StoredSpec] = Recent(SPECS)
         self._resources: Recent[tuple[str, int], Resource] = Recent(RESOURCES)
+        self._malformed, self._complained = malformed, OrderedDict[str, None]()
         self.listening_since = 0.0  # since when reports are taken
-        self._graves: dict[str, set[str]] = {}  # per kind, UIDs deleted while it is being relisted
 
     # ------------------------------------------------------------ what comes in
 
-    def put(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
-        """Take an object in. Returns the keys to reconcile: empty when nothing that matters has changed."""
-        if kind is FINETUNE_JOB:
-            return self._put_job(obj)
-        return self._put_child(kind, obj)
+    def put(self, kind: Kind, obj: Any) -> set[Key]:
+        """Take an object in. Returns the keys to reconcile: empty when nothing that matters has changed.
 
-    def drop(self, kind: Kind, uid: str) -> set[Key]:
-        """The object of this UID is gone. Returns the keys to reconcile."""
-        if kind.kind in self._graves:
-            self._graves[kind.kind].add(uid)
+        What users write into an object must not keep others from being read (I10): nothing is raised.
+        """
+        try:
+            meta = obj["metadata"]
+            if self._graves.hold(meta["uid"], int(meta["resourceVersion"])):
+                return set()
+            return self._put_job(obj) if kind is FINETUNE_JOB else self._put_child(kind, obj)
+        except Exception as error:  # whatever it is, it is this object's
+            self._complain(kind, obj, error)
+            return set()
+
+    def drop(self, kind: Kind, uid: str, version: int = 0) -> set[Key]:
+        """The object of this UID is gone: at that `version`, where one is known. Returns the keys to reconcile."""
+        if version:
+            self._graves.bury(uid, version)
         if kind is FINETUNE_JOB:
             key = self._keys.get(uid)
             return self._forget_job(key) if key else set()
-        owner = self._owners.pop(uid, None)
-        if owner is None:
+        child = self._children.get(uid)
+        if child is None:
             return set()
-        child = self._children[owner].pop(uid, None)
-        if child and isinstance(child.view, JobView) and child.view.owner_uid == owner:
-            self.memory(owner).controllers.add(uid)  # its pods may outlive it, and still report
-        if not self._children[owner]:
-            del self._children[owner]
-        return {self._keys[owner]} if owner in self._keys else set()
+        keys = self._parents(child)
+        self._children.pop(uid)
+        if isinstance(child.view, JobView):
+            for key in keys:  # its pods may outlive it, and still report
+                self.memory(self._records[key].uid).controllers[uid] = child.view.name
+        return keys
+
+    def gone(self, kind: Kind, obj: Any) -> set[Key]:
+        """The watch says that this object was deleted. Returns the keys to reconcile."""
+        try:
+            return self.drop(kind, str(obj["metadata"]["uid"]), int(obj["metadata"]["resourceVersion"]))
+        except Exception as error:
+            self._complain(kind, obj, error)
+            return set()
 
     def begin_relist(self, kind: Kind) -> frozenset[str]:
-        """Before a LIST of `kind` is sent: the UIDs known now. What is deleted from here on stays deleted."""
-        self._graves[kind.kind] = set()
-        return (
-            frozenset(self._keys)
-            if kind is FINETUNE_JOB
-            else frozenset(u for u, c in self._each_child() if _is_kind(c, kind))
-        )
-
-    def put_listed(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
-        """As `put`, but of an object that was listed: it may have been deleted since."""
-        return set() if obj["metadata"]["uid"] in self._graves.get(kind.kind, ()) else self.put(kind, obj)
+        """Before a LIST of `kind` is sent: the UIDs known now."""
+        if kind is FINETUNE_JOB:
+            return frozenset(self._keys)
+        return frozenset(self._children.uids(JobView if kind is JOB else PodView))
 
     def end_relist(self, kind: Kind, before: frozenset[str], seen: set[str]) -> set[Key]:
         """After the LIST: whatever was known before and was not seen is a ghost, and goes. Returns the keys to reconcile."""
-        self._graves.pop(kind.kind, None)
         changed: set[Key] = set()
         for uid in before - seen:
             changed |= self.drop(kind, uid)
         return changed
-
-    def abort_relist(self, kind: Kind) -> None:
-        self._graves.pop(kind.kind, None)
 
     # ------------------------------------------------------------ what goes out
 
@@ -195,14 +156,11 @@ class Store:
         if record is None:
             return None
         memory = self.memory(record.uid)
-        views = [child.view for child in self._children.get(record.uid, {}).values()]
         received = memory.report
         return Observed(
             job=self._resources.get((record.uid, record.version), lambda: self._unpack(record)),
-            jobs=tuple(
-                sorted((v for v in views if isinstance(v, JobView) and v.owner_uid == record.uid), key=lambda v: v.name)
-            ),
-            pods=tuple(sorted((v for v in views if isinstance(v, PodView)), key=lambda v: (v.name, v.uid))),
+            jobs=tuple(sorted(self._children.jobs(record.family, record.uid), key=lambda v: v.name)),
+            pods=tuple(sorted(self._pods(record), key=lambda v: (v.name, v.uid))),
             report=received.unpack() if received else None,
             report_component=received.component if received else names.WORKER,
             report_received=received.time if received else None,
@@ -215,11 +173,11 @@ class Store:
             now=now,
         )
 
-    def memory(self, uid: str) -> _Memory:
+    def memory(self, uid: str) -> Memory:
         """The job's memory; an empty one, kept only for jobs that exist."""
         if uid in self._keys:
-            return self._memory.setdefault(uid, _Memory())
-        return _Memory()
+            return self._memory.setdefault(uid, Memory())
+        return Memory()
 
     def uid(self, key: Key) -> str | None:
         record = self._records.get(key)
@@ -237,21 +195,14 @@ class Store:
 
     def pod(self, job_uid: str, pod_uid: str) -> PodView | None:
         """A pod that a Job of this very FineTuneJob controls; a pod that merely carries the label is none."""
-        children = self._children.get(job_uid, {})
-        pod = children[pod_uid].view if pod_uid in children else None
-        if not isinstance(pod, PodView) or pod.owner_uid is None:
-            return None
-        owner = children[pod.owner_uid].view if pod.owner_uid in children else None
-        if owner is None:
-            ours = self._outlives(pod, job_uid)
-        else:
-            ours = isinstance(owner, JobView) and owner.owner_uid == job_uid
-        return pod if ours else None
+        key, child = self._keys.get(job_uid), self._children.get(pod_uid)
+        ours = key is not None and child is not None and key in self._parents(child)
+        return child.view if ours and child and isinstance(child.view, PodView) else None
 
     def newest(self, job_uid: str) -> tuple[bool, int]:
         """Whether workers have been made, and the number of the newest attempt (or try of the prepare step)."""
-        views = (child.view for child in self._children.get(job_uid, {}).values())
-        jobs = (v for v in views if isinstance(v, JobView) and v.owner_uid == job_uid)
+        key = self._keys.get(job_uid)
+        jobs = self._children.jobs(self._records[key].family, job_uid) if key else []
         return max(((v.component == names.WORKER, v.attempt) for v in jobs), default=(False, 0))
 
     def keys(self) -> list[Key]:
@@ -265,7 +216,7 @@ class Store:
         record = self._records.get(key)
         if record is None or (record.deleting and record.phase in TERMINAL):
             return None
-        if not record.rests or self._untidy(record.uid):
+        if not record.rests or self._untidy(record):
             return 0.0
         return record.ends
 
@@ -278,7 +229,7 @@ class Store:
 
     def size(self) -> tuple[int, int]:
         """Jobs and children held."""
-        return len(self._records), len(self._owners)
+        return len(self._records), len(self._children)
 
     # ------------------------------------------------------------ inside
 
@@ -287,28 +238,44 @@ class Store:
         spec = self._specs.get((record.uid, record.trigger), lambda: StoredSpec.read(body["spec"]))
         return Resource.from_object(body, spec)
 
-    def _untidy(self, uid: str) -> bool:
+    def _untidy(self, record: _Record) -> bool:
         """Whether a finished job has children that plan/finish.py does not keep."""
-        views = (child.view for child in self._children.get(uid, {}).values())
-        jobs = [v for v in views if isinstance(v, JobView) and v.owner_uid == uid and not v.deleting]
+        jobs = [v for v in self._children.jobs(record.family, record.uid) if not v.deleting]
         newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
         return any(not v.terminal or v.attempt <= newest[v.component] - finish.KEEP for v in jobs)
 
-    def _outlives(self, pod: PodView, job_uid: str) -> bool:
-        """Whether the pod's Job, gone by now, was this job's: a suspend deletes the Job while its pods still write a checkpoint.
+    def _pods(self, record: _Record) -> list[PodView]:
+        return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)
 
-        After a restart nobody remembers that Job; then the pod must be on its way out, and its Job's name the one that we give.
-        """
-        key = self._keys.get(job_uid)
-        if key is None or pod.owner_uid in self.memory(job_uid).controllers:
-            return key is not None
-        return pod.deleting and pod.owner_job == names.child(key[1], job_uid, pod.component, pod.attempt)
+    def _parents(self, child: Child) -> set[Key]:
+        """The FineTuneJob whose child this is: one, or none."""
+        return {key for key in self._families.get(child.family, ()) if self._is_child(child, self._records[key])}
+
+    def _is_child(self, child: Child, record: _Record) -> bool:
+        view = child.view
+        if isinstance(view, JobView):
+            return view.owner_uid == record.uid
+        gone = self.memory(record.uid).controllers
+        return self._children.ours(view, record.family, record.uid, gone, record.attempt)
+
+    def _complain(self, kind: Kind, obj: Any, error: Exception) -> None:
+        """Count an object that cannot be read, and log it once."""
+        self._malformed(kind.kind)
+        meta = obj.get("metadata") if isinstance(obj, dict) else None
+        whose = [str(meta.get(name))[:253] for name in ("namespace", "name", "uid")] if isinstance(meta, dict) else []
+        about = f"{kind.kind} {'/'.join(whose)}"
+        if about in self._complained:
+            return
+        self._complained[about] = None
+        while len(self._complained) > COMPLAINTS:
+            self._complained.popitem(last=False)
+        log.error("%s cannot be read and is left out: %s: %s", about, type(error).__name__, str(error)[:500])
 
     def _put_job(self, obj: dict[str, Any]) -> set[Key]:
         meta = obj["metadata"]
         key, uid, version = (meta["namespace"], meta["name"]), meta["uid"], int(meta["resourceVersion"])
         old = self._records.get(key)
-        if old and old.uid == uid and old.version >= version:
+        if old and old.version >= version:  # also of another UID: an answer about the job that had this name before
             return set()
         changed: set[Key] = set()
         if old and old.uid != uid:
@@ -326,6 +293,7 @@ class Store:
             created=seconds(meta.get("creationTimestamp")) or 0.0,
             generation=int(meta.get("generation") or 0),
             phase=str(status.get("phase") or ""),
+            attempt=_attempt(status),
             deleting="deletionTimestamp" in meta,
             output=_output(meta["namespace"], spec),
             rests=str(status.get("phase") or "") in TERMINAL
@@ -337,6 +305,7 @@ class Store:
             ),
         )
         self._records[key], self._keys[uid] = record, key
+        self._families[record.family].add(key)
         if old and old.output != record.output:
             changed |= self._outputs.sharing(old.output) - {key}
             self._outputs.remove(key, old.output)
@@ -350,23 +319,22 @@ class Store:
     def _put_child(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
         meta = obj["metadata"]
         uid, version = meta["uid"], int(meta["resourceVersion"])
-        owner = str((meta.get("labels") or {}).get(names.JOB_UID) or "")
-        old = self._children.get(owner, {}).get(uid)
-        if not owner or (old and old.version >= version):
+        old = self._children.get(uid)
+        if old and old.version >= version:
             return set()
         view = JobView.from_object(obj) if kind is JOB else PodView.from_object(obj)
-        if view is None:
-            return set()
-        self._children[owner][uid] = _Child(meta["namespace"], version, view)
-        self._owners[uid] = owner
-        key = self._keys.get(owner)
-        if key is None or key[0] != meta["namespace"] or (old and old.view == view):
-            return set()
-        return {key}
+        if view is None:  # none of ours, or not any more: it was orphaned
+            return self.drop(kind, uid) if old else set()
+        child = Child((meta["namespace"], view.stem), version, view)
+        self._children.put(uid, child)
+        return set() if old and old.view == view else self._parents(child)
 
     def _forget_job(self, key: Key) -> set[Key]:
         record = self._records.pop(key)
         self._keys.pop(record.uid, None)
+        self._families[record.family].discard(key)
+        if not self._families[record.family]:
+            del self._families[record.family]
         self._memory.pop(record.uid, None)
         self._outputs.remove(key, record.output)
         return {key} | self._outputs.sharing(record.output)
@@ -376,13 +344,10 @@ class Store:
         rivals = (Rival(r.key[1], r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))
 
-    def _each_child(self) -> Iterable[tuple[str, _Child]]:
-        for children in self._children.values():
-            yield from children.items()
 
-
-def _is_kind(child: _Child, kind: Kind) -> bool:
-    return isinstance(child.view, JobView) if kind is JOB else isinstance(child.view, PodView) and kind is POD
+def _attempt(status: dict[str, Any]) -> int:
+    value = status.get("attempt")
+    return value if isinstance(value, int) else 0
 
 
 def _ends(spec: dict[str, Any], status: dict[str, Any]) -> float | None:

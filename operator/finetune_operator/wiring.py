@@ -7,7 +7,6 @@ our own credentials; its probe endpoint asks our watchdog. Nothing of Kopf is kn
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +20,6 @@ from finetune_operator.queue import WorkQueue
 from finetune_operator.relist import WATCHED, Relister
 from finetune_operator.settings import Settings, kopf_settings
 from finetune_operator.store import Key, Store
-
-log = logging.getLogger(__name__)
 
 
 def register(access: Access, watchdog: Watchdog, take: Callable[[Kind, Any], None]) -> kopf.OperatorRegistry:
@@ -57,12 +54,7 @@ def taker(store: Store, queue: WorkQueue[Key], relister: Relister, metrics: Metr
         if event["type"] is not None:  # None: Kopf's own first list, which is no sign of life of the watch
             relister.heard(kind)
             metrics.watched(kind.kind)
-        try:
-            keys = store.drop(kind, obj["metadata"]["uid"]) if deleted else store.put(kind, obj)
-        except (KeyError, ValueError, TypeError, AttributeError):
-            log.exception("%s %s cannot be read and is left out", kind.kind, obj.get("metadata", {}).get("name"))
-            return
-        for key in keys:
+        for key in store.gone(kind, obj) if deleted else store.put(kind, obj):
             queue.add(key)
 
     return take

@@ -33,7 +33,7 @@ class Desk:
         self.store, self.queue, self.metrics = Store(), WorkQueue[Key](), Metrics()
         for name, uid in (("spam-filter", UID), ("other", OTHER)):
             self.store.put(FINETUNE_JOB, self.resource(name, uid))
-            self.store.put(JOB, child("Job", f"j-{name}", uid, uid=f"j-{name}", version=2))
+            self.store.put(JOB, child("Job", "", uid, uid=f"j-{name}", version=2, job=name))
             self.store.put(POD, self.pod(f"p-{name}", uid, f"j-{name}"))
         self.tokens = Tokens(self.cluster, mode, clock=lambda: self.now)  # type: ignore[arg-type]
         self.server = ReportServer(
@@ -55,8 +55,9 @@ class Desk:
         return {"metadata": meta, "spec": SPEC | {"output": {"uri": f"s3://out/{name}"}}, "status": status}
 
     @staticmethod
-    def pod(name: str, owner: str, controller: str, version: int = 3, **labels: str) -> dict[str, Any]:
-        return child("Pod", name, owner, uid=name, version=version, controller=controller, **labels)
+    def pod(name: str, owner: str, controller: str, version: int = 3, attempt: int = 1) -> dict[str, Any]:
+        job = "other" if owner == OTHER else "spam-filter"
+        return child("Pod", name, owner, uid=name, version=version, controller=controller, job=job, attempt=attempt)
 
     def let_in(self, token: str, audience: str, pod: str, namespace: str = NAMESPACE) -> None:
         extra = {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [pod]}

@@ -13,6 +13,7 @@ from fakecluster.objects import Refusal
 from finetune_operator.access import Access
 from finetune_operator.cluster import ApiError, Cluster, Fenced, Kind, Recorder, Unavailable, to_error
 from finetune_operator.metrics import Metrics
+from finetune_operator.plan import names
 from finetune_operator.plan.observed import PlanSettings
 from finetune_operator.plan.times import rfc3339
 from finetune_operator.queue import WorkQueue
@@ -49,18 +50,22 @@ def job(name: str = "spam-filter", namespace: str = NAMESPACE, **spec: Any) -> d
 
 
 def child(
-    kind: str, name: str, owner: str, *, uid: str, version: int, controller: str | None = None, **labels: str
-) -> dict[str, Any]:
-    """A Job or Pod of ours as the API server sends it; `owner` is the FineTuneJob's UID."""
-    have = {
-        "app.kubernetes.io/managed-by": "finetune-operator", "finetune-operator.io/job-uid": owner,
-        "finetune-operator.io/component": "worker", "finetune-operator.io/attempt": "1",
-    } | {f"finetune-operator.io/{k}": v for k, v in labels.items()}  # fmt: skip
+    kind: str, name: str, owner: str, *, uid: str, version: int, controller: str | None = None, job: str = "spam-filter",
+    component: str = names.WORKER, attempt: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """A Job or Pod of ours as the API server sends it; `owner` is the UID of the FineTuneJob `job`.
+
+    A Job has the name that we give it, and `name` is a pod's. `controller` is the UID of what controls it: another
+    FineTuneJob for a Job, the Job for a pod.
+    """
+    made = names.child(job, owner, component, attempt)
+    whose = (names.KIND, job, controller or owner) if kind == "Job" else ("Job", made, controller or f"job-of-{owner}")
     return {
         "kind": kind,
         "metadata": {
-            "name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "labels": have, "creationTimestamp": "2026-01-01T00:00:00Z",
-            "ownerReferences": [{"uid": controller or owner, "controller": True, "kind": "x", "name": "x"}],
+            "name": made if kind == "Job" else name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version),
+            "labels": names.labels(job, owner, component, attempt), "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"kind": whose[0], "name": whose[1], "uid": whose[2], "controller": True}],
         },
         "spec": {},
         "status": {"phase": "Running"} if kind == "Pod" else {},
@@ -132,7 +137,7 @@ class Driver:
     def _begin(self) -> None:
         self.metrics = Metrics()
         self.cluster = _Mortal(self.api, self.kill, self.metrics.requested)
-        self.store, self.queue = Store(), WorkQueue[Key]()
+        self.store, self.queue = Store(self.metrics.malformed), WorkQueue[Key]()
         self.store.listening_since = self.now
         self.relister = Relister(
             self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300, clock=lambda: self.now

@@ -188,7 +188,7 @@ def _still_at_work(store: Store) -> None:
 
 
 def _too_many_kept(store: Store) -> None:
-    for n in ("1", "2", "3"):
+    for n in (1, 2, 3):
         ended = child("Job", f"j{n}", "11111111-u", uid=f"j{n}", version=5, attempt=n)
         ended["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
         store.put(JOB, ended)

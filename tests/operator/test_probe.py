@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from fakecluster.api import FakeApi
 from fakecluster.driver import NAMESPACE, Driver, child, job
-from finetune_operator.cluster import POD
+from finetune_operator.cluster import JOB
 from finetune_operator.probe import Stalled, Watchdog
 from finetune_operator.wiring import taker
 
@@ -79,14 +78,12 @@ async def test_a_watch_that_delivers_nothing_while_the_list_finds_changes_is_not
     watchdog.check()  # nothing changed: a silent watch is a quiet one
     uid = driver.store.uid((NAMESPACE, "spam-filter"))
     assert uid
-    labels: dict[str, Any] = child("Pod", "p", uid, uid="x", version=1)["metadata"]["labels"]
-    driver.api.objects.create(
-        "pods", NAMESPACE, {"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Running"}}
-    )
+    body = child("Job", "", uid, uid="x", version=1)
+    driver.api.objects.create("jobs", NAMESPACE, body)
     await driver.relister.once()
-    with pytest.raises(Stalled, match="the watch of Pod is silent"):
+    with pytest.raises(Stalled, match="the watch of Job is silent"):
         watchdog.check()
-    take(POD, {"type": "MODIFIED", "object": driver.api.objects.get(("pods", NAMESPACE, "p"))})
+    take(JOB, {"type": "MODIFIED", "object": driver.api.objects.get(("jobs", NAMESPACE, body["metadata"]["name"]))})
     watchdog.check()
 
 
@@ -97,9 +94,10 @@ async def test_a_watch_that_was_only_late_is_not_called_silent() -> None:
     driver.queue.done(await driver.queue.get())
     uid = driver.store.uid((NAMESPACE, "spam-filter"))
     assert uid
-    labels = child("Pod", "p", uid, uid="x", version=1)["metadata"]["labels"]
-    driver.api.objects.create("pods", NAMESPACE, {"metadata": {"name": "p", "labels": labels}})
-    take(POD, {"type": "ADDED", "object": driver.api.objects.get(("pods", NAMESPACE, "p"))})
-    driver.api.objects.set_status(("pods", NAMESPACE, "p"), phase="Running")
+    body = child("Job", "", uid, uid="x", version=1)
+    ref = ("jobs", NAMESPACE, body["metadata"]["name"])
+    driver.api.objects.create("jobs", NAMESPACE, body)
+    take(JOB, {"type": "ADDED", "object": driver.api.objects.get(ref)})
+    driver.api.objects.set_status(ref, startTime="2026-01-01T00:00:00Z")
     await driver.relister.once()
     watchdog.check()

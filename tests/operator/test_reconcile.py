@@ -16,8 +16,8 @@ from fakecluster.objects import Refusal
 from finetune_api.report import Report
 from finetune_api.status import Progress
 from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden, Unauthorized
+from finetune_operator.memory import Received
 from finetune_operator.reconcile import REFUSED_LONGEST, REFUSED_SECONDS
-from finetune_operator.store import Received
 
 KEY = (NAMESPACE, "spam-filter")
 

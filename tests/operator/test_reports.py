@@ -122,14 +122,14 @@ async def test_late_and_repeated_reports_are_dropped(desk: Desk) -> None:
 
 
 async def test_an_older_attempts_pod_is_late_once_a_newer_attempt_was_made(desk: Desk) -> None:
-    desk.store.put(JOB, child("Job", "j2", UID, uid="j2", version=20, attempt="2"))
+    desk.store.put(JOB, child("Job", "", UID, uid="j2", version=20, attempt=2))
     assert await desk.send(50) == (409, "late")
 
 
 async def test_the_next_attempt_counts_its_sequence_anew(desk: Desk) -> None:
     await desk.send(50)
-    desk.store.put(JOB, child("Job", "j2", UID, uid="j2", version=20, attempt="2"))
-    desk.store.put(POD, desk.pod("p2", UID, "j2", version=21, attempt="2"))
+    desk.store.put(JOB, child("Job", "", UID, uid="j2", version=20, attempt=2))
+    desk.store.put(POD, desk.pod("p2", UID, "j2", version=21, attempt=2))
     desk.let_in("second", UID, "p2")
     assert await desk.send(1, token="second", attempt=1) == (409, "foreign-attempt")
     assert await desk.send(1, token="second", attempt=2) == (200, "taken")

@@ -13,13 +13,14 @@ from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
 from finetune_operator.store import Store
 
 KEY = (NAMESPACE, "spam-filter")
+UID = "11111111-u"
 
 
 def resource(
     version: int = 1,
     *,
     name: str = "spam-filter",
-    uid: str = "11111111-u",
+    uid: str = UID,
     status: dict[str, Any] | None = None,
     **meta: Any,
 ) -> dict[str, Any]:
@@ -34,9 +35,15 @@ def resource(
 
 @pytest.fixture
 def store() -> Store:
+    """A job with the Job j1 of its first attempt."""
     store = Store()
     assert store.put(FINETUNE_JOB, resource()) == {KEY}
+    assert store.put(JOB, child("Job", "", UID, uid="j1", version=2)) == {KEY}
     return store
+
+
+def pod(name: str, *, uid: str, version: int, **options: Any) -> dict[str, Any]:
+    return child("Pod", name, UID, uid=uid, version=version, **{"controller": "j1"} | options)
 
 
 def pods(store: Store) -> list[str]:
@@ -63,119 +70,171 @@ def test_an_older_version_never_replaces_a_newer_one(store: Store) -> None:
     store.put(FINETUNE_JOB, resource(9, status={"phase": "Running"}))
     assert store.put(FINETUNE_JOB, resource(8, status={"phase": "Pending"})) == set()
     assert store.phase(KEY) == "Running"
-    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=10))
-    stale = child("Pod", "p", "11111111-u", uid="p1", version=9)
+    store.put(POD, pod("p", uid="p1", version=10))
+    stale = pod("p", uid="p1", version=9)
     stale["status"]["phase"] = "Pending"
     assert store.put(POD, stale) == set()
 
 
 def test_a_child_wakes_its_job_only_when_something_that_matters_changed(store: Store) -> None:
-    pod = child("Pod", "p", "11111111-u", uid="p1", version=10)
-    assert store.put(POD, pod) == {KEY}
-    pod = copy.deepcopy(pod)
-    pod["metadata"]["resourceVersion"] = "11"
-    pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
-    assert store.put(POD, pod) == set()
+    seen = pod("p", uid="p1", version=10)
+    assert store.put(POD, seen) == {KEY}
+    seen = copy.deepcopy(seen)
+    seen["metadata"]["resourceVersion"] = "11"
+    seen["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    assert store.put(POD, seen) == set()
     assert store.drop(POD, "p1") == {KEY}
     assert pods(store) == []
 
 
 def test_a_child_seen_before_its_job_is_not_lost() -> None:
     store = Store()
-    assert store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=10)) == set()
+    assert store.put(POD, pod("p", uid="p1", version=10)) == set()
     store.put(FINETUNE_JOB, resource())
+    assert store.put(JOB, child("Job", "", UID, uid="j1", version=2)) == {KEY}
     assert pods(store) == ["p"]
 
 
 def test_a_relist_removes_what_was_deleted_while_the_watch_was_away(store: Store) -> None:
     for name in ("a", "b"):
-        store.put(POD, child("Pod", name, "11111111-u", uid=name, version=10))
+        store.put(POD, pod(name, uid=name, version=10))
     before = store.begin_relist(POD)
-    store.put_listed(POD, child("Pod", "a", "11111111-u", uid="a", version=10))
+    store.put(POD, pod("a", uid="a", version=10))
     assert store.end_relist(POD, before, {"a"}) == {KEY}
     assert pods(store) == ["a"]
 
 
 def test_a_relist_keeps_what_was_made_while_it_ran(store: Store) -> None:
     before = store.begin_relist(POD)
-    store.put(POD, child("Pod", "new", "11111111-u", uid="new", version=12))
+    store.put(POD, pod("new", uid="new", version=12))
     store.end_relist(POD, before, set())
     assert pods(store) == ["new"]
 
 
 def test_a_relist_does_not_revive_what_was_deleted_while_it_ran(store: Store) -> None:
-    pod = child("Pod", "a", "11111111-u", uid="a", version=10)
-    store.put(POD, pod)
+    seen = pod("a", uid="a", version=10)
+    store.put(POD, seen)
     before = store.begin_relist(POD)
-    store.drop(POD, "a")
-    assert store.put_listed(POD, pod) == set()
+    store.gone(POD, pod("a", uid="a", version=11))
+    assert store.put(POD, seen) == set()
     store.end_relist(POD, before, {"a"})
     assert pods(store) == []
 
 
+def test_a_list_does_not_revive_what_the_watch_saw_go_before_it_was_ever_seen(store: Store) -> None:
+    gone = pod("a", uid="a", version=12)
+    assert store.gone(POD, gone) == set()
+    assert store.put(POD, pod("a", uid="a", version=10)) == set()
+    assert pods(store) == []
+
+
 def test_a_relist_of_pods_leaves_jobs_alone(store: Store) -> None:
-    store.put(JOB, child("Job", "j", "11111111-u", uid="j1", version=10))
     before = store.begin_relist(POD)
     store.end_relist(POD, before, set())
     observed = store.snapshot(KEY, SETTINGS, 0)
     assert observed
-    assert [j.name for j in observed.jobs] == ["j"]
+    assert [j.uid for j in observed.jobs] == ["j1"]
 
 
 def test_a_job_deleted_and_made_again_by_the_same_name_starts_with_nothing(store: Store) -> None:
-    store.memory("11111111-u").conflicts = ("taken",)
-    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=10))
+    store.memory(UID).conflicts = ("taken",)
+    store.put(POD, pod("p", uid="p1", version=10))
     assert store.put(FINETUNE_JOB, resource(20, uid="22222222-u")) == {KEY}
     observed = store.snapshot(KEY, SETTINGS, 0)
     assert observed
     assert (observed.conflicts, observed.pods, observed.job.uid) == ((), (), "22222222-u")
-    assert store.drop(FINETUNE_JOB, "11111111-u") == set()  # the late event of the first one
+    assert store.drop(FINETUNE_JOB, UID) == set()  # the late event of the first one
     assert store.uid(KEY) == "22222222-u"
 
 
 def test_a_job_that_merely_carries_our_labels_is_not_this_jobs(store: Store) -> None:
-    store.put(JOB, child("Job", "j", "11111111-u", uid="j1", version=10, controller="someone-else"))
+    assert store.put(JOB, child("Job", "", UID, uid="j2", version=10, attempt=2, controller="someone-else")) == set()
     observed = store.snapshot(KEY, SETTINGS, 0)
     assert observed
-    assert observed.jobs == ()
-    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=11, controller="j1"))
-    assert store.pod("11111111-u", "p1") is None
+    assert [j.uid for j in observed.jobs] == ["j1"]
+    store.put(POD, pod("p", uid="p1", version=11, attempt=2, controller="j2"))
+    assert store.pod(UID, "p1") is None
 
 
 def test_a_pod_whose_job_is_gone_already_is_still_known_as_ours(store: Store) -> None:
-    store.put(JOB, child("Job", "j", "11111111-u", uid="j1", version=10))
-    store.put(POD, child("Pod", "p", "11111111-u", uid="p1", version=11, controller="j1"))
+    store.put(POD, pod("p", uid="p1", version=11))
     store.drop(JOB, "j1")
-    assert store.pod("11111111-u", "p1") is not None
+    assert store.pod(UID, "p1") is not None
 
 
-def leaving(controller: str, owner_kind: str, owner_name: str) -> dict[str, Any]:
+def restarted(**status: Any) -> Store:
+    """The store of a new operator, which has never seen the Job of the first attempt."""
+    store = Store()
+    store.put(FINETUNE_JOB, resource(status={"attempt": 1} | status))
+    return store
+
+
+def leaving(owner_kind: str = "Job", owner_name: str = "ft-spam-filter-11111111-1") -> dict[str, Any]:
     """A pod that is being deleted, whose controller the store has never seen."""
-    pod = child("Pod", "p", "11111111-u", uid="p1", version=11, controller=controller)
-    pod["metadata"]["ownerReferences"][0] |= {"kind": owner_kind, "name": owner_name}
-    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
-    return pod
+    found = pod("p", uid="p1", version=11, controller="unknown")
+    found["metadata"]["ownerReferences"][0] |= {"kind": owner_kind, "name": owner_name}
+    found["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    return found
 
 
-def test_after_a_restart_a_pod_that_leaves_is_known_by_the_name_of_its_job(store: Store) -> None:
-    store.put(POD, leaving("j1", "Job", "ft-spam-filter-11111111-1"))
-    assert store.pod("11111111-u", "p1") is not None
+def test_after_a_restart_a_pod_that_leaves_is_known_by_the_name_of_its_job() -> None:
+    store = restarted()
+    store.put(POD, leaving())
+    assert store.pod(UID, "p1") is not None
+    assert pods(store) == ["p"]
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("Job", "ft-spam-filter-11111111-2"), ("Job", "another"), ("ReplicaSet", "ft-spam-filter-11111111-1")],
+    [
+        ("Job", "ft-spam-filter-11111111-2"),  # an attempt that was never made
+        ("Job", "ft-spam-filter-22222222-1"),
+        ("Job", "another"),
+        ("ReplicaSet", "ft-spam-filter-11111111-1"),
+    ],
 )
-def test_after_a_restart_a_pod_of_any_other_controller_stays_a_stranger(store: Store, kind: str, name: str) -> None:
-    store.put(POD, leaving("j1", kind, name))
-    assert store.pod("11111111-u", "p1") is None
+def test_after_a_restart_a_pod_of_any_other_controller_stays_a_stranger(kind: str, name: str) -> None:
+    store = restarted()
+    store.put(POD, leaving(kind, name))
+    assert store.pod(UID, "p1") is None
+    assert pods(store) == []
 
 
-def test_a_pod_that_stays_though_its_job_was_never_seen_is_a_stranger(store: Store) -> None:
-    pod = leaving("j1", "Job", "ft-spam-filter-11111111-1")
-    del pod["metadata"]["deletionTimestamp"]
-    store.put(POD, pod)
-    assert store.pod("11111111-u", "p1") is None
+def test_a_pod_that_leaves_is_a_stranger_while_another_job_by_that_name_is_there(store: Store) -> None:
+    store.put(FINETUNE_JOB, resource(5, status={"attempt": 1}))
+    store.put(POD, leaving())
+    assert store.pod(UID, "p1") is None
+    assert pods(store) == []
+
+
+def test_a_pod_that_stays_though_its_job_was_never_seen_is_a_stranger() -> None:
+    store = restarted()
+    stays = leaving()
+    del stays["metadata"]["deletionTimestamp"]
+    store.put(POD, stays)
+    assert store.pod(UID, "p1") is None
+    assert pods(store) == []
+
+
+def test_a_child_that_is_orphaned_is_ours_no_more(store: Store) -> None:
+    store.put(POD, pod("p", uid="p1", version=10))
+    orphan = pod("p", uid="p1", version=11)
+    del orphan["metadata"]["ownerReferences"]
+    assert store.put(POD, orphan) == {KEY}
+    assert pods(store) == []
+
+
+def test_an_answer_about_a_deleted_job_does_not_replace_its_namesake(store: Store) -> None:
+    store.drop(FINETUNE_JOB, UID)
+    store.put(FINETUNE_JOB, resource(10, uid="22222222-u"))
+    assert store.put(FINETUNE_JOB, resource(6)) == set()  # the answer to a status write, read after both watch events
+    assert store.uid(KEY) == "22222222-u"
+
+
+def test_an_answer_about_a_deleted_job_does_not_bring_it_back(store: Store) -> None:
+    store.gone(FINETUNE_JOB, resource(9))
+    assert store.put(FINETUNE_JOB, resource(8)) == set()
+    assert store.uid(KEY) is None
 
 
 def test_jobs_with_the_same_output_see_each_other_and_wake_each_other_when_one_ends(store: Store) -> None:
@@ -224,6 +283,6 @@ def test_the_projection_of_a_job_with_its_history_stays_small(store: Store) -> N
     size = sys.getsizeof(store._records[KEY].packed)
     for n in range(2):
         for kind, name in ((JOB, "Job"), (POD, "Pod")):
-            store.put(kind, child(name, f"{name}{n}", "11111111-u", uid=f"{name}{n}", version=10))
+            store.put(kind, child(name, f"{name}{n}", UID, uid=f"{name}{n}", version=10))
     assert size < 2500
     assert store.snapshot(KEY, SETTINGS, 0).job.status.history[127].step == 1270  # type: ignore[union-attr]

@@ -31,6 +31,13 @@ CONTAINER = "trainer"
 
 SLUG = 30
 LONGEST = 52
+MOST = 9_999_999
+"""Attempts are numbered up to here; a Job with a higher number was not made by us."""
+
+_CHILD = re.compile(r"(ft-[a-z0-9-]{1,30}-[0-9a-f]{8})-(p?)([1-9][0-9]{0,6})")
+
+Family = tuple[str, str]
+"""Namespace, and stem of the names of a job's children."""
 
 
 def slug(name: str) -> str:
@@ -44,12 +51,23 @@ def short_uid(uid: str) -> str:
     return head if re.fullmatch(r"[0-9a-f]{8}", head) else hashlib.sha256(uid.encode()).hexdigest()[:8]
 
 
+def stem(name: str, uid: str) -> str:
+    """What the names of all children of a job begin with: ft-<slug>-<uid>."""
+    return f"ft-{slug(name)}-{short_uid(uid)}"
+
+
 def child(name: str, uid: str, component: str, number: int) -> str:
-    """Name of a Job, and of its ConfigMap and Service: ft-<slug>-<uid>-<attempt>, or -p<try> for the prepare step."""
-    assert 1 <= number < 10**7, number
-    full = f"ft-{slug(name)}-{short_uid(uid)}-{'p' if component == PREPARE else ''}{number}"
+    """Name of a Job, and of its ConfigMap and Service: <stem>-<attempt>, or -p<try> for the prepare step."""
+    assert 1 <= number <= MOST, number
+    full = f"{stem(name, uid)}-{'p' if component == PREPARE else ''}{number}"
     assert len(full) <= LONGEST, full
     return full
+
+
+def parse(full: str) -> tuple[str, str, int] | None:
+    """Stem, component and number of a name that `child` may have given; None for any other."""
+    found = _CHILD.fullmatch(full)
+    return (found[1], PREPARE if found[2] else WORKER, int(found[3])) if found else None
 
 
 def label_value(name: str) -> str:

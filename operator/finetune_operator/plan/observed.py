@@ -65,8 +65,8 @@ class PodView:
     component: str  # names.PREPARE or names.WORKER
     attempt: int  # the try of the prepare step, or the workers' attempt
     created: float
-    owner_uid: str | None = None  # UID of its controller
-    owner_job: str = ""  # name of the Job that made it; empty if something else did
+    owner_uid: str | None = None  # UID of the Job that controls it
+    owner_job: str = ""  # and its name, which tells component and attempt
     index: int | None = None
     phase: str = "Pending"
     reason: str = ""
@@ -79,6 +79,15 @@ class PodView:
     unschedulable: str | None = None  # the scheduler's words
     container: ContainerView | None = None
     image_id: str = ""  # the trainer's image as the node knows it
+
+    @property
+    def stem(self) -> str:
+        """What the names of all children of its FineTuneJob begin with."""
+        return self.owner_job.rpartition("-")[0]
+
+    @property
+    def is_worker(self) -> bool:
+        return self.component == names.WORKER
 
     @property
     def deleting(self) -> bool:
@@ -101,25 +110,25 @@ class PodView:
 
     @classmethod
     def from_object(cls, body: Mapping[str, Any]) -> PodView | None:
-        """A core/v1 Pod; None if it is none of ours."""
+        """A core/v1 Pod; None unless a Job controls it whose name we may have given."""
         meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
-        labels = meta.get("labels") or {}
-        identity = _identity(labels)
-        if identity is None:
+        owner = _controller(meta)
+        known = names.parse(owner.get("name") or "") if owner.get("kind") == "Job" else None
+        if known is None:
             return None
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         placed, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
         containers = [c for c in status.get("containerStatuses") or () if c.get("name") == names.CONTAINER]
-        index = (meta.get("annotations") or {}).get(names.INDEX) or labels.get(names.INDEX)
+        index = (meta.get("annotations") or {}).get(names.INDEX) or (meta.get("labels") or {}).get(names.INDEX)
         return cls(
             name=meta["name"],
             uid=meta["uid"],
-            component=identity[0],
-            attempt=identity[1],
+            component=known[1],
+            attempt=known[2],
             created=seconds(meta.get("creationTimestamp")) or 0.0,
-            owner_uid=_controller(meta).get("uid"),
-            owner_job=_controller(meta).get("name", "") if _controller(meta).get("kind") == "Job" else "",
-            index=int(index) if index is not None and index.isdecimal() else None,
+            owner_uid=owner.get("uid"),
+            owner_job=owner["name"],
+            index=_whole(index),
             phase=status.get("phase") or "Pending",
             reason=status.get("reason") or "",
             message=(status.get("message") or "")[:WORDS],
@@ -162,28 +171,32 @@ class JobView:
     image: str = ""  # that its pods' trainer runs
 
     @property
+    def stem(self) -> str:
+        """What the names of all children of its FineTuneJob begin with."""
+        return self.name.rpartition("-")[0]
+
+    @property
     def terminal(self) -> bool:
         return self.complete or self.failed_condition is not None
 
     @classmethod
     def from_object(cls, body: Mapping[str, Any]) -> JobView | None:
-        """A batch/v1 Job; None if it is none of ours."""
+        """A batch/v1 Job; None unless a FineTuneJob controls it, and it has a name that we give to children of that one."""
         meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
-        identity = _identity(labels)
-        if identity is None:
+        owner, known = _controller(meta), names.parse(meta["name"])
+        if known is None or owner.get("kind") != names.KIND or known[0] != names.stem(owner["name"], owner["uid"]):
             return None
         true = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
         failed = true.get("Failed")
         end = true.get("Complete") or failed
-        used = notes.get(names.RESTARTS_USED, "0")
         return cls(
             name=meta["name"],
             uid=meta["uid"],
-            component=identity[0],
-            attempt=identity[1],
+            component=known[1],
+            attempt=known[2],
             created=seconds(meta.get("creationTimestamp")) or 0.0,
-            owner_uid=_controller(meta).get("uid"),
+            owner_uid=owner["uid"],
             parallelism=spec.get("parallelism", 1),
             suspended=bool(spec.get("suspend")),
             complete="Complete" in true,
@@ -193,7 +206,7 @@ class JobView:
             started=seconds(status.get("startTime")),
             deleting="deletionTimestamp" in meta,
             queue_name=labels.get(names.QUEUE),
-            restarts_used=int(used) if used.isdecimal() else 0,
+            restarts_used=_whole(notes.get(names.RESTARTS_USED)) or 0,
             ca_digest=notes.get(names.CA_DIGEST, ""),
             image=_image(spec),
         )
@@ -340,11 +353,9 @@ def report_order(pod: PodView, report: Report) -> tuple[bool, int, float, int]:
     return pod.component == names.WORKER, pod.attempt, pod.created, report.sequence
 
 
-def _identity(labels: Mapping[str, str]) -> tuple[str, int] | None:
-    component, attempt = labels.get(names.COMPONENT), labels.get(names.ATTEMPT, "")
-    if component not in (names.PREPARE, names.WORKER) or not attempt.isdecimal():
-        return None
-    return component, int(attempt)
+def _whole(text: str | None) -> int | None:
+    """A number of at most seven digits as text; None for anything else, of whatever length."""
+    return int(text) if text and len(text) <= 7 and text.isascii() and text.isdecimal() else None
 
 
 def _silent(conditions: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finetune_operator.plan import names
 from finetune_operator.plan.observed import JobView, Observed, PodView
 
 SKEW_SECONDS = 5.0
@@ -74,12 +75,25 @@ def lost(pod: PodView, now: float) -> bool:
 
 def tries(observed: Observed, component: str) -> tuple[Try, ...]:
     """All tries of a component of which a Job or pod is there, oldest first; Jobs of other owners are left out."""
-    jobs = {j.attempt: j for j in observed.jobs if j.component == component and j.owner_uid == observed.job.uid}
+    jobs = _made(observed, component)
     pods = [p for p in observed.pods if p.component == component]
     numbers = sorted({*jobs, *(p.attempt for p in pods)})
     return tuple(
         Try(component, n, jobs.get(n), _present(jobs.get(n), [p for p in pods if p.attempt == n])) for n in numbers
     )
+
+
+def _made(observed: Observed, component: str) -> dict[int, JobView]:
+    """The Jobs by number. Attempts are made one after the other: a Job that is not next after one known is not of our making."""
+    newest = observed.job.status.attempt if component == names.WORKER else None
+    made: dict[int, JobView] = {}
+    for job in sorted(observed.jobs, key=lambda j: j.attempt):
+        if job.component != component or job.owner_uid != observed.job.uid:
+            continue
+        if newest is None or job.attempt <= newest + 1:
+            made[job.attempt] = job
+            newest = None if newest is None else max(newest, job.attempt)
+    return made
 
 
 def find(all_tries: tuple[Try, ...], component: str, number: int) -> Try:
