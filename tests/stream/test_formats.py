@@ -87,8 +87,9 @@ def test_an_object_that_changes_after_the_scan_is_noticed(put: Any, ending: str)
     assert caught.value.reason == Reason.DATA_CHANGED
     assert f"data/a.{ending}" in caught.value.message
     put.out("").delete([f"data/a.{ending}"])
-    with pytest.raises((JobError, FileNotFoundError)):
+    with pytest.raises(JobError, match="was deleted") as caught:
         stream_texts(config, manifest, profile)
+    assert caught.value.reason == Reason.DATA_CHANGED
 
 
 def test_a_checksum_finds_what_the_tag_does_not(put: Any) -> None:
@@ -230,7 +231,7 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, data: bytes) -> None
 def test_large_compressed_objects_are_copied_in_small_blocks_and_swept(
     put: Any, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.reblock.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("finetune_trainer.prepare.copies.BLOCK_BYTES", 2000)
     rows = rows_of(400)
     put(f"data/a.{ending}", encode(rows, ending))
     config = put.config(data={"validation": {"fraction": 0.2}})

@@ -101,7 +101,7 @@ def test_resuming_reads_no_more_than_the_windows_ahead(data: Path, monkeypatch: 
     blocks = sum(len(item.blocks) for item in manifest.sources["train"].objects)
     read: list[int] = []
     usable_rows = Stream._usable_rows
-    monkeypatch.setattr(Stream, "_usable_rows", lambda self, n: read.append(n) or usable_rows(self, n))
+    monkeypatch.setattr(Stream, "_usable_rows", lambda self, n, span: read.append(n) or usable_rows(self, n, span))
     late = take(Stream(config, manifest, profile, limits=WINDOWED), 24)[-1][1]
     read.clear()
     take(Stream(config, manifest, profile, limits=WINDOWED), 1, late)
@@ -124,7 +124,7 @@ def test_seed_data_columns_and_order_version_change_the_order_and_the_batch_size
     assert order_of(global_batch_size=32)[: len(first)] == first
     other = Profile(**{name: getattr(profile, name) for name in Profile.__slots__} | {"digest": "other"})
     assert order_of(profile=other) != first
-    monkeypatch.setattr(order, "ORDER_VERSION", 2)
+    monkeypatch.setattr(order, "_KEYS", 2)
     assert order_of() != first
 
 

@@ -14,10 +14,13 @@ import zstandard
 
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Resolved
+from finetune_trainer.prepare.copies import HeldOut
+from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.survey import survey
 from finetune_trainer.prepare.tally import Tally
+from finetune_trainer.storage import location
 from finetune_trainer.stream.manifest import Manifest
-from finetune_trainer.stream.profile import Profile, order_digest
+from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.source import list_source
 from finetune_trainer.stream.splits import HELD_OUT, share_of
 from finetune_trainer.tasks.registry import task_for
@@ -74,20 +77,19 @@ def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], row_group: in
 def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[Manifest, Profile]:
     """Manifest and profile of the data alone: no model is needed."""
     columns = columns or {"text": "text", "label": "label"}
-    tally = Tally(config.data.max_bad_rows)
-    sources = {}
+    out = location(config.output.uri, config.storage)
+    tally, held_out = Tally(config.data.max_bad_rows), HeldOut(config.data, out)
+    listings, seen = {}, {}
     for role in ("train", *HELD_OUT):
         share = share_of(role, config.data)
         if share is not None and share.source == role:
-            sources[role] = survey(list_source(config, role), task_for(config.task), columns, None, tally, None).source
+            listings[role] = list_source(config, role)
+            mine = held_out if role == "train" else None
+            seen[role] = survey(listings[role], task_for(config.task), columns, None, tally, None, mine)
     if tally.too_many:
         raise tally.refusal()
-    manifest = Manifest(sources)
-    shares = {
-        split: share and [share.source, share.low, share.high]
-        for split in ("train", *HELD_OUT)
-        for share in [share_of(split, config.data)]
-    }
-    digest = order_digest(manifest, columns, tally.rows, shares)
+    found = lay_out(config, out, listings, seen, columns, tally.rows)
     resolved = Resolved(global_batch_size=config.training.global_batch_size or 8)
-    return manifest, Profile(config.job.id, "basis", digest, DataProfile(), resolved, columns, bad=tally.rows)
+    return found.manifest, Profile(
+        config.job.id, "basis", found.digest, DataProfile(), resolved, columns, bad=tally.rows, order=found.order, held_out=held_out.done(),
+    )  # fmt: skip

@@ -9,9 +9,13 @@ import numpy as np
 from finetune_api.status import FINDINGS, Finding
 from finetune_trainer.prepare.survey import BAD, Surveyed
 from finetune_trainer.scrub import clip
+from finetune_trainer.storage import Location
+from finetune_trainer.stream.blocks import CACHE
+from finetune_trainer.stream.manifest import Block
 from finetune_trainer.stream.splits import Share, usable
 
 RARE_SHARE = 0.02
+ANNOUNCED_BYTES = 64 << 20
 _SEVERITY = (
     "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "Overlap", "NothingToLearn",
     "Contradiction",
@@ -60,6 +64,16 @@ def without_rows(seen: Mapping[str, Surveyed]) -> list[Finding]:
         return []
     message = f"{len(empty)} of the objects hold no rows; write them again, or remove them."
     return [Finding(kind="EmptyObject", count=len(empty), file=empty[0][-256:], message=message)]
+
+
+def copied(held_out: Mapping[str, Sequence[Block]], out: Location) -> list[Finding]:
+    """Copies of held-out rows that take room worth a word."""
+    size = sum(block.end for blocks in held_out.values() for block in blocks)
+    if size < ANNOUNCED_BYTES:
+        return []
+    where = clip(out.uri(CACHE), 128)
+    message = f"The held-out rows were copied to {where} ({size / 2**20:.0f} MiB): evaluations read no others. Deleted when the job succeeds."
+    return [Finding(kind="Copied", count=sum(b.rows for blocks in held_out.values() for b in blocks), message=message)]
 
 
 def duplicates(seen: Surveyed, numbers: np.ndarray) -> list[Finding]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,18 +23,21 @@ from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Finding, Resolved
 from finetune_trainer.model import facts, fetch
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+from finetune_trainer.output import completed
 from finetune_trainer.prepare import findings as look
 from finetune_trainer.prepare.columns import pick_columns
+from finetune_trainer.prepare.copies import HeldOut
+from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.lengths import judge, measure
 from finetune_trainer.prepare.owner import claim_output
-from finetune_trainer.prepare.reblock import reblock
 from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.report import Reporter
 from finetune_trainer.storage import Location, blaming, location
+from finetune_trainer.stream.blocks import CACHE, sweep_cache
 from finetune_trainer.stream.listing import Listing, field_of
 from finetune_trainer.stream.manifest import Manifest
-from finetune_trainer.stream.profile import Profile, find_profile, order_digest, save_profile
+from finetune_trainer.stream.profile import Profile, find_profile, save_profile
 from finetune_trainer.stream.source import list_source
 from finetune_trainer.stream.splits import HELD_OUT, share_of
 from finetune_trainer.tasks.registry import task_for
@@ -109,7 +113,7 @@ def _reusable(config: RunConfig, out: Location, basis: str) -> Profile | None:
     if found is None or found[1].job_id != config.job.id:
         return None
     if found[1].basis == basis:
-        return found[1]
+        return found[1] if _copies_are_there(out, *found) or completed(out, config) else None
     if next(iter(out.list("ckpt/")), None) is None:
         return None
     if found[1].basis.partition(":")[0] != basis.partition(":")[0]:
@@ -123,6 +127,14 @@ def _reusable(config: RunConfig, out: Location, basis: str) -> Profile | None:
     )  # fmt: skip
 
 
+def _copies_are_there(out: Location, manifest: Manifest, profile: Profile) -> bool:
+    """Whether all blocks that were copied still lie in the cache: they are swept when a job has succeeded."""
+    blocks = [b for source in manifest.sources.values() for item in source.objects for b in item.blocks]
+    blocks += [b for copies in profile.held_out.values() for b in copies]
+    wanted = {f"{CACHE}{block.cache}" for block in blocks if block.cache}
+    return not wanted or wanted <= {info.key for info in out.list(CACHE)}
+
+
 def _examine(
     config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, reporter: Reporter
 ) -> tuple[Manifest, Profile]:
@@ -131,6 +143,8 @@ def _examine(
     try:
         return _profiled(config, out, model, listings, basis, tally, seen)
     except JobError:
+        with suppress(JobError):
+            sweep_cache(out)  # copies of the user's rows are not left behind
         noted = look.most_important([*tally.findings(), *look.without_rows(seen)])
         if seen or noted:
             reporter.update(
@@ -153,9 +167,9 @@ def _profiled(
     task = task_for(config.task)
     with blaming(field_of("train")):
         columns = pick_columns(config, task, listings["train"])
-    sample = Sample(SAMPLE_SEED)
+    sample, held_out = Sample(SAMPLE_SEED), HeldOut(config.data, out)
     with blaming(field_of("train")):
-        seen["train"] = survey(listings["train"], task, columns, config.data.labels, tally, sample)
+        seen["train"] = survey(listings["train"], task, columns, config.data.labels, tally, sample, held_out)
     if not seen["train"].usable:
         raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
     labels = _labels(config, seen["train"], columns, tally) if config.task == "text-classification" else None
@@ -186,13 +200,10 @@ def _profiled(
     noted += _empty(seen)
     if not out.store.conditional_writes:
         noted.append(look.unconditional(out.uri()))
-    sources = {}
-    for role, listing in listings.items():
-        sources[role], copied = reblock(
-            seen[role].source, role, listing.store, out, tuple(dict.fromkeys(columns.values()))
-        )
-        noted += copied
-    manifest = Manifest(sources)
+    layout = lay_out(config, out, listings, seen, columns, tally.rows)
+    manifest = layout.manifest
+    copies = held_out.done()
+    noted += [*layout.findings, *look.copied(copies, out)]
     revision = listings["train"].revision
     resolved = Resolved(
         **{
@@ -208,14 +219,10 @@ def _profiled(
         labels=tuple(name[:64] for name in labels[:20]) if labels else None, label_count=len(labels) if labels else None,
         manifest_digest=manifest.digest, findings=look.most_important(noted),
     )  # fmt: skip
-    shares = {
-        split: share and [share.source, share.low, share.high]
-        for split in ("train", *HELD_OUT)
-        for share in [share_of(split, config.data)]
-    }
     profile = Profile(
-        job_id=config.job.id, basis=basis, digest=order_digest(manifest, columns, tally.rows, shares), data=data, resolved=resolved, columns=columns,
+        job_id=config.job.id, basis=basis, digest=layout.digest, data=data, resolved=resolved, columns=columns,
         labels=labels, bad=tally.rows, model_revision=model.revision, conditional_writes=out.store.conditional_writes,
+        order=layout.order, held_out=copies,
     )  # fmt: skip
     return manifest, profile
 

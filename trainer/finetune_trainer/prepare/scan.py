@@ -28,6 +28,7 @@ class ObjectScan:
     def __init__(self, store: ObjectStore, info: ObjectInfo, kind: Format, columns: Sequence[str]) -> None:
         self._store, self._info, self._kind, self._columns = store, info, kind, columns
         self._blocks: list[Block] = []
+        self._weights: list[int] = []
         self._header: tuple[str, ...] | None = None
         self._delimiter = ","
         self.columns: Sequence[str] | None = None
@@ -46,6 +47,15 @@ class ObjectScan:
         return DataObject(
             info.key, info.size, info.etag, self._kind, tuple(self._blocks), self._header, self._delimiter
         )
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """Bytes that each block takes in memory, as far as they were told to `weigh`."""
+        return tuple(self._weights[: len(self._blocks)])
+
+    def weigh(self, size: int) -> None:
+        """The row that came last takes so many bytes in memory."""
+        self._weights[-1] += size
 
     def __iter__(self) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
         try:
@@ -88,6 +98,7 @@ class ObjectScan:
         row = 0
         for group, (count, size) in enumerate(reader.groups()):
             self._blocks.append(Block(group, group + 1, row, count, row + 1, size, 0))
+            self._weights.append(0)
             for values in reader.rows(group, self._columns):
                 self.line = row + 1
                 yield row, row + 1, values
@@ -101,9 +112,11 @@ class ObjectScan:
         start, records = self._records(iter(plain))
         row = 0
         block = _Growing(start, 0, 0)
+        self._weights.append(0)
         for record in records:
             if counted is None and block.size and block.size + len(record.raw) > BLOCK_BYTES:
                 self._blocks.append(block.done())
+                self._weights.append(0)
                 block = _Growing(block.end, row, 0)
             block.take(record, checksum=counted is None)
             self.line = record.line

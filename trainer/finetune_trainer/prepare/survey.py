@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer.prepare.copies import HeldOut
+from finetune_trainer.prepare.reblock import ROW_BYTES
 from finetune_trainer.prepare.scan import ObjectScan
 from finetune_trainer.prepare.tally import Tally
+from finetune_trainer.stream.blocks import to_bytes
 from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.manifest import DataObject, Source
 from finetune_trainer.stream.records import Fault
@@ -47,6 +50,8 @@ class Surveyed:
     empty_texts: int = 0
     first_empty: tuple[str, int] | None = None
     usable: int = 0
+    weights: list[tuple[int, ...]] = field(default_factory=list)
+    """Of each object, the bytes that each of its blocks takes in memory."""
     first_lines: list[int | None] = field(default_factory=list)
     """Line of each object's first row; None where rows and lines do not go together (blank lines, csv with line breaks)."""
 
@@ -94,6 +99,7 @@ class Sample:
 
 def survey(
     listing: Listing, task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, tally: Tally, sample: Sample | None,
+    held_out: HeldOut | None = None,
 ) -> Surveyed:  # fmt: skip
     """Read a source. `labels` None: any class will do. Raises JobError for what no allowance covers."""
     found = Surveyed(Source(listing.uri, (), listing.revision))
@@ -127,6 +133,10 @@ def survey(
                 found.prints.append(BAD)
                 found.classes.append(0)
                 continue
+            if kind.name != "jsonl":
+                scan.weigh(len(to_bytes(kept, names)) + ROW_BYTES)
+            if held_out is not None:
+                held_out.offer(number, row, line, kept)
             found.usable += 1
             found.prints.append(digest)
             found.classes.append(_class(task.label(kept, columns), codes, found, listing, columns))
@@ -136,6 +146,8 @@ def survey(
             if sample is not None:
                 sample.offer(kept, len(text), scan.name, line)
         objects.append(scan.result)
+        whole_lines = tuple(block.size + ROW_BYTES * block.rows for block in scan.result.blocks)
+        found.weights.append(whole_lines if kind.name == "jsonl" else scan.weights)
         log.info("read %s: %d rows", scan.name, scan.result.rows)
     found.source = Source(listing.uri, tuple(objects), listing.revision)
     return found

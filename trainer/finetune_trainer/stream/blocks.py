@@ -9,13 +9,14 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.storage import Location, ObjectStore
 from finetune_trainer.stream.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.manifest import Block, DataObject
-from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
+from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader, Passage
 from finetune_trainer.stream.records import Fault, csv_header, csv_records, json_records
 
 CACHE = "prepare/blocks/"
@@ -32,12 +33,32 @@ def block_rows(
     if block.cache is not None:
         rows = _cached(out, block)
     elif item.format.name == "parquet":
-        rows = _parquet(store, item, block, columns)
+        rows = RowGroup(store, item, block, columns).rows(0, block.rows)
     else:
-        rows = _text(store, item, block, columns)
+        with _unchanged(store, item):
+            rows = _text(store, item, block, columns)
     if len(rows) != block.rows:
         raise _differs(store, item, f"has {len(rows)} rows where {block.rows} were counted")
     return rows
+
+
+class RowGroup:
+    """A block of parquet whose rows are read range by range, in memory for one range: a row group may hold many GiB."""
+
+    def __init__(self, store: ObjectStore, item: DataObject, block: Block, columns: Sequence[str]) -> None:
+        self._store, self._item, self._columns = store, item, columns
+        with _unchanged(store, item):
+            reader = ParquetReader(store, item.key, item.size, item.etag)
+            if block.start >= len(list(reader.groups())):
+                raise DamagedParquet("it has fewer row groups than were counted")
+            self._first = block.row - reader.first_row(block.start)
+            self._passage = Passage(reader, block.start, columns)
+
+    def rows(self, start: int, end: int) -> list[bytes]:
+        """Rows [start, end) of the block, as JSON; cheap where they follow on those that were asked for last."""
+        with _unchanged(self._store, self._item):
+            found = self._passage.rows(self._first + start, self._first + end)
+            return [to_bytes(values, self._columns) for values in found]
 
 
 def _text(store: ObjectStore, item: DataObject, block: Block, columns: Sequence[str]) -> list[bytes]:
@@ -78,10 +99,13 @@ def to_bytes(values: Any, columns: Sequence[str]) -> bytes:
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "surrogatepass")
 
 
-def _parquet(store: ObjectStore, item: DataObject, block: Block, columns: Sequence[str]) -> list[bytes]:
+@contextmanager
+def _unchanged(store: ObjectStore, item: DataObject) -> Iterator[None]:
+    """An object that was read to its end by the prepare step: if it cannot be read now, it is not the same."""
     try:
-        reader = ParquetReader(store, item.key, item.size, item.etag)
-        return [to_bytes(values, columns) for values in reader.rows(block.start, columns)]
+        yield
+    except FileNotFoundError:
+        raise _differs(store, item, "was deleted after it was scanned") from None
     except DamagedParquet as error:
         raise _differs(store, item, f"cannot be read: {error}") from None
 

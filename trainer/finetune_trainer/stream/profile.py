@@ -1,7 +1,8 @@
 """The profile: what the prepare step found out, stored beside the data manifest for every rank of every attempt.
 
 `digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows and the
-held-out shares (I2). It says which job and configuration it belongs to, so that a second prepare step can reuse it.
+held-out shares, and the version of the order where it is not the first (I2). It says which job and configuration it belongs
+to, so that a second prepare step can reuse it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import DataProfile, Resolved
 from finetune_trainer.storage import Location
-from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.manifest import Block, Manifest
+from finetune_trainer.stream.order import WHOLE_BLOCKS
 
 PROFILE_VERSION = 1
 MANIFEST_KEY = "prepare/manifest.json.zst"
@@ -39,6 +41,9 @@ class Profile:
     bad: BadRows = field(default_factory=dict)
     model_revision: str | None = None
     conditional_writes: bool = True
+    order: int = WHOLE_BLOCKS
+    held_out: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
+    """split -> blocks of the job's cache that hold copies of its rows: those of a fraction of the training rows."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -47,7 +52,8 @@ class Profile:
             "data": self.data.to_json(), "resolved": self.resolved.to_json(), "columns": self.columns,
             "labels": None if self.labels is None else list(self.labels), "modelRevision": self.model_revision,
             "bad": {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in self.bad.items()},
-            "conditionalWrites": self.conditional_writes,
+            "conditionalWrites": self.conditional_writes, "order": self.order,
+            "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
         }  # fmt: skip
 
     @staticmethod
@@ -61,14 +67,19 @@ class Profile:
             resolved=Resolved.model_validate_json(json.dumps(data["resolved"])), columns=data["columns"],
             labels=None if data["labels"] is None else tuple(data["labels"]), model_revision=data["modelRevision"],
             bad={role: {int(n): tuple(rows) for n, rows in numbers.items()} for role, numbers in data["bad"].items()},
-            conditional_writes=data["conditionalWrites"],
+            conditional_writes=data["conditionalWrites"], order=data.get("order", WHOLE_BLOCKS),
+            held_out={split: tuple(Block(*b) for b in blocks) for split, blocks in data.get("heldOut", {}).items()},
         )  # fmt: skip
 
 
-def order_digest(manifest: Manifest, columns: Mapping[str, str], bad: BadRows, shares: Any) -> str:
-    """SHA-256 of all that decides which rows there are."""
+def order_digest(
+    manifest: Manifest, columns: Mapping[str, str], bad: BadRows, shares: Any, order: int = WHOLE_BLOCKS
+) -> str:
+    """SHA-256 of all that decides which rows there are, and how they are laid out."""
     wrong = {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in bad.items()}
     facts = [manifest.digest, dict(sorted(columns.items())), wrong, shares]
+    if order != WHOLE_BLOCKS:
+        facts.append(order)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,7 +5,8 @@ Whatever the seed, the same rows are held out, so that scores of different seeds
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from finetune_trainer.stream.order import mix
 
 _PLACE_KEY = 0x66696E6574756E65_6F70657261746F72  # fixed for ever: changing it changes what was held out
 HELD_OUT = ("validation", "test")
+_CHUNK = 1 << 18
+"""Rows that are looked at together: a block may hold millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class Share:
     @property
     def whole(self) -> bool:
         return self.low <= 0.0 and self.high >= 1.0
+
+    def takes(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """For each of these rows of object `number`, whether the share has it."""
+        place = mix(rows.astype(np.uint64) | (np.uint64(number) << np.uint64(40)), _PLACE_KEY) >> np.uint64(11)
+        at = place.astype(np.float64) / float(1 << 53)
+        return (at >= self.low) & (at < self.high)
 
 
 def share_of(split: str, data: Data) -> Share | None:
@@ -48,14 +57,28 @@ def share_of(split: str, data: Data) -> Share | None:
 
 def usable(number: int, block: Block, bad: Sequence[int], share: Share) -> np.ndarray:
     """Rows of a block of object `number` that belong to the share, as row numbers in the object; sorted."""
-    rows = np.arange(block.row, block.row + block.rows, dtype=np.int64)
-    if len(bad):
-        rows = rows[~np.isin(rows, np.asarray(bad, dtype=np.int64))]
-    if share.whole or not len(rows):
-        return rows
-    place = mix(rows.astype(np.uint64) | (np.uint64(number) << np.uint64(40)), _PLACE_KEY) >> np.uint64(11)
-    at = place.astype(np.float64) / float(1 << 53)
-    return rows[(at >= share.low) & (at < share.high)]
+    return np.concatenate([*_usable(number, block, bad, share), np.zeros(0, dtype=np.int64)])
+
+
+def usable_span(number: int, block: Block, bad: Sequence[int], share: Share, low: int, high: int) -> np.ndarray:
+    """Elements [low, high) of `usable`, without making all of it."""
+    found: list[np.ndarray] = []
+    for rows in _usable(number, block, bad, share):
+        found.append(rows[max(0, low) : max(0, high)])
+        low, high = low - len(rows), high - len(rows)
+        if high <= 0:
+            break
+    return np.concatenate(found)
+
+
+def _usable(number: int, block: Block, bad: Sequence[int], share: Share) -> Iterator[np.ndarray]:
+    wrong = np.asarray(bad, dtype=np.int64)
+    end = block.row + block.rows
+    for start in range(block.row, end, _CHUNK):
+        rows = np.arange(start, min(end, start + _CHUNK), dtype=np.int64)
+        if len(wrong):
+            rows = rows[~np.isin(rows, wrong)]
+        yield rows if share.whole else rows[share.takes(number, rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +91,12 @@ class SplitBlock:
     first: int
 
 
+def copied_blocks(blocks: Sequence[Block]) -> list[SplitBlock]:
+    """Blocks of copies that hold the rows of one split and no other."""
+    firsts = itertools.accumulate((block.rows for block in blocks), initial=0)
+    return [SplitBlock(0, block, block.rows, first) for block, first in zip(blocks, firsts, strict=False)]
+
+
 def split_blocks(manifest: Manifest, bad: Mapping[str, Mapping[int, Sequence[int]]], share: Share) -> list[SplitBlock]:
     """All blocks of the share's source in file order. bad: source -> object number -> rows."""
     source: Source = manifest.sources[share.source]
@@ -76,7 +105,7 @@ def split_blocks(manifest: Manifest, bad: Mapping[str, Mapping[int, Sequence[int
     for number, item in enumerate(source.objects):
         wrong = bad.get(share.source, {}).get(number, ())
         for block in item.blocks:
-            rows = block.rows if share.whole and not len(wrong) else len(usable(number, block, wrong, share))
+            rows = block.rows if share.whole and not len(wrong) else sum(map(len, _usable(number, block, wrong, share)))
             found.append(SplitBlock(number, block, rows, first))
             first += rows
     return found

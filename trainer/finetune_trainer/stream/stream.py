@@ -2,14 +2,16 @@
 
 The rows of global batch t depend on what was profiled, the seed and the batch size alone (I2): every rank computes the same
 order and takes rows[rank::world] of each batch. Resuming computes the place from the cursor and reads from there (I4). The
-next window is read in the background while one is in use, so at most two are held (and only one where one holds everything).
+next window is read in the background while one is in use, so at most two are held (and only one where one holds everything);
+both are bounded in bytes, however large the blocks are. What was held out by a fraction is read from the job's own copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,14 +20,16 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, location
 from finetune_trainer.stream import order
-from finetune_trainer.stream.blocks import block_rows
+from finetune_trainer.stream.blocks import RowGroup, block_rows
 from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.records import Fault, parse_json
 from finetune_trainer.stream.source import open_source
-from finetune_trainer.stream.splits import SplitBlock, share_of, split_blocks, usable
+from finetune_trainer.stream.splits import SplitBlock, copied_blocks, share_of, split_blocks, usable_span
 
 READERS = 4
+PIECE_BYTES = 16 << 20
+"""So much of a row group at a time is held where rows are read in file order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,14 @@ class Batch:
         return len(self.indices)
 
 
+_Place = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
+"""What a window holds, wherever it comes in the epoch: blocks, and the span of each."""
+
+
+def _place(window: order.Window) -> _Place:
+    return window.blocks, window.spans
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """A window in memory: rows by position, the positions in the order of the epoch, and the split's row numbers."""
@@ -74,9 +86,10 @@ class Stream:
         assert 0 <= rank < world
         self._source, self._share, self._rank, self._world = manifest.sources[share.source], share, rank, world
         self._bad = profile.bad.get(share.source, {})
-        self._blocks: list[SplitBlock] = split_blocks(manifest, profile.bad, share)
+        copies = profile.held_out.get(split)
+        self._blocks: list[SplitBlock] = copied_blocks(copies) if copies else split_blocks(manifest, profile.bad, share)
         self._columns = tuple(dict.fromkeys(profile.columns.values()))
-        self._digest, self._limits = profile.digest, limits or {}
+        self._digest, self._limits = profile.digest, {"version": profile.order} | (limits or {})
         self._seed = config.training.seed if seed is None else seed
         self._batch = global_batch_size or profile.resolved.global_batch_size or 1
         self._out = location(config.output.uri, config.storage)
@@ -84,7 +97,9 @@ class Stream:
         self._store: ObjectStore | None = None
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="stream")
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="stream-window")
-        self._held: dict[tuple[int, ...], Future[_Held]] = {}
+        self._held: dict[_Place, Future[_Held]] = {}
+        self._groups: dict[int, RowGroup] = {}
+        """Row groups that are being read, by block; of the thread that reads ahead."""
 
     @property
     def row_count(self) -> int:
@@ -146,31 +161,42 @@ class Stream:
         return order.windows(sizes, rows, self._digest, self._seed, epoch, **self._limits)
 
     def _hold(self, window: order.Window) -> Future[_Held]:
-        if window.blocks not in self._held:
-            self._held[window.blocks] = self._ahead.submit(self._load, window.blocks)
-        return self._held[window.blocks]
+        place = _place(window)
+        if place not in self._held:
+            self._held[place] = self._ahead.submit(self._load, place)
+        return self._held[place]
 
     def _forget(self, *kept: order.Window) -> None:
-        for blocks in [b for b in self._held if b not in {w.blocks for w in kept}]:
-            del self._held[blocks]
+        for place in set(self._held) - {_place(window) for window in kept}:
+            del self._held[place]
 
-    def _load(self, blocks: Sequence[int]) -> _Held:
+    def _load(self, place: _Place) -> _Held:
         rows: list[bytes] = []
         numbers: list[np.ndarray] = []
-        for n, loaded in zip(blocks, self._pool.map(self._usable_rows, blocks), strict=True):
+        self._groups = {n: group for n, group in self._groups.items() if n in place[0]}
+        for n, (low, high), loaded in zip(*place, self._pool.map(self._usable_rows, *place), strict=True):
             first = self._blocks[n].first
             rows.extend(loaded)
-            numbers.append(np.arange(first, first + len(loaded), dtype=np.int64))
+            numbers.append(np.arange(first + low, first + high, dtype=np.int64))
         return _Held(rows, np.concatenate(numbers))
 
-    def _usable_rows(self, n: int) -> list[bytes]:
-        held = self._blocks[n]
+    def _usable_rows(self, n: int, span: tuple[int, int]) -> list[bytes]:
+        """Usable rows [low, high) of block n. Row groups are read on from the last span; others have no place to start in."""
+        held, (low, high) = self._blocks[n], span
+        block = held.block
+        wanted = None
+        if held.rows != block.rows:
+            bad = self._bad.get(held.number, ())
+            wanted = usable_span(held.number, block, bad, self._share, low, high) - block.row
         item = self._source.objects[held.number]
-        rows = block_rows(self._reader(), item, held.block, self._columns, self._out)
-        if held.rows == held.block.rows:
-            return rows
-        wanted = usable(held.number, held.block, self._bad.get(held.number, ()), self._share)
-        return [rows[row - held.block.row] for row in wanted]
+        if item.format.name == "parquet" and block.cache is None and high - low < held.rows:
+            if n not in self._groups:
+                self._groups[n] = RowGroup(self._reader(), item, block, self._columns)
+            start, end = (low, high) if wanted is None else (int(wanted[0]), int(wanted[-1]) + 1)
+            rows = self._groups[n].rows(start, end)
+            return rows if wanted is None else [rows[row - start] for row in wanted]
+        rows = block_rows(self._reader(), item, block, self._columns, self._out)
+        return rows[low:high] if wanted is None else [rows[row] for row in wanted]
 
     def _reader(self) -> ObjectStore:
         if self._store is None:
@@ -183,15 +209,24 @@ class Stream:
         return {name: values[name] for name in self._columns if name in values}
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """This rank's rows of the split (number % world == rank) in file order; the next block is read ahead."""
-        wanted = [n for n, block in enumerate(self._blocks) if block.rows]
+        """This rank's rows of the split (number % world == rank) in file order; the next piece is read ahead."""
+        pieces = list(self._pieces())
         ahead: list[Future[list[bytes]]] = []
-        for place, n in enumerate(wanted):
-            while len(ahead) < 2 and place + len(ahead) < len(wanted):
-                ahead.append(self._pool.submit(self._usable_rows, wanted[place + len(ahead)]))
-            for number, raw in enumerate(ahead.pop(0).result(), self._blocks[n].first):
+        for place, (n, span) in enumerate(pieces):
+            while len(ahead) < 2 and place + len(ahead) < len(pieces):
+                ahead.append(self._ahead.submit(self._usable_rows, *pieces[place + len(ahead)]))
+            for number, raw in enumerate(ahead.pop(0).result(), self._blocks[n].first + span[0]):
                 if number % self._world == self._rank:
                     yield self._parse(raw)
+
+    def _pieces(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """All blocks with rows, large row groups in parts."""
+        for n, held in enumerate(self._blocks):
+            item = self._source.objects[held.number]
+            divisible = item.format.name == "parquet" and held.block.cache is None
+            parts = min(held.rows, -(-held.block.size // PIECE_BYTES)) if divisible else 1
+            edges = [held.rows * part // max(1, parts) for part in range(parts + 1)]
+            yield from ((n, span) for span in pairwise(edges) if held.rows)
 
     def close(self) -> None:
         """Stop reading ahead; what is being read is not waited for."""

@@ -1,0 +1,77 @@
+"""How the surveyed sources are laid out for reading: blocks copied where they must be, the order's version, the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from finetune_api.exits import JobError
+from finetune_api.run import RunConfig
+from finetune_api.status import Finding
+from finetune_trainer.prepare.reblock import reblock, weigh
+from finetune_trainer.prepare.survey import Surveyed
+from finetune_trainer.storage import Location, location
+from finetune_trainer.stream import order
+from finetune_trainer.stream.listing import Listing
+from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.profile import BadRows, order_digest
+from finetune_trainer.stream.splits import HELD_OUT, share_of
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """digest: of all that decides the order of the rows (I2)."""
+
+    manifest: Manifest
+    order: int
+    digest: str
+    findings: tuple[Finding, ...]
+
+
+def lay_out(
+    config: RunConfig, out: Location, listings: Mapping[str, Listing], seen: Mapping[str, Surveyed], columns: Mapping[str, str], bad: BadRows
+) -> Layout:  # fmt: skip
+    """In today's order, unless the job goes on from a checkpoint that was written in an earlier one. Raises JobError."""
+    wanted = _order_of_checkpoint(config)
+    today = order.version_for([weight for sizes in seen["train"].weights for weight in sizes])
+    if wanted is not None and today != order.WHOLE_BLOCKS:
+        earlier = _laid_out(config, out, listings, seen, columns, bad, order.WHOLE_BLOCKS)
+        if earlier.digest == wanted:
+            return earlier
+    return _laid_out(config, out, listings, seen, columns, bad, today)
+
+
+def _laid_out(
+    config: RunConfig, out: Location, listings: Mapping[str, Listing], seen: Mapping[str, Surveyed], columns: Mapping[str, str], bad: BadRows,
+    version: int,
+) -> Layout:  # fmt: skip
+    sources, noted = {}, list[Finding]()
+    names: Sequence[str] = tuple(dict.fromkeys(columns.values()))
+    for role, listing in listings.items():
+        source = seen[role].source
+        if version != order.WHOLE_BLOCKS:
+            source = weigh(source, seen[role].weights)
+        sources[role], copied = reblock(source, role, listing.store, out, names, version=version)
+        noted += copied
+    manifest = Manifest(sources)
+    return Layout(manifest, version, order_digest(manifest, columns, bad, shares_of(config), version), tuple(noted))
+
+
+def shares_of(config: RunConfig) -> dict[str, tuple[str, float, float] | None]:
+    """split -> which part of which source it takes, as the digest holds it."""
+    found = {split: share_of(split, config.data) for split in ("train", *HELD_OUT)}
+    return {split: (share.source, share.low, share.high) if share else None for split, share in found.items()}
+
+
+def _order_of_checkpoint(config: RunConfig) -> str | None:
+    """The digest that the checkpoint of checkpoints.resumeFrom was written with; the workers check all the rest of it."""
+    uri = config.checkpoints.resume_from
+    if not uri:
+        return None
+    try:
+        found = json.loads(location(uri, config.storage).find("MANIFEST.json") or b"{}")
+        digest = found["identity"]["dataManifest"]
+    except (JobError, ValueError, KeyError, TypeError):
+        return None
+    return str(digest)
