@@ -312,6 +312,56 @@ def test_globs_folders_and_single_objects_find_the_same(put: Any) -> None:
     assert keys("**") == ["a.jsonl", "sub/b.jsonl"]  # the job's own output is no data
 
 
+def test_hidden_and_temporary_files_and_folders_are_no_data_at_any_depth(put: Any) -> None:
+    data = encode(rows_of(3), "jsonl")
+    for name in (
+        "a.jsonl", "sub/b.jsonl", "_temporary/0/c.jsonl", ".ipynb_checkpoints/a-checkpoint.jsonl", "sub/_tmp/d.jsonl", "sub/.git/x.jsonl", "_SUCCESS",
+        "_own/e.jsonl",
+    ):  # fmt: skip
+        put(f"data/{name}", data)
+
+    def keys(pattern: str) -> list[str]:
+        return [info.key.rpartition("/data/")[2] for info, _ in list_source(put.config(pattern), "train").objects]
+
+    assert keys("data") == keys("data/") == keys("data/**") == keys("data/**/*.jsonl") == ["a.jsonl", "sub/b.jsonl"]
+    assert keys("data/*/*.jsonl") == ["sub/b.jsonl"]
+    assert (
+        keys("data/_own") == keys("data/_own/*") == keys("data/_own/e.jsonl") == keys("data/_o*/*") == ["_own/e.jsonl"]
+    )
+    with pytest.raises(JobError, match=r"all 1 objects .* are hidden or temporary") as caught:
+        list_source(put.config("data/sub/*/d.jsonl"), "train")
+    assert caught.value.reason == Reason.DATA_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("kind", "log", "rows"),
+    [
+        ("Delta", "_delta_log/00000000000000000000.json", "part-0.parquet"),
+        ("Iceberg", "metadata/v1.metadata.json", "data/part-0.parquet"),
+        ("Hudi", ".hoodie/hoodie.properties", "2026/part-0.parquet"),
+    ],
+)
+def test_a_table_is_named_as_such(put: Any, kind: str, log: str, rows: str) -> None:
+    put(f"data/mails/{log}", b'{"commitInfo":{}}')
+    put(f"data/mails/{rows}", encode(rows_of(3), "parquet"))
+    for pattern in ("data", "data/mails", "data/mails/**", "data/**"):
+        with pytest.raises(JobError) as caught:
+            list_source(put.config(pattern), "train")
+        assert (caught.value.reason, caught.value.field) == (Reason.INVALID_DATA, "spec.data.train.uri")
+        assert f"data/mails is a {kind} table" in caught.value.message.replace("mails/", "mails")
+    folder = f"data/mails/{rows}".rpartition("/")[0]
+    listing = list_source(put.config(f"{folder}/*.parquet"), "train")
+    assert len(listing.objects) == 1
+    assert [finding.kind for finding in listing.findings] == ["TableFiles"]
+    assert f"is a {kind} table" in listing.findings[0].message
+
+
+def test_a_folder_of_ones_own_that_is_called_metadata_is_no_table(put: Any) -> None:
+    put("data/metadata/a.jsonl", encode(rows_of(3), "jsonl"))
+    assert len(list_source(put.config("data/**"), "train").objects) == 1
+    assert list_source(put.config("data/metadata/*"), "train").findings == ()
+
+
 def test_nothing_found_names_what_is_near(put: Any) -> None:
     put("data/mails-00.jsonl", b"{}")
     put("data/other.csv", b"a\n1\n")

@@ -17,8 +17,8 @@ from finetune_trainer.stream.splits import Share, usable
 RARE_SHARE = 0.02
 ANNOUNCED_BYTES = 64 << 20
 _SEVERITY = (
-    "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "Overlap", "NothingToLearn",
-    "Contradiction",
+    "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "TableFiles", "Overlap",
+    "NothingToLearn", "Contradiction",
     "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "SimilarLabels", "EmptyText", "EmptyObject", "Copied",
 )  # fmt: skip
 

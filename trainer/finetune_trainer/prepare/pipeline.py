@@ -179,7 +179,8 @@ def _profiled(
                 seen[role] = survey(listings[role], task, columns, labels, tally, None)
     if tally.too_many:
         raise tally.refusal()
-    noted: list[Finding] = [*tally.findings(), *look.without_rows(seen)]
+    told = [finding for listing in listings.values() for finding in listing.findings]
+    noted: list[Finding] = [*tally.findings(), *look.without_rows(seen), *told]
     counts, overlaps = _splits(config, seen, tally.rows)
     noted += overlaps
     measured = measure(sample.rows, task, columns, labels, model.tokenizer)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from finetune_api.status import Finding
 from finetune_trainer.storage import ObjectInfo, ObjectStore
 from finetune_trainer.stream.formats import Format
 
@@ -19,6 +20,7 @@ class Listing:
     store: ObjectStore
     objects: tuple[tuple[ObjectInfo, Format], ...]
     revision: str | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def digest(self) -> str:
