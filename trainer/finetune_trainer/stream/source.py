@@ -105,9 +105,7 @@ def _tables(store: ObjectStore, pattern: str, found: Sequence[ObjectInfo], uri: 
     folder = _spelt_out(pattern)
     if has_glob(pattern):  # the pattern may pass over the log that lies beside what it matches
         places = [folder, folder[: folder.rstrip("/").rfind("/") + 1]]
-        keys += [
-            info.key for at in places for log in _LOGS for info in itertools.islice(store.list(f"{at}{log}/"), 20)
-        ]
+        keys += [info.key for at in places for log in _LOGS for info in itertools.islice(store.list(f"{at}{log}/"), 20)]
     table = next((hit for key in keys if (hit := _table_of(key))), None)
     if table is None:
         return ()
