@@ -126,10 +126,17 @@ def test_what_is_cut_is_cut_on_the_right_and_never_guessed(tmp_path: Path) -> No
         encode(t, CHAT, first)
 
 
-@pytest.mark.parametrize(("template", "why"), [(HIDING, "message 2"), (STRICT, "roles must alternate")])
-def test_a_template_that_hides_or_refuses_a_turn_is_no_guess(tmp_path: Path, template: str, why: str) -> None:
-    with pytest.raises(Unlearnable, match=why):
-        encode(tokenizer(tmp_path, template), CHAT)
+def test_a_turn_that_the_template_hides_is_counted_and_the_others_are_learned(tmp_path: Path) -> None:
+    t = tokenizer(tmp_path, HIDING)
+    example = encode(t, CHAT)
+    assert (learned(t, example), example.hidden) == ("second<|im_end|>", 1)
+    with pytest.raises(Unlearnable, match="shows none of the assistant's 1 turns whole"):
+        encode(t, [*CHAT[:3], {"role": "user", "content": "and?"}])
+
+
+def test_a_template_that_refuses_a_chat_is_no_guess(tmp_path: Path) -> None:
+    with pytest.raises(Unlearnable, match="roles must alternate"):
+        encode(tokenizer(tmp_path, STRICT), CHAT)
 
 
 @pytest.mark.parametrize(

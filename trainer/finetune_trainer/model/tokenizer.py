@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer.model.template import ChatTemplate
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked, and rows come one at a time
 
@@ -20,15 +22,13 @@ UNLIMITED = 1_000_000
 """transformers writes 1e30 where a tokenizer knows no longest input."""
 
 
-class RefusedChat(ValueError):
-    """The chat template refuses a chat, in its own words."""
-
-
 class Tokenizer:
     """A tokenizer with its chat template. Holds the Rust tokenizer's truncation setting, so: one thread at a time."""
 
-    def __init__(self, backend: Any) -> None:
-        self._hf = backend
+    def __init__(self, backend: Any, now: datetime | None = None) -> None:
+        """`now`: what chat templates take for the present; None for the real clock."""
+        self._hf, self._now = backend, now
+        self._templates: dict[str, ChatTemplate] = {}
         self._fast = backend.backend_tokenizer
         self._fast.no_truncation()
         self._fast.no_padding()
@@ -88,8 +88,14 @@ class Tokenizer:
             self._cut = None
         return self._fast.encode(text, add_special_tokens=special)
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Any = None, *, generation_prompt: bool = False
+    ) -> str:
         """The chat as text. Raises JobError without a template, RefusedChat with the template's own complaint."""
+        return self._template(bool(tools)).render(messages, tools, generation_prompt=generation_prompt)
+
+    def _template(self, tools: bool) -> ChatTemplate:
+        """The template for chats with or without tools: some models have one of its own for each."""
         if self.chat_template is None:
             raise JobError(
                 Reason.INVALID_CONFIG, "the model's tokenizer has no chat template, and the data has chats", field=MODEL_FIELD,
@@ -98,11 +104,15 @@ class Tokenizer:
         from jinja2 import TemplateError
 
         try:
-            return self._hf.apply_chat_template(
-                [dict(m) for m in messages], tokenize=False, add_generation_prompt=generation_prompt
-            )
-        except TemplateError as error:
-            raise RefusedChat(f"the model's chat template refuses the chat: {error}") from None
+            source: str = self._hf.get_chat_template(None, [{}] if tools else None)
+            if source not in self._templates:
+                self._templates[source] = ChatTemplate(source, self._hf.special_tokens_map, self._now)
+        except (TemplateError, ValueError) as error:
+            raise JobError(
+                Reason.UNSUPPORTED_MODEL, f"the model's chat template cannot be used: {error}"[:900], field=MODEL_FIELD,
+                hint="Mend chat_template in tokenizer_config.json or chat_template.jinja, or use data with prompt and completion columns.",
+            ) from None  # fmt: skip
+        return self._templates[source]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of ids."""
@@ -110,20 +120,21 @@ class Tokenizer:
 
     def end_of_special(self, text: str, position: int) -> int:
         """The end of the special token that stands at `position` (white space may come first); `position` if none does."""
-        rest = text[position:].lstrip()
-        for token in self._specials:
-            if token and rest.startswith(token):
-                return len(text) - len(rest) + len(token)
-        return position
+        start = position
+        while start < len(text) and text[start].isspace():
+            start += 1
+        return next(
+            (start + len(token) for token in self._specials if token and text.startswith(token, start)), position
+        )
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a model folder. Raises JobError when there is none that can be read."""
+def load_tokenizer(folder: Path, now: datetime | None = None) -> Tokenizer:
+    """The tokenizer in a model folder; its templates take `now` for the present. Raises JobError when there is none that can be read."""
     try:
         if (folder / "tokenizer.json").exists():
             from transformers import PreTrainedTokenizerFast
 
-            return Tokenizer(PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True))
+            return Tokenizer(PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True), now)
         from transformers import AutoTokenizer
 
         slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, use_fast=True)
@@ -141,4 +152,4 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             field=MODEL_FIELD,
             hint="The model folder needs tokenizer.json.",
         )
-    return Tokenizer(slow)
+    return Tokenizer(slow, now)

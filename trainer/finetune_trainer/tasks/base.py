@@ -24,13 +24,14 @@ class Example:
     """One row as the model takes it.
 
     `labels` is the class's index, or one token id or IGNORE for each input token. `length` counts the tokens before they
-    were cut to the maximum.
+    were cut to the maximum, `hidden` the turns of a chat that its template does not show whole, which are not learned.
     """
 
     input_ids: list[int]
     labels: int | list[int]
     type_ids: list[int] | None
     length: int
+    hidden: int = 0
 
     @property
     def learned(self) -> int:

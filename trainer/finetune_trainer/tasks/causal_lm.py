@@ -1,7 +1,6 @@
 """Causal language modelling on chats or on prompt and completion; only what the assistant writes is learned.
 
-The learned part of a chat is found by rendering: the conversation up to a turn, with and without the generation prompt,
-is compared with the whole (`chat.py`), so no template needs generation markers. A prompt and its completion are encoded
+The learned part of a chat is found by rendering (`turns.py`), so no template needs generation markers. A prompt and its completion are encoded
 apart, exactly as they meet at inference, and the end-of-text token is learned. Rows with nothing to learn are refused.
 """
 
@@ -12,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, Unlearnable, missing, pick, text_problem
-from finetune_trainer.tasks.chat import encode_chat, messages_problem
+from finetune_trainer.tasks.chat import encode_chat
+from finetune_trainer.tasks.messages import chat_of, messages_problem, tools_problem
 
 MESSAGES = ("messages", "conversation", "conversations", "chat")
 PROMPT = ("prompt", "instruction", "question", "input")
@@ -41,6 +41,8 @@ def label(row: Row, columns: Mapping[str, str]) -> None:
 def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None = None) -> str | None:
     """What is wrong with the row, or None."""
     if "messages" in columns:
+        if "tools" in columns and (problem := tools_problem(row.get(columns["tools"]), columns["tools"])):
+            return problem
         return messages_problem(row.get(columns["messages"]), columns["messages"])
     if problem := text_problem(row, columns["prompt"]) or text_problem(row, columns["completion"]):
         return problem
@@ -53,17 +55,25 @@ def encode(
     row: Row, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
 ) -> Example:
     """Token ids and labels, cut on the right. Raises Unlearnable where no learned token is left. The row has passed check_row."""
+    hidden = 0
     if "messages" in columns:
-        ids, targets = encode_chat(tokenizer, row[columns["messages"]])
+        tools = row.get(columns["tools"]) if "tools" in columns else None
+        ids, targets, hidden = encode_chat(tokenizer, chat_of(row[columns["messages"]], tools, tokenizer))
     else:
-        ids, targets = encode_completion(tokenizer, row[columns["prompt"]], row[columns["completion"]])
-    example = Example(ids[:max_length], targets[:max_length], None, len(ids))
+        ids, targets = encode_completion(tokenizer, prompt_of(row, columns), row[columns["completion"]])
+    example = Example(ids[:max_length], targets[:max_length], None, len(ids), hidden)
     if example.learned == 0:
         raise Unlearnable(
             f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the assistant's; "
             "raise spec.training.maxLength, or shorten what comes before"
         )
     return example
+
+
+def prompt_of(row: Row, columns: Mapping[str, str]) -> str:
+    """The text that the model is given."""
+    prompt: str = row[columns["prompt"]]
+    return prompt
 
 
 def encode_completion(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:

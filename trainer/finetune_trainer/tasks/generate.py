@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -9,7 +10,10 @@ from typing import Any
 
 import torch
 
+from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.tasks.causal_lm import prompt_of
+from finetune_trainer.tasks.messages import chat_of, says_something
 
 CHARACTERS = 600
 
@@ -29,21 +33,37 @@ def prompts(
     """Up to `count` prompts of at most `longest` tokens, from the first rows: chats end before the assistant's last turn."""
     found: list[Prompt] = []
     for row in islice(rows, 50):
-        if "messages" in columns:
-            messages = list(row[columns["messages"]])
-            last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
-            if last == 0:
-                continue
-            text, reference = messages[last - 1]["content"], messages[last]["content"]
-            ids = tokenizer.ids(tokenizer.render(messages[:last], generation_prompt=True))
-        else:
-            text, reference = row[columns["prompt"]], row[columns["completion"]]
-            ids = tokenizer.start(text)
-        if ids and len(ids) <= longest:
-            found.append(Prompt(text[:CHARACTERS], reference[:CHARACTERS], ids))
+        prompt = _of_chat(row, columns, tokenizer) if "messages" in columns else _of_text(row, columns, tokenizer)
+        if prompt is not None and prompt.ids and len(prompt.ids) <= longest:
+            found.append(prompt)
         if len(found) == count:
             break
     return found
+
+
+def _of_chat(row: Mapping[str, Any], columns: Mapping[str, str], tokenizer: Tokenizer) -> Prompt | None:
+    chat = chat_of(row[columns["messages"]], row.get(columns.get("tools", "")), tokenizer)
+    last = max(i for i, m in enumerate(chat.messages) if m["role"] == "assistant" and says_something(m))
+    if last == 0:
+        return None
+    asked, answer = chat.messages[last - 1], chat.messages[last]
+    try:
+        ids = tokenizer.ids(chat.render(tokenizer, last, generation_prompt=True))
+    except RefusedChat:
+        return None
+    return Prompt(_words(asked), _words(answer), ids)
+
+
+def _of_text(row: Mapping[str, Any], columns: Mapping[str, str], tokenizer: Tokenizer) -> Prompt:
+    text = prompt_of(row, columns)
+    return Prompt(text[:CHARACTERS], row[columns["completion"]][:CHARACTERS], tokenizer.start(text))
+
+
+def _words(message: Mapping[str, Any]) -> str:
+    """What the message says, for people; its calls as JSON."""
+    calls = message.get("tool_calls")
+    parts = [message.get("content") or "", json.dumps(calls, ensure_ascii=False) if calls else ""]
+    return "\n".join(filter(None, parts))[:CHARACTERS]
 
 
 def greedy(model: Any, tokenizer: Tokenizer, ids: list[int], new_tokens: int, stop: Callable[[], bool]) -> str:

@@ -1,0 +1,77 @@
+"""Long chats are encoded in linear time, with the masks that locating every turn by itself gives."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+from finetune_trainer.tasks.chat import encode_chat
+from finetune_trainer.tasks.messages import chat_of
+from support import chat_templates, one_by_one
+from support.chat_templates import CALLING, PLAIN, STRICT, chat, write_tokenizer
+
+
+def same(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> None:
+    ids, targets = one_by_one.encode(tokenizer, messages)
+    found = encode_chat(tokenizer, chat_of(messages, None, tokenizer))
+    assert found.ids == ids
+    assert tokenizer.decode([t for t in found.targets if t >= 0]) == tokenizer.decode([t for t in targets if t >= 0])
+    assert found.targets == targets
+    assert found.hidden == 0
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_masks_are_those_of_turns_located_one_by_one(tmp_path: Path, name: str) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path, PLAIN[name], eos="</s>"))
+    rng = random.Random(7)
+    for n in range(60):
+        same(tokenizer, chat(rng, 1 + n % 12, strict=name in STRICT))
+
+
+@pytest.mark.parametrize("name", CALLING)
+def test_so_it_is_between_calls_of_tools(tmp_path: Path, name: str) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path, PLAIN[name]))
+    rng = random.Random(8)
+    tried = 0
+    while tried < 40:
+        messages = chat(rng, 1 + tried % 9, calls=True)
+        if all(m["content"] for m in messages):  # the oracle knows no turns without a content
+            if name == "thinking" and any("tool_calls" in m for m in messages):
+                break  # and none that go on behind their content where a template is no prefix of itself
+            same(tokenizer, messages)
+            tried += 1
+
+
+@pytest.mark.parametrize("name", [n for n in PLAIN if n != "numbered"])
+def test_what_is_rendered_grows_as_the_chat_does(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path, PLAIN[name]))
+    rendered = 0
+    render = Tokenizer.render
+
+    def counted(self: Tokenizer, messages: Any, *args: Any, **kwargs: Any) -> str:
+        nonlocal rendered
+        rendered += len(messages)
+        return render(self, messages, *args, **kwargs)
+
+    monkeypatch.setattr(Tokenizer, "render", counted)
+    costs = []
+    for turns in (50, 200):
+        rng = random.Random(3)
+        messages = []
+        for n in range(turns):
+            messages.append({"role": "user", "content": chat_templates.text(rng)})
+            if name in CALLING and n % 2:
+                call = {"function": {"name": "weather", "arguments": {"place": f"town {n}", "day": n}}}
+                messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+                messages.append({"role": "tool", "content": f"rain {n}"})
+            messages.append({"role": "assistant", "content": chat_templates.text(rng)})
+        rendered = 0
+        found = encode_chat(tokenizer, chat_of(messages, None, tokenizer))
+        assert found.hidden == 0
+        costs.append(rendered / len(messages))
+    assert costs[1] < 1.2 * costs[0], "messages rendered for each message of the chat"
+    assert costs[1] < 15
