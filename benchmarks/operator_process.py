@@ -62,9 +62,18 @@ async def operator(
 
 def rss(pid: int) -> float:
     """Resident memory in MiB, as the kernel counts it."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
+    return _memory(pid, "VmRSS")
+
+
+def peak(pid: int) -> float:
+    """The most that it has been, in MiB."""
+    return _memory(pid, "VmHWM")
+
+
+def _memory(pid: int, line: str) -> float:
+    for found in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if found.startswith(line):
+            return int(found.split()[1]) / 1024
     raise ValueError(f"no process {pid}")
 
 

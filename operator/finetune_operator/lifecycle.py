@@ -21,6 +21,7 @@ from aiohttp import web
 from finetune_operator import wiring
 from finetune_operator.access import Access
 from finetune_operator.cluster import Cluster
+from finetune_operator.guard import Limits
 from finetune_operator.lease import Lease
 from finetune_operator.metrics import Metrics, metrics_app
 from finetune_operator.probe import Watchdog
@@ -28,6 +29,7 @@ from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.relist import Relister
 from finetune_operator.reports import Certificate, ReportServer
+from finetune_operator.serving import serving
 from finetune_operator.settings import Settings
 from finetune_operator.store import Key, Store
 from finetune_operator.tokens import Tokens
@@ -117,7 +119,9 @@ class Operator:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.close)
             for app, port, tls in self._servers():
-                await stack.enter_async_context(_serving(app, port, tls))
+                await stack.enter_async_context(
+                    serving(app, port, tls, limits=Limits(), count=self.metrics.connection_cut)
+                )
             stopped = spawn("stop", self._stop.wait())
             spawn("relist", self.relister.run())
             spawn("lease", self.lease.run())
@@ -172,14 +176,3 @@ class Operator:
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread, as in tests
                 loop.add_signal_handler(number, self.stop)
-
-
-@contextlib.asynccontextmanager
-async def _serving(app: web.Application, port: int, tls: ssl.SSLContext | None) -> Any:
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, port=port, ssl_context=tls).start()
-        yield runner
-    finally:
-        await runner.cleanup()

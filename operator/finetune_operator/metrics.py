@@ -85,6 +85,12 @@ class Metrics:
         self._reports = Counter(
             "finetune_operator_reports", "Reports received, by what became of them.", ["result"], registry=registry
         )
+        self._cuts = Counter(
+            "finetune_operator_connections_cut",
+            "Connections to a server of ours that were ended or refused: late (deadline), or too many (address, total).",
+            ["cause"],
+            registry=registry,
+        )
         self._watch_events = Counter(
             "finetune_operator_watch_events", "Watch events received.", ["kind"], registry=registry
         )
@@ -117,6 +123,9 @@ class Metrics:
     def reported(self, result: str) -> None:
         """`result` is "taken" or the cause of dropping."""
         self._reports.labels(result).inc()
+
+    def connection_cut(self, cause: str) -> None:
+        self._cuts.labels(cause).inc()
 
     def watched(self, kind: str) -> None:
         self._watch_events.labels(kind).inc()

@@ -12,6 +12,7 @@ import json
 import logging
 import ssl
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,8 @@ RATE, BURST = 2.0, 20.0
 """Requests a second that the pods of one job may send on the average, and at once."""
 PEER_RATE, PEER_BURST = 20.0, 100.0
 """Tokens that one address may have checked a second on the average, and at once; many pods may stand behind one."""
+BODY_SECONDS = 8.0
+"""A body must have come after so long."""
 TRANSITION_SECONDS = 1.0
 """Even transitions of one job are written at most so often."""
 
@@ -57,6 +60,7 @@ class ReportServer:
     ) -> None:  # fmt: skip
         self._store, self._queue, self._tokens, self._metrics = store, queue, tokens, metrics
         self._interval, self._leading, self._clock = interval, leading, clock
+        self._nobody = uuid.uuid4().hex
         self._jobs, self._peers = Allowance(RATE, BURST), Allowance(PEER_RATE, PEER_BURST)
 
     def app(self) -> web.Application:
@@ -83,10 +87,8 @@ class ReportServer:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token or len(token) > 16_384:
             raise Dropped(401, "no-token", "send the projected service-account token as a bearer token")
-        uid = self._store.uid(key)
-        if uid is None:
-            raise Dropped(404, "no-job", "there is no such job")
-        token = token.strip()
+        # Of a job that is not there nobody is told: its token is judged all the same, for an audience that none is made for.
+        uid, token = self._store.uid(key) or self._nobody, token.strip()
         if not self._tokens.known(token, uid) and not self._peers.spend(request.remote or ""):
             raise Dropped(429, "too-many", "this address sends too many tokens", 1)
         pod = await self._pod(key, uid, token)
@@ -95,9 +97,12 @@ class ReportServer:
         if (request.content_length or 0) > BODY_BYTES:
             raise Dropped(413, "too-large", f"a report may have {BODY_BYTES} bytes at most")
         try:
-            body = await request.read()
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise Dropped(413, "too-large", f"a report may have {BODY_BYTES} bytes at most") from None
+        except TimeoutError:
+            raise Dropped(408, "slow", f"the report did not come within {BODY_SECONDS:g} s") from None
         self._offer(key, uid, pod, _parse(body))
 
     async def _pod(self, key: Key, uid: str, token: str) -> PodView:

@@ -65,6 +65,7 @@ class FakeApi:
     _hung: bool = False
     _wakers: set[asyncio.Event] = field(default_factory=set)
     _epoch: int = 0
+    _lists: dict[tuple[Any, ...], list[Object]] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
     async def running(self, port: int | None = None) -> AsyncIterator[FakeApi]:
@@ -179,10 +180,11 @@ class FakeApi:
 
     def _list(self, call: Call) -> Object:
         query = call.query
-        items = self.objects.list(
-            call.plural, call.namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
-        )
+        asked = (call.plural, call.namespace, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         start, limit = int(query.get("continue") or 0), int(query.get("limit") or 0)
+        if not start or asked not in self._lists:
+            self._lists[asked] = self.objects.list(*asked)
+        items = self._lists[asked]  # later pages are of the same moment, as etcd's
         page = items[start : start + limit] if limit else items[start:]
         meta: Object = {"resourceVersion": str(self.objects.version)}
         if limit and start + limit < len(items):

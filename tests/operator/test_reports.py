@@ -77,8 +77,8 @@ async def test_a_report_about_another_job_is_refused(desk: Desk) -> None:
     assert await desk.send(job_id=OTHER) == (403, "foreign-job")
 
 
-async def test_a_job_that_does_not_exist_is_not_found(desk: Desk) -> None:
-    assert await desk.send(path=PATH.replace("spam-filter", "nothing")) == (404, "no-job")
+async def test_nobody_learns_whether_a_job_exists(desk: Desk) -> None:
+    assert await desk.send(path=PATH.replace("spam-filter", "nothing")) == (401, "bad-token")
 
 
 async def test_a_standby_operator_takes_nothing(desk: Desk) -> None:
