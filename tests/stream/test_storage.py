@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -18,17 +13,25 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage import Location, blaming, location, open_store
 from support.control_plane import free_ports
-from support.s3 import S3Server, find_versitygw, run_versitygw
+from support.proxy import Proxy, proxy_before
+from support.s3 import SERVERS, S3Server, find_versitygw, serve
+from support.tls import self_signed
 
 
-@pytest.fixture(params=["file", "moto", "versitygw"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, s3_credentials: None) -> Location:
-    """An empty location of each kind."""
+@pytest.fixture(scope="session", params=["file", *SERVERS])
+def server(request: pytest.FixtureRequest) -> Iterator[S3Server | None]:
+    """Each kind of store; None stands for a folder."""
     if request.param == "file":
+        yield None
+    else:
+        yield from serve(request.param)
+
+
+@pytest.fixture
+def place(server: S3Server | None, tmp_path: Path, s3_credentials: None) -> Location:
+    """An empty location of each kind."""
+    if server is None:
         return location(tmp_path.as_uri(), StorageAccess())
-    if request.param == "versitygw" and not find_versitygw():
-        pytest.skip("no versitygw here (set VERSITYGW)")
-    server: S3Server = request.getfixturevalue(request.param)
     return location(f"s3://{server.bucket()}/a/b/", server.access)
 
 
@@ -184,44 +187,19 @@ def test_a_missing_ca_file_is_said_at_once(s3: S3Server, s3_credentials: None) -
     assert caught.value.field == "spec.storage.ca"
 
 
-def test_a_private_ca_is_needed_and_enough(tmp_path: Path, s3_credentials: None) -> None:
-    binary = find_versitygw()
-    if not binary:
-        pytest.skip("moto's server has no TLS of its own; no versitygw here")
-    ca = self_signed(tmp_path)
-    for server in run_versitygw(binary, (ca, tmp_path / "key.pem")):
-        place = location("s3://bucket/x", server.access)
+def test_a_private_ca_is_needed_and_enough(tmp_path: Path, moto: S3Server, s3_credentials: None) -> None:
+    certificate = self_signed(tmp_path)
+    ca = certificate[0]
+    with proxy_before(moto.endpoint, certificate) as server:
+        access = StorageAccess(endpoint=server.endpoint)
+        place = location("s3://bucket/x", access)
         with pytest.raises(JobError, match="not trusted") as caught:
             place.get("k")
         assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, "spec.storage.ca")
-        place = location("s3://bucket/x", server.access.model_copy(update={"ca_file": str(ca)}))
+        place = location("s3://bucket/x", access.model_copy(update={"ca_file": str(ca)}))
         with pytest.raises(JobError) as caught:
             place.get("k")
         assert caught.value.reason == Reason.BUCKET_NOT_FOUND  # the server's own answer
-
-
-def self_signed(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 that is its own CA; the key lies beside it as key.pem."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1)).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    )
-    return folder / "ca.pem"
 
 
 @pytest.mark.parametrize("uri", ["s3://UPPER_case!/x", "gs://bucket/x", "file://relative/x"])
@@ -256,91 +234,15 @@ def test_file_uris_are_percent_decoded(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- faults on the way
 
 
-class FaultProxy(ThreadingHTTPServer):
-    """Forwards requests to a server; `fault(method, path, headers)` may name what goes wrong with this one.
-
-    "503": answered so; "lost": the request is carried out and its answer dropped; "cut": half of the body is sent.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, target: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Forward)
-        self.target = target
-        self.faults: list[tuple[str, str]] = []  # (method, kind), each used once
-        self.seen: list[tuple[str, str, dict[str, str]]] = []
-
-    def take(self, method: str) -> str | None:
-        for n, (wanted, kind) in enumerate(self.faults):
-            if wanted == method:
-                del self.faults[n]
-                return kind
-        return None
-
-
-class _Forward(BaseHTTPRequestHandler):
-    server: FaultProxy
-    protocol_version = "HTTP/1.1"
-
-    def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kind = self.server.take(self.command)
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in ("expect", "transfer-encoding")}
-        self.server.seen.append((self.command, self.path, headers))
-        if kind == "503":
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        headers.setdefault("Content-Type", "application/octet-stream")  # else urllib says it is a form
-        request = Request(self.server.target + self.path, data=body or None, headers=headers, method=self.command)
-        try:
-            with urlopen(request, timeout=20) as answer:
-                status, fields, data = answer.status, answer.headers, answer.read()
-        except OSError as error:
-            status, fields, data = error.code, error.headers, error.read()  # type: ignore[attr-defined]
-        if kind == "lost":
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        self.send_response(status)
-        for name, value in fields.items():
-            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                self.send_header(name, value)
-        length = fields.get("Content-Length", "0") if self.command == "HEAD" else str(len(data))
-        self.send_header("Content-Length", length)
-        self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if kind == "cut" else data)
-        if kind == "cut":
-            self.wfile.flush()
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _handle
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def proxied(request: pytest.FixtureRequest, s3_credentials: None) -> Iterator[tuple[FaultProxy, Location]]:
+def proxied(request: pytest.FixtureRequest, s3_credentials: None) -> Iterator[tuple[Proxy, Location]]:
     """A location on moto (which does not check signatures, so that a proxy may stand between), and the proxy."""
     server: S3Server = request.getfixturevalue("moto")
-    proxy = FaultProxy(server.endpoint)
-    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield (
-            proxy,
-            location(f"s3://{server.bucket()}/p", StorageAccess(endpoint=f"http://127.0.0.1:{proxy.server_port}")),
-        )
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()
+    with proxy_before(server.endpoint) as proxy:
+        yield proxy, location(f"s3://{server.bucket()}/p", StorageAccess(endpoint=proxy.endpoint))
 
 
-def test_transient_errors_are_retried(proxied: tuple[FaultProxy, Location]) -> None:
+def test_transient_errors_are_retried(proxied: tuple[Proxy, Location]) -> None:
     proxy, place = proxied
     proxy.faults = [("PUT", "503"), ("PUT", "503"), ("GET", "503"), ("HEAD", "503")]
     place.put("k", b"value")
@@ -350,7 +252,7 @@ def test_transient_errors_are_retried(proxied: tuple[FaultProxy, Location]) -> N
 
 
 def test_a_broken_download_goes_on_from_where_it_was_and_only_of_the_same_object(
-    proxied: tuple[FaultProxy, Location],
+    proxied: tuple[Proxy, Location],
 ) -> None:
     proxy, place = proxied
     content = bytes(range(256)) * 4096
@@ -365,7 +267,7 @@ def test_a_broken_download_goes_on_from_where_it_was_and_only_of_the_same_object
     assert 0 < starts[0] < starts[1] < len(content)
 
 
-def test_a_write_whose_answer_was_lost_is_known_as_ours(proxied: tuple[FaultProxy, Location]) -> None:
+def test_a_write_whose_answer_was_lost_is_known_as_ours(proxied: tuple[Proxy, Location]) -> None:
     proxy, place = proxied
     place.put("warm-up", b"", if_none_match=True)
     proxy.faults = [("PUT", "lost")]
@@ -375,7 +277,7 @@ def test_a_write_whose_answer_was_lost_is_known_as_ours(proxied: tuple[FaultProx
         place.put("claim", b"mine", if_none_match=True)
 
 
-def test_a_retry_that_meets_somebody_elses_write_has_lost(proxied: tuple[FaultProxy, Location]) -> None:
+def test_a_retry_that_meets_somebody_elses_write_has_lost(proxied: tuple[Proxy, Location]) -> None:
     proxy, place = proxied
     place.put("claim", b"theirs", if_none_match=True)
     proxy.faults = [("PUT", "503")]

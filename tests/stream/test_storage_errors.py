@@ -52,8 +52,8 @@ def test_each_refusal_has_its_reason(error: Exception, reason: Reason, field: st
     assert is_transient(error) == (reason == Reason.STORAGE_UNAVAILABLE and "quota" not in says)
 
 
-def test_an_endpoint_without_tls_is_said_at_once(s3_server: S3Server, s3_credentials: None) -> None:
-    access = StorageAccess(endpoint=s3_server.endpoint.replace("http://", "https://"))
+def test_an_endpoint_without_tls_is_said_at_once(s3: S3Server, s3_credentials: None) -> None:
+    access = StorageAccess(endpoint=s3.endpoint.replace("http://", "https://"))
     with pytest.raises(JobError) as caught:
         list(location("s3://bucket/x", access).list())
     assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, "spec.storage.endpoint")

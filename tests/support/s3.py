@@ -1,6 +1,7 @@
-"""S3 servers for tests: versitygw where its binary is found (VERSITYGW or PATH), moto's threaded server, or each in turn.
+"""S3 servers for tests: versitygw where its binary is found (VERSITYGW or PATH), and moto as it is (it closes every
+connection), behind a proxy that keeps connections open, and behind one that does so over TLS.
 
-`s3` is the best one there is; `s3_server` runs a test against every one that is there. Both live for the session, on a
+`s3` is the best one there is; `s3_server` runs a test against every one that is there. All live for the session, on a
 free port of the loopback, and hand out a fresh bucket for each test.
 """
 
@@ -24,6 +25,8 @@ import pytest
 
 from finetune_api.run import StorageAccess
 from support.control_plane import free_ports
+from support.proxy import proxy_before
+from support.tls import self_signed
 
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key-of-a-throw-away-server"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
@@ -35,12 +38,13 @@ class S3Server:
 
     name: str
     endpoint: str
+    ca_file: str | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def access(self) -> StorageAccess:
         """For `location` and RunConfig."""
-        return StorageAccess(endpoint=self.endpoint)
+        return StorageAccess(endpoint=self.endpoint, ca_file=self.ca_file)
 
     @property
     def client(self) -> Any:
@@ -48,7 +52,7 @@ class S3Server:
         import boto3
 
         return boto3.client(
-            "s3", endpoint_url=self.endpoint, region_name="us-east-1",
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1", verify=self.ca_file,
             aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
         )  # fmt: skip
 
@@ -142,29 +146,37 @@ def _moto() -> Iterator[S3Server]:
         server.stop()
 
 
-def _servers() -> list[str]:
-    return ["versitygw", "moto"] if find_versitygw() else ["moto"]
-
-
-def _serve(name: str) -> Iterator[S3Server]:
-    if name == "moto":
-        yield from _moto()
+def serve(name: str) -> Iterator[S3Server]:
+    """One of SERVERS, until the generator is closed."""
+    if name == "versitygw":
+        binary = find_versitygw()
+        assert binary is not None
+        yield from run_versitygw(binary)
         return
-    binary = find_versitygw()
-    assert binary is not None
-    yield from run_versitygw(binary)
+    for server in _moto():
+        if name == "moto":
+            yield server
+            return
+        with tempfile.TemporaryDirectory(prefix="finetune-tls-") as folder:
+            certificate = self_signed(Path(folder)) if name == "tls" else None
+            with proxy_before(server.endpoint, certificate) as proxy:
+                yield S3Server(name, proxy.endpoint, str(certificate[0]) if certificate else None)
 
 
-@pytest.fixture(scope="session", params=_servers())
+SERVERS = [*(["versitygw"] if find_versitygw() else []), "keep-alive", "tls", "moto"]
+"""What is there, the most like a real one first."""
+
+
+@pytest.fixture(scope="session", params=SERVERS)
 def s3_server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
     """Each server that is there, in turn."""
-    yield from _serve(request.param)
+    yield from serve(request.param)
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     """The best server that is there."""
-    yield from _serve(_servers()[0])
+    yield from serve(SERVERS[0])
 
 
 @pytest.fixture
@@ -182,10 +194,10 @@ def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[S3Server]:
     """moto's server: it checks no signature, so that a proxy may stand before it."""
-    yield from _serve("moto")
+    yield from serve("moto")
 
 
 @pytest.fixture(scope="session")
 def versitygw() -> Iterator[S3Server]:
     """versitygw; ask `find_versitygw` first."""
-    yield from _serve("versitygw")
+    yield from serve("versitygw")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -39,8 +38,6 @@ class S3Store:
     def __init__(self, bucket: str, access: StorageAccess, *, patience: float) -> None:
         self.bucket, self.access, self.patience = bucket, access, patience
         self.endpoint = access.endpoint or f"AWS S3 ({access.region or 'us-east-1'})"
-        self._lock = threading.Lock()
-        self._made: Any = None
         self._conditional: bool | None = None
         self._listed = False  # the bucket is there and may be listed
 
@@ -55,10 +52,8 @@ class S3Store:
 
     @property
     def client(self) -> Any:
-        with self._lock:
-            if self._made is None:
-                self._made = client_for(self.access)
-            return self._made
+        """This process's client."""
+        return client_for(self.access)
 
     def call(self, verb: str, key: str, request: Callable[[], T], *, retried: Callable[[], None] = lambda: None) -> T:
         """Run one request, with retries while the fault may pass; `retried` is told before each further try."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -9,23 +10,44 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
+from finetune_trainer.forks import Own
 from finetune_trainer.storage.errors import from_boto
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
 
 
+class _Clients:
+    """The clients of one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.made: dict[tuple[str, int], Any] = {}
+
+    def rest(self) -> None:
+        """Close the connections that no request is using; the clients stay good."""
+        for client in list(self.made.values()):
+            with contextlib.suppress(Exception):
+                client.close()
+
+
+_clients = Own(_Clients, _Clients.rest)
+
+
 def client_for(access: StorageAccess) -> Any:
-    """The process's client for this access and these credentials; making one takes a good part of a second."""
+    """The process's client for this access and these credentials; making one takes a good part of a second.
+
+    Ask for it at each request: a client that is held would cross a fork.
+    """
+    clients, key = _clients(), _key(access)
+    with clients.lock:
+        if key not in clients.made:
+            clients.made[key] = make_client(access)
+        return clients.made[key]
+
+
+def _key(access: StorageAccess) -> tuple[str, int]:
     environment = hash(tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))))
-    key = (access.model_dump_json(), environment)
-    with _clients_lock:
-        if key not in _clients:
-            _clients[key] = make_client(access)
-        return _clients[key]
-
-
-_clients: dict[tuple[str, int], Any] = {}
-_clients_lock = threading.Lock()
+    return access.model_dump_json(), environment
 
 
 def make_client(access: StorageAccess) -> Any:

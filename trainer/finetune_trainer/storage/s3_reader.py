@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from finetune_trainer.storage.errors import changed, code_and_status
@@ -21,6 +22,7 @@ class Reader(io.RawIOBase):
     def __init__(self, store: S3Store, key: str, start: int, end: int | None, tag: str | None) -> None:
         self._store, self._key, self._position, self._end, self._tag = store, key, start, end, tag
         self._body: Any = None
+        self._process = os.getpid()  # that the body's connection belongs to
         self._done = False
         self._store.call("read", key, self._connect)
 
@@ -42,7 +44,7 @@ class Reader(io.RawIOBase):
         if self._tag is not None and tag != self._tag:  # a server that ignores If-Match
             raise changed(self._store.uri(self._key))
         self._tag = tag
-        self._body = answer["Body"]
+        self._body, self._process = answer["Body"], os.getpid()
 
     def readable(self) -> bool:
         return True
@@ -53,7 +55,7 @@ class Reader(io.RawIOBase):
         def step() -> bytes:
             if self._done:
                 return b""
-            if self._body is None:
+            if self._body is None or self._process != os.getpid():
                 self._connect()
             return b"" if self._body is None else cast(bytes, self._body.read(len(view)))
 
@@ -69,9 +71,9 @@ class Reader(io.RawIOBase):
         return b"".join(iter(lambda: self.read(PIECE) or b"", b""))
 
     def _drop(self) -> None:
-        if self._body is not None:
+        if self._body is not None and self._process == os.getpid():
             self._body.close()
-            self._body = None
+        self._body = None
 
     def close(self) -> None:
         if not self.closed:
