@@ -21,8 +21,3 @@ def connections(port: int) -> set[str]:
             if target.startswith("socket:["):
                 held.add(target[len("socket:[") : -1])
     return held & to_port
-
-
-def threads() -> int:
-    """How many threads this process has, those of libraries included."""
-    return len(os.listdir("/proc/self/task"))

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import signal
-import threading
 from types import FrameType
 
 
 class StopFlag:
-    """Set by a signal, read between micro-batches."""
+    """Set by a signal, read between micro-batches. Without a lock: a second signal comes while the first is being handled."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._set = False
         self.signal: int | None = None
 
     def __call__(self) -> bool:
-        return self._event.is_set()
+        return self._set
 
     def set(self, number: int | None = None) -> None:
         """Ask the process to stop."""
         self.signal = self.signal or number
-        self._event.set()
+        self._set = True
 
     def install(self) -> StopFlag:
         """Take over SIGTERM and SIGINT. Only from the main thread."""

@@ -156,7 +156,9 @@ def _from_hub(config: RunConfig, weights: bool, revision: str | None) -> Path:
     info = _hub_info(config, revision)
     names = _wanted((s.rfilename for s in info.siblings or () if "/" not in s.rfilename), config.model.uri, weights)
     from huggingface_hub import snapshot_download
+    from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # else the first progress bar starts a thread for good, and the launcher forks after this
     with _hub_errors(config):
         folder = snapshot_download(
             _repository(config),
