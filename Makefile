@@ -85,6 +85,11 @@ test: venv venv-operator transformers-4 ## All tests that need no cluster; those
 	.venv-operator/bin/python -m pytest -q $(wildcard $(WITHOUT_TORCH)) $(ARGS)
 	$(BIN)/python -m pytest -q tests $(addprefix --ignore=,tests/e2e $(WITHOUT_TORCH)) $(ARGS)
 
+.PHONY: test-apiserver
+test-apiserver: venv-operator ## The tests on a real API server alone, of the version in KUBEBUILDER_ASSETS or `make control-plane`
+	@scripts/control-plane.sh --check
+	.venv-operator/bin/python -m pytest -q -m apiserver $(WITHOUT_TORCH) $(ARGS)
+
 .PHONY: control-plane
 control-plane: ## Bring kube-apiserver, etcd and kubectl for the API-server tests into the user's cache folder
 	scripts/control-plane.sh

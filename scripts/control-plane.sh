@@ -6,7 +6,7 @@
 # With --check it only says, in one line, what is missing.
 set -euo pipefail
 
-VERSION=1.34.1 # of the envtest archive; the sources are pinned in go.mod
+VERSION=1.37.0 # of the envtest archive; the sources are pinned in go.mod
 HERE=$(cd "$(dirname "$0")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/finetune-operator/control-plane
 TOOLS=(kube-apiserver etcd kubectl)
@@ -58,7 +58,7 @@ if curl --fail --silent --show-error --location --connect-timeout 10 --max-time 
 fi
 
 command -v go >/dev/null || {
-  echo "control-plane: the archive could not be had, and there is no go to build from source: install Go 1.24 or newer, or set KUBEBUILDER_ASSETS" >&2
+  echo "control-plane: the archive could not be had, and there is no go to build from source: install Go 1.26 or newer, or set KUBEBUILDER_ASSETS" >&2
   exit 1
 }
 echo "control-plane: the archive could not be had; building from source, about ten minutes"

@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune_api.exits import Reason
 from finetune_operator.plan import names
-from finetune_operator.plan.observed import PodView, report_order
+from finetune_operator.plan.observed import EventView, PodView, report_order
 from finetune_operator.plan.plan import Plan
 from finetune_operator.plan.times import rfc3339
 from support.planning import Cluster
@@ -69,7 +69,7 @@ def test_preempted_and_admitted_again_it_is_the_same_attempt() -> None:
     c.report = None
     c.train(21, resumed_from_step=20)
     status = c.status
-    assert (status.phase, status.attempt, status.restarts) == ("Running", 1, 0)
+    assert (status.phase, status.attempt, status.restarts) == ("Running", 1, 1)
     assert status.attempts[0].reason is None
     new = c.pod(0)
     assert c.report
@@ -95,7 +95,7 @@ def test_pods_seen_to_leave_before_their_job_is_seen_suspended_are_no_failure() 
     preempt(c)
     c.reconcile()
     assert c.phase == "Queued"
-    assert c.status.attempts[0].reason is None
+    assert c.status.attempts[0].reason == Reason.PREEMPTED
 
 
 def test_pods_of_before_the_last_admission_say_nothing() -> None:
@@ -112,6 +112,115 @@ def test_pods_of_before_the_last_admission_say_nothing() -> None:
     c.reconcile()
     assert c.phase == "Queued"
     assert c.status.attempts[0].reason is None
+
+
+STOPPED = "Preempted to accommodate a workload (UID: x) due to prioritization in the ClusterQueue"
+
+
+def preempted(c: Cluster, seconds: dict[str, float] | None = None) -> None:
+    """100 s of steps 1 to 20, then the queue takes the place back, and for 600 s nothing is admitted."""
+    admit(c)
+    c.train(20, resumed_from_step=0, seconds=seconds or {"train": 100.0}, checkpoints=(c.checkpoint(15),))
+    c.wait(100)
+    c.events[the_job(c)["metadata"]["name"]] = (EventView("Stopped", STOPPED, "Normal", c.now),)
+    preempt(c)
+    c.control()
+    c.reconcile()
+    c.sweep()
+    c.wait(600)
+    c.reconcile()
+
+
+def test_a_preemption_by_the_queue_is_told() -> None:
+    c = queued()
+    preempted(c)
+    status = c.status
+    (told,) = status.attempts
+    assert (told.number, told.reason, told.from_step, told.last_step) == (1, Reason.PREEMPTED, 0, 20)
+    assert STOPPED in (told.message or "")
+    assert "gpus" in (told.message or "")
+    assert c.notes.count("Preempted") == 1
+    assert (status.phase, status.reason) == ("Queued", "WaitingForQueue")
+    assert "again" in (status.message or "")
+    assert status.progress
+    assert status.progress.eta_seconds is None
+
+    admit(c)
+    c.control()
+    c.reconcile()
+    assert c.status.attempts[0].from_step is None, "the last report is of before"
+    c.train(16, resumed_from_step=15)
+    now, before = c.status.attempts
+    assert (now.number, now.reason, now.from_step, now.end_time) == (1, None, 15, None)
+    assert before.lost_steps == 5
+    assert before.model_copy(update={"lost_steps": None}) == told
+    assert (c.status.attempt, c.status.restarts) == (1, 1)
+    assert not {"Restarting"} & set(c.notes)
+
+    c.exit(c.pod(0), 44)
+    c.exit(c.pod(1), 41)
+    c.control()
+    c.control()
+    c.reconcile()
+    third, second, first = c.status.attempts
+    assert [a.number for a in (third, second, first)] == [2, 1, 1]
+    assert [a.reason for a in (second, first)] == [Reason.INTERNAL_ERROR, Reason.PREEMPTED]
+    assert (c.status.attempt, c.status.restarts) == (2, 2)
+
+
+def test_only_the_time_without_a_place_is_time_in_the_queue() -> None:
+    c = queued()
+    preempted(c)
+    admit(c)
+    c.train(16, resumed_from_step=15, seconds={"train": 1.0})
+    now, before = c.status.attempts
+    assert before.seconds == {"queue": 1.0, "start": 0.0, "train": 100.0}
+    assert now.seconds == {"queue": 601.0, "start": 0.0, "train": 1.0}
+    assert now.start_time == before.end_time
+    assert c.status.suspended_seconds == 602
+
+
+def test_before_it_has_begun_there_is_nothing_to_preempt() -> None:
+    c = queued()
+    admit(c)
+    c.control()
+    c.reconcile()
+    preempt(c)
+    c.control()
+    c.reconcile()
+    assert c.status.attempts[0].reason is None
+    assert "Preempted" not in c.notes
+
+
+def test_suspended_by_the_user_while_the_queue_holds_it_the_next_attempt_follows() -> None:
+    c = queued()
+    preempted(c)
+    c.job["spec"]["suspend"] = True
+    c.reconcile()
+    assert c.phase == "Suspended"
+    c.job["spec"]["suspend"] = False
+    c.reconcile()
+    assert (c.phase, c.status.attempt) == ("Queued", 2)
+    assert [a.reason for a in c.status.attempts] == [None, Reason.PREEMPTED]
+
+
+def test_a_prepare_step_that_a_queue_holds_says_so() -> None:
+    """Kueue gives a namespace's default queue to Jobs that name none."""
+    c = Cluster({"activeDeadlineSeconds": 1000})
+    c.reconcile()
+    (job,) = c.jobs(names.PREPARE)
+    job["metadata"]["labels"][names.QUEUE] = "default"
+    job["spec"]["suspend"] = True
+    for _ in range(2):
+        c.reconcile()
+        c.wait(5000)
+    assert (c.phase, c.status.reason) == ("Queued", "WaitingForQueue")
+    assert "queue default has not admitted the prepare step" in (c.status.message or "")
+    job["spec"]["suspend"] = False
+    c.control()
+    c.start(c.pod(0, names.PREPARE))
+    c.reconcile()
+    assert c.phase == "Validating", "its time in the queue does not count against the deadline"
 
 
 def test_a_users_mistake_counts_under_a_queue_too() -> None:

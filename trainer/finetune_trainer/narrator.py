@@ -111,7 +111,7 @@ class Narrator:
     def resumed(self, run: Run, history: dict[str, Any]) -> None:
         """The run goes on from a checkpoint."""
         self._from_step = self._step = run.step
-        self._before = [a for a in run.attempts if a["number"] != self._attempt]
+        self._before = list(run.attempts)  # one may have the same number: a queue manager had stopped it
         if self._reporter:
             self._reporter.restore_history(history)
             fields: dict[str, Any] = {"resumed_from_step": run.step, "best": run.best}

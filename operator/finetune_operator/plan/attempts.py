@@ -14,7 +14,7 @@ from finetune_api.status import ATTEMPTS, Attempt, Status
 from finetune_operator.plan.causes import Cause
 from finetune_operator.plan.outcomes import outcome
 from finetune_operator.plan.text import clip
-from finetune_operator.plan.times import rfc3339
+from finetune_operator.plan.times import rfc3339, seconds
 from finetune_operator.plan.tries import Try
 
 SUSPENDED = "spec.suspend was set"
@@ -35,7 +35,7 @@ def with_report(entry: Attempt, report: Report, of: Try) -> Attempt:
     fields = {
         "from_step": (report.resumed_from_step or 0) if started else entry.from_step,
         "last_step": max(report.progress.step, entry.last_step or 0) if report.progress else entry.last_step,
-        "seconds": {**(entry.seconds or {}), **waited(of), **report.seconds} or None,
+        "seconds": {**(entry.seconds or {}), **waited(entry, of), **report.seconds} or None,
     }
     return entry.model_copy(update=fields)
 
@@ -46,18 +46,19 @@ def with_outcome(entry: Attempt, said: Outcome, of: Try) -> Attempt:
     fields = {
         "from_step": entry.from_step if entry.from_step is not None or not known else said.resumed_from_step or 0,
         "last_step": max(said.step, entry.last_step or 0) if said.step is not None else entry.last_step,
-        "seconds": {**(entry.seconds or {}), **waited(of), **said.seconds} or None,
+        "seconds": {**(entry.seconds or {}), **waited(entry, of), **said.seconds} or None,
     }
     return entry.model_copy(update=fields)
 
 
-def waited(of: Try) -> dict[str, float]:
-    """Seconds from the Job's making to the last pod's place on a node (queue), and to its container's start (start)."""
+def waited(entry: Attempt, of: Try) -> dict[str, float]:
+    """Seconds from the entry's start to the last pod's place on a node (queue), and to its container's start (start)."""
     placed = [p.scheduled for p in of.pods if p.scheduled is not None]
     started = [p.container.started_at for p in of.pods if p.container and p.container.started_at is not None]
     if of.job is None or len(placed) < of.job.parallelism or len(started) < of.job.parallelism:
         return {}
-    return {"queue": max(0.0, max(placed) - of.job.created), "start": max(0.0, max(started) - max(placed))}
+    since = seconds(entry.start_time) or of.job.created
+    return {"queue": max(0.0, max(placed) - since), "start": max(0.0, max(started) - max(placed))}
 
 
 def with_cause(entry: Attempt, cause: Cause | None) -> Attempt:
@@ -94,7 +95,7 @@ def last_words(of: Try, job_uid: str) -> Outcome | None:
 
 def kept(entries: Iterable[Attempt]) -> tuple[Attempt, ...]:
     """The last attempts, newest first, each with the steps that the next one had to do again."""
-    found = sorted(entries, key=lambda a: -a.number)[:ATTEMPTS]
+    found = sorted(entries, key=lambda a: (a.number, a.start_time), reverse=True)[:ATTEMPTS]
     later: Attempt | None = None
     kept_entries: list[Attempt] = []
     for entry in found:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
 from finetune_api.status import ConditionType, Failure, Phase
-from finetune_operator.plan import attempts, causes, deadline, image, names, objects, pending, restart, silence, suspend
+from finetune_operator.plan import attempts, causes, deadline, image, names, objects, pending, requeue, restart, silence, suspend
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Rival
 from finetune_operator.plan.status import with_outcome, with_report
@@ -171,6 +171,9 @@ def _going_on(draft: Draft, of: Try) -> None:
     if silence.of_node(draft, of):
         return
     begun = any(p.begun for p in of.pods)
+    if of.held:
+        draft.say(Phase.QUEUED, suspend.QUEUED, f"{requeue.whose(of)} has not admitted the prepare step")
+        return
     waiting = pending.why(draft.observed, of)
     phase = Phase.VALIDATING if begun else Phase.PENDING
     if waiting and not begun:

@@ -16,6 +16,7 @@ from finetune_operator.plan import (
     objects,
     pending,
     phase,
+    requeue,
     restart,
     silence,
     suspend,
@@ -34,6 +35,8 @@ KEEP = 2
 def step(draft: Draft) -> None:
     """Take the workers one step on. The prepare step has passed."""
     made = tries(draft.observed, names.WORKER)
+    if made:
+        requeue.note(draft, made[-1])
     entries = _entries(draft, made)
     number = max(entries, default=0)
     current = find(made, names.WORKER, number)
@@ -43,7 +46,7 @@ def step(draft: Draft) -> None:
         _make(draft, made, 1, 0, None)
         return
 
-    report = _report(draft, number)
+    report = _report(draft, current)
     entry = entries[number] = _hear(draft, current, suspend.taken_back(draft, current, entries[number]), report)
     if current.job is not None and current.job.complete:
         entries[number] = attempts.ended(entry, current, None, draft.now)
@@ -52,7 +55,7 @@ def step(draft: Draft) -> None:
         return
 
     cause = _cause(draft, current, entry, report)
-    over = entry.end_time is not None or current.over(draft.now)
+    over = current.over(draft.now) or (entry.end_time is not None and not current.held)
     if cause is not None and (over or _told(current, cause, draft.now)):
         entry = attempts.with_cause(entry, cause)
     if cause is not None and cause.retry is Retry.NEVER:
@@ -86,7 +89,7 @@ def step(draft: Draft) -> None:
 
 def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
     """All attempts by number: those of status, and those whose objects are there though status says nothing of them yet."""
-    known = {a.number: a for a in draft.status.attempts}
+    known = {a.number: a for a in reversed(draft.status.attempts)}
     newest = max((*known, *(t.number for t in made)), default=0)
     restarts = draft.status.restarts or 0
     for of in made:
@@ -105,17 +108,19 @@ def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
 
 
 def _store(draft: Draft, entries: dict[int, Attempt]) -> None:
-    found = attempts.kept(entries.values())
+    found = attempts.kept((*entries.values(), *requeue.earlier(draft.status.attempts)))
     draft.update(attempts=found, goodput=goodput.goodput(found))
 
 
-def _report(draft: Draft, number: int) -> Report | None:
-    """The latest report, if it is of this attempt."""
+def _report(draft: Draft, of: Try) -> Report | None:
+    """The latest report, if it is of this attempt, and of the time since a queue manager admitted it."""
     observed = draft.observed
     report = observed.report
     if report is None or observed.report_component != names.WORKER:
         return None
-    return report if (report.attempt, report.job_id) == (number, observed.job.uid) else None
+    if of.job and of.job.queue_name and (observed.report_received or 0.0) < (of.job.started or 0.0):
+        return None
+    return report if (report.attempt, report.job_id) == (of.number, observed.job.uid) else None
 
 
 def _hear(draft: Draft, current: Try, entry: Attempt, report: Report | None) -> Attempt:
@@ -251,9 +256,8 @@ def _explain(draft: Draft, current: Try, now_in: Phase, entries: dict[int, Attem
         draft.say(now_in)
         return
     if current.held:
-        assert current.job is not None
-        queue = f"queue {current.job.queue_name}" if current.job.queue_name else "whoever set spec.suspend on the Job"
-        draft.say(now_in, suspend.QUEUED, f"{queue} has not admitted the workers")
+        again = " again" if requeue.preempted(entries[current.number]) else ""
+        draft.say(now_in, suspend.QUEUED, f"{requeue.whose(current)} has not admitted the workers{again}")
         return
     waiting = pending.why(draft.observed, current)
     if waiting:
