@@ -135,7 +135,8 @@ install: ## Install or upgrade the chart with these images on the cluster of KUB
 kind: ## Make a kind cluster for `make images e2e`
 	kind get clusters | grep -qx $(KIND_CLUSTER) || kind create cluster --name $(KIND_CLUSTER) --wait 120s
 
-# Faults of the cluster under test, as commands; on kind they are these. Without them the tests of those faults are skipped.
+# Faults of the cluster under test, as commands; on kind they are these. Without them the tests of those faults are skipped;
+# so are, without E2E_NODE, E2E_LOSE_NODE, E2E_BRING_NODE and E2E_KUEUE, those of a lost node and of Kueue.
 KIND_NODE := $(if $(filter kind-$(KIND_CLUSTER),$(shell kubectl config current-context 2>/dev/null)),$(KIND_CLUSTER)-control-plane)
 export E2E_RESTART_APISERVER ?= $(if $(KIND_NODE),docker exec $(KIND_NODE) pkill -9 kube-apiserver && sleep 5)
 export E2E_RESTART_KUBELET ?= $(if $(KIND_NODE),docker exec $(KIND_NODE) systemctl restart kubelet)

@@ -147,7 +147,8 @@ def check(job: Job, seen: Seen, since: float, node: str) -> None:
     assert told, "nothing was said"
     stepped = seen.first(job, since, lambda status: status["attempt"] == 2 and status["attempts"][0].get("lastStep"))
     assert stepped
-    meanwhile = [status for at, status in seen.said[job.name] if told <= at < stepped]
+    during = [status for at, status in seen.said[job.name] if told <= at < stepped]
+    meanwhile = [status for status in during if status["attempt"] == 1 or status["phase"] != "Running"]
     assert {status["phase"] for status in meanwhile} <= {"Restarting", "Queued", "Starting"}
     assert not any("eta" in status["display"] or "etaSeconds" in status["progress"] for status in meanwhile)
     assert any(node in status["message"] for status in meanwhile)
