@@ -8,7 +8,19 @@ from __future__ import annotations
 from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
 from finetune_api.status import ConditionType, Failure, Phase
-from finetune_operator.plan import attempts, causes, deadline, image, names, objects, pending, requeue, restart, silence, suspend
+from finetune_operator.plan import (
+    attempts,
+    causes,
+    deadline,
+    image,
+    names,
+    objects,
+    pending,
+    requeue,
+    restart,
+    silence,
+    suspend,
+)
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Rival
 from finetune_operator.plan.status import with_outcome, with_report
