@@ -23,7 +23,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from operator_process import operator, peak, rss, until
+from operator_process import cpu, operator, peak, rss, until
 
 from fakecluster.api import FakeApi
 from finetune_api.status import Point
@@ -141,12 +141,14 @@ async def start(stored: int) -> dict[str, Any]:
                 await asyncio.wait_for(until_ready(ports[0]), 300)
                 synced = time.monotonic() - began
                 held = api.renewed[0] if api.renewed else time.monotonic()
-                await until(lambda: any(c.verb == "watch" and c.plural == "pods" for c in api.calls))
+                spent, memory = cpu(process.pid), rss(process.pid)
+                await until(lambda: any(c.verb == "watch" and c.plural == "pods" for c in api.calls), 900)
                 watching = time.monotonic() - began
                 await asyncio.sleep(20)
                 written = sum(1 for c in api.writes() if c.plural != "leases")
                 return {
-                    "stored_jobs": stored, "synced_seconds": round(synced, 1), "watching_seconds": round(watching, 1),
+                    "stored_jobs": stored, "synced_seconds": round(synced, 1), "synced_cpu_seconds": round(spent, 1), "synced_rss_mib": round(memory, 1),
+                    "watching_seconds": round(watching, 1), "cpu_seconds": round(cpu(process.pid), 1),
                     "largest_renewal_gap_seconds": round(api.gap(held), 2), "writes": written,
                     "rss_mib": round(rss(process.pid), 1), "peak_rss_mib": round(peak(process.pid), 1),
                 }  # fmt: skip

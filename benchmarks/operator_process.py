@@ -70,6 +70,12 @@ def peak(pid: int) -> float:
     return _memory(pid, "VmHWM")
 
 
+def cpu(pid: int) -> float:
+    """Seconds of processor time that it has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _memory(pid: int, line: str) -> float:
     for found in Path(f"/proc/{pid}/status").read_text().splitlines():
         if found.startswith(line):

@@ -52,6 +52,7 @@ class ConditionType(StrEnum):
     FAILED = "Failed"
     REPORTS_DEGRADED = "ReportsDegraded"  # pods run, but are silent
     NAME_CONFLICT = "NameConflict"
+    WATCHED = "Watched"  # false while the operator may not read the job's namespace
     FIELDS_IGNORED = "FieldsIgnored"  # a newer API wrote fields that this operator does not know
 
 

@@ -81,13 +81,15 @@ class Operator:
             self.metrics,
             plan_settings=lambda: settings.plan_settings(self.certificate.ca),
             opened=self.lease.opened,
+            why_hidden=lambda namespace: self.relister.hidden.get(namespace),
         )
         mode = "jwt" if settings.report_auth == "auto" and not settings.clusterwide else settings.report_auth
         self.reports = ReportServer(
             self.store, self.queue, Tokens(self.cluster, mode), self.metrics, interval=settings.report_write_seconds, leading=self._leading
         )  # fmt: skip
         self.metrics.track(
-            phases=self.store.phases, depth=lambda: self.queue.depth, delayed=lambda: self.queue.delayed, oldest=self.queue.oldest, leading=self._leading
+            phases=self.store.phases, depth=lambda: self.queue.depth, delayed=lambda: self.queue.delayed, oldest=self.queue.oldest, leading=self._leading,
+            hidden=lambda: self.relister.hidden,
         )  # fmt: skip
         self._handlers = wiring.register(
             access, self.watchdog, wiring.taker(self.store, self.queue, self.relister, self.metrics)

@@ -145,6 +145,7 @@ class Metrics:
         delayed: Callable[[], int],
         oldest: Callable[[], float],
         leading: Callable[[], bool],
+        hidden: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """Read these at each scrape."""
 
@@ -154,6 +155,14 @@ class Metrics:
             for phase, count in counts.items():
                 jobs.add_metric([phase], count)
             yield jobs
+            out_of_sight = GaugeMetricFamily(
+                "finetune_operator_namespace_hidden",
+                "1 for a namespace that is to be watched and may not be read.",
+                labels=["namespace"],
+            )
+            for namespace in hidden():
+                out_of_sight.add_metric([namespace], 1)
+            yield out_of_sight
             for name, text, value in (
                 ("queue_depth", "Keys that wait for a worker.", depth()),
                 ("queue_delayed", "Keys that wait for their time.", delayed()),

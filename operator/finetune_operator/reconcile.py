@@ -9,6 +9,7 @@ that is not ours is never touched, only shown.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -33,6 +34,7 @@ from finetune_operator.cluster import (
 )  # fmt: skip
 from finetune_operator.memory import Setback
 from finetune_operator.metrics import Metrics
+from finetune_operator.plan import hidden
 from finetune_operator.plan.decide import plan as decide
 from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
 from finetune_operator.plan.observed import EventView, Observed, PlanSettings, Refusal, Resource
@@ -61,16 +63,17 @@ async def _at_once() -> None: ...
 class Reconciler:
     """Brings one job at a time a step further. `plan_settings` and `clock` are asked anew each time.
 
-    `opened` returns once writes may be made.
+    `opened` returns once writes may be made; `why_hidden` says why a namespace cannot be read, or None where it can.
     """
 
     def __init__(
         self, store: Store, cluster: Cluster, queue: WorkQueue[Key], metrics: Metrics, *,
         plan_settings: Callable[[], PlanSettings], clock: Callable[[], float] = time.time, plan: Callable[[Observed], Plan] = decide,
-        opened: Callable[[], Awaitable[None]] = _at_once,
+        opened: Callable[[], Awaitable[None]] = _at_once, why_hidden: Callable[[str], str | None] = lambda namespace: None,
     ) -> None:  # fmt: skip
         self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
         self._plan_settings, self._clock, self._plan, self._opened = plan_settings, clock, plan, opened
+        self._why_hidden = why_hidden
 
     async def work(self) -> None:
         """Take keys from the queue for ever. No error of one job stops the others.
@@ -122,6 +125,11 @@ class Reconciler:
         if observed is None:
             self._queue.discard(key)
             self._metrics.forget(key)
+            return
+        why = self._why_hidden(key[0])
+        if why is not None:
+            with contextlib.suppress(Forbidden, NotFound):  # most likely it may not be written either
+                await self._apply(key, observed, hidden.plan(observed, why))
             return
         plan = self._plan(observed)
         if await self._read_events(key, plan):

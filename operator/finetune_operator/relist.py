@@ -3,6 +3,9 @@
 Before the first plan after a start the store must be full, or children would be made again and deletions missed. Later
 lists find what a watch lost (after 410 nothing ever reports a deletion), and show a watch that has gone silent: one that
 has delivered nothing since the last list, though this one finds changes.
+
+A namespace that we may not read any more (its roles are gone, or all of it) is hidden until it can be read again: nothing is
+concluded from what is not seen there, and the others go on.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError, Cluster, Kind, NotFound
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError, Cluster, Forbidden, Kind, NotFound
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.settings import CHILD_SELECTOR
@@ -23,6 +26,8 @@ log = logging.getLogger(__name__)
 
 WATCHED: tuple[tuple[Kind, str], ...] = ((FINETUNE_JOB, ""), (JOB, CHILD_SELECTOR), (POD, CHILD_SELECTOR))
 """Kinds and their selectors, owners first."""
+HIDDEN_SECONDS = 30.0
+"""All is listed again so soon while a namespace is hidden."""
 
 
 class Relister:
@@ -46,6 +51,7 @@ class Relister:
         self.synced = asyncio.Event()
         self.last: float | None = None  # loop time of the last full list
         self.silent: frozenset[str] = frozenset()  # kinds whose watch seems dead
+        self.hidden: dict[str, str] = {}  # namespaces that we may not read, and the API server's words
 
     def heard(self, kind: Kind) -> None:
         """The watch delivered something."""
@@ -67,17 +73,19 @@ class Relister:
                     log.error("The FineTuneJob resource is not known to the API server: install the CRD (%s)", error)
                 else:
                     log.warning("The full list failed: %s", error)
-            await asyncio.sleep(min(self._seconds, 2.0**failures) if failures else self._seconds)
+            pause = min(self._seconds, HIDDEN_SECONDS) if self.hidden else self._seconds
+            await asyncio.sleep(min(pause, 2.0 ** min(failures, 10)) if failures else pause)
 
     async def once(self) -> int:
         """List everything. Returns how many objects differed from the store. Raises ApiError."""
-        corrections, silent = 0, set()
+        corrections, silent, hidden = 0, set(), dict[str, str]()
         for kind, selector in WATCHED:
-            changed = await self._list(kind, selector)
+            changed = await self._list(kind, selector, hidden)
             if self.synced.is_set() and changed:
                 corrections += changed
                 if not self._heard[kind.kind]:
                     silent.add(kind.kind)
+        self._hide(hidden)
         self._heard.clear()
         self.silent = frozenset(silent)
         if silent:
@@ -95,18 +103,40 @@ class Relister:
         self._metrics.relisted("ok", corrections)
         return corrections
 
-    async def _list(self, kind: Kind, selector: str) -> int:
+    async def _list(self, kind: Kind, selector: str, hidden: dict[str, str]) -> int:
+        """List one kind; a namespace that may not be read is put into `hidden`, unless it is the last. Raises ApiError."""
         before, seen, changed = self._store.begin_relist(kind), set(), 0
         for namespace in self._namespaces:
-            async for obj in self._cluster.list(kind, namespace, labels=selector):
-                seen.add((obj.get("metadata") or {}).get("uid", ""))
-                keys = self._store.put(kind, obj)
-                changed += bool(keys)
-                self._add(keys)
-        for key in self._store.end_relist(kind, before, seen):
+            if namespace in hidden:
+                continue
+            try:
+                async for obj in self._cluster.list(kind, namespace, labels=selector):
+                    seen.add((obj.get("metadata") or {}).get("uid", ""))
+                    keys = self._store.put(kind, obj)
+                    changed += bool(keys) and namespace not in self.hidden  # of one just found again all is news
+                    self._add(keys)
+            except Forbidden as error:
+                if namespace is None:
+                    raise
+                hidden[namespace] = error.message
+                if len(hidden) == len(self._namespaces):
+                    self._hide(hidden)
+                    raise
+        for key in self._store.end_relist(kind, before, seen, hidden):
             changed += 1
             self._add({key})
         return changed
+
+    def _hide(self, hidden: dict[str, str]) -> None:
+        """Say which namespaces are out of sight now, and have their jobs told."""
+        for namespace in sorted(hidden.keys() - self.hidden.keys()):
+            log.warning("Namespace %s cannot be read, and is left alone until it can: %s", namespace, hidden[namespace])
+        for namespace in sorted(self.hidden.keys() - hidden.keys()):
+            log.info("Namespace %s can be read again", namespace)
+        changed, self.hidden = hidden.keys() ^ self.hidden.keys(), hidden
+        for key in self._store.keys():  # noqa: SIM118 - no mapping
+            if key[0] in changed:
+                self._queue.add(key)
 
     def _add(self, keys: set[Key]) -> None:
         """What has changed needs work; of the first list, where everything is new, `once` tells what does."""

@@ -7,9 +7,10 @@ on.event handlers alone it sends no mutating request). Kopf's own names appear h
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -114,6 +115,14 @@ class Settings:
         )
 
 
+class Backoffs:
+    """Pauses between the tries of a request of Kopf's, without end: a watch that may not be made (403: a namespace's roles
+    are gone) or finds no API server comes back when it can, and never ends the operator."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((0.5, 1.0, 2.0, 3.0), itertools.repeat(5.0))
+
+
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """Kopf as a watcher and nothing more."""
     k = kopf.OperatorSettings()
@@ -121,10 +130,11 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     k.scanning.disabled = True  # the CRD exists before we start; needs no rights on namespaces and CRDs
     k.posting.enabled = False
     k.persistence.finalizer = f"{GROUP}/unused"
-    k.watching.chunk_size = 500
+    k.watching.chunk_size = 250
     k.watching.inactivity_timeout = 70  # bookmarks come every 60 s: a silent stream is a dead one
     k.watching.label_selectors["batch", "v1", "jobs"] = CHILD_SELECTOR
     k.watching.label_selectors["", "v1", "pods"] = CHILD_SELECTOR
+    k.networking.error_backoffs = Backoffs()
     k.networking.request_timeout = 30
     k.networking.connect_timeout = 10
     k.process.ultimate_exiting_timeout = 60

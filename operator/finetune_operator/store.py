@@ -13,7 +13,7 @@ import json
 import logging
 import zlib
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,11 +141,17 @@ class Store:
             return frozenset(self._keys)
         return frozenset(self._children.uids(JobView if kind is JOB else PodView))
 
-    def end_relist(self, kind: Kind, before: frozenset[str], seen: set[str]) -> set[Key]:
-        """After the LIST: whatever was known before and was not seen is a ghost, and goes. Returns the keys to reconcile."""
+    def end_relist(self, kind: Kind, before: frozenset[str], seen: set[str], hidden: Container[str] = ()) -> set[Key]:
+        """After the LIST: whatever was known before and was not seen is a ghost, and goes. Returns the keys to reconcile.
+
+        What lies in a namespace that is `hidden` could not be seen, which says nothing.
+        """
         changed: set[Key] = set()
         for uid in before - seen:
-            changed |= self.drop(kind, uid)
+            child = self._children.get(uid)
+            namespace = child.family[0] if child else self._keys.get(uid, ("", ""))[0]
+            if namespace not in hidden:
+                changed |= self.drop(kind, uid)
         return changed
 
     # ------------------------------------------------------------ what goes out

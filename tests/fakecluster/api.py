@@ -60,6 +60,7 @@ class FakeApi:
     watch_fault: Callable[[str, Object], int] = lambda event, obj: 1  # how often the event is delivered
     tokens: dict[str, tuple[str, Object]] = field(default_factory=dict)  # token -> audience, user
     documents: dict[str, Object] = field(default_factory=dict)  # /openid/v1/jwks and the like
+    forbidden: set[str] = field(default_factory=set)  # namespaces where nothing is granted
     bookmark_seconds: float = 60.0
     url: str = ""
     _hung: bool = False
@@ -155,7 +156,7 @@ class FakeApi:
 
     def _authorize(self, call: Call) -> None:
         resource = "/".join(filter(None, (call.plural, call.subresource)))
-        if (call.verb, resource) not in self.rights:
+        if (call.verb, resource) not in self.rights or call.namespace in self.forbidden:
             raise Refusal(403, "Forbidden", f'User "operator" cannot {call.verb} resource "{resource}"')
 
     def _answer(self, call: Call) -> Object:

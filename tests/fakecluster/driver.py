@@ -126,9 +126,14 @@ class Driver:
     """One operator process at a time; `restart` throws away all it knew."""
 
     def __init__(
-        self, api: FakeApi, node: Node | None = None, start: float = 1_800_000_000.0, kill: Kill | None = None
+        self,
+        api: FakeApi,
+        node: Node | None = None,
+        start: float = 1_800_000_000.0,
+        kill: Kill | None = None,
+        namespaces: tuple[str, ...] = (),
     ) -> None:
-        self.kill = kill
+        self.kill, self.namespaces = kill, namespaces
         self.api, self.node, self.now = api, node or Node(api.objects), start
         self.restarts, self.settings = 0, SETTINGS
         api.objects.clock = lambda: rfc3339(self.now)
@@ -140,7 +145,13 @@ class Driver:
         self.store, self.queue = Store(self.metrics.malformed), WorkQueue[Key]()
         self.store.listening_since = self.now
         self.relister = Relister(
-            self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300, clock=lambda: self.now
+            self.store,
+            self.cluster,
+            self.queue,
+            self.metrics,
+            namespaces=self.namespaces,
+            seconds=300,
+            clock=lambda: self.now,
         )
         self.reconciler = Reconciler(
             self.store,
@@ -149,6 +160,7 @@ class Driver:
             self.metrics,
             plan_settings=lambda: self.settings,
             clock=lambda: self.now,
+            why_hidden=lambda namespace: self.relister.hidden.get(namespace),
         )
 
     async def restart(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import subprocess
 import sys
@@ -59,7 +60,15 @@ def test_kopf_is_kept_to_watching() -> None:
     assert k.peering.standalone
     assert k.scanning.disabled
     assert not k.posting.enabled
-    assert (k.watching.chunk_size, k.networking.request_timeout) == (500, 30)
+    assert (k.watching.chunk_size, k.networking.request_timeout) == (250, 30)
+
+
+def test_a_watch_is_never_given_up() -> None:
+    pauses = kopf_settings(Settings.from_env(ENV)).networking.error_backoffs
+    for _ in range(2):  # for each request anew
+        first, *others = itertools.islice(pauses, 100)  # type: ignore[arg-type]
+        assert first < 1
+        assert others[-1] == 5
 
 
 def kubeconfig(folder: Path, user: dict[str, object], **cluster: object) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from finetune_api.exits import EXITS, Reason
 from finetune_api.status import ConditionType, Failure, Phase
-from finetune_operator.plan import conditions, finish, names, pending, prepare, workers
+from finetune_operator.plan import conditions, finish, hidden, names, pending, prepare, workers
 from finetune_operator.plan.display import display
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.observed import Observed
@@ -62,6 +62,7 @@ def _without_eta(draft: Draft) -> None:
 def _names_and_fields(draft: Draft) -> None:
     """Conditions that stand beside the job's walk."""
     observed = draft.observed
+    hidden.seen(draft)
     if observed.conflicts:
         message = "; ".join(observed.conflicts)
         if draft.condition(ConditionType.NAME_CONFLICT, True, Reason.NAME_CONFLICT, message):
