@@ -211,7 +211,10 @@ class Reconciler:
                 log.warning("%s %s was refused: %s", create.kind, create.name, error, extra=_job(job))
                 return (), (Refusal(create.kind, create.name, error.code, error.message[:1024]),)
             if kind is JOB:
-                self._store.put(kind, answer)
+                changed = self._store.put(kind, answer)
+                if (answer.get("spec") or {}).get("suspend"):  # held: nothing more of it may come for hours
+                    for key in changed:
+                        self._queue.add(key)
         return (), ()
 
     def _setback(self, before: Setback, job: Resource, plan: Plan, *, failed: bool) -> Setback:

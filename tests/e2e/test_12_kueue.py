@@ -60,17 +60,19 @@ def queued(place: Place, name: str, queue: str, priority: str | None = None, **c
 
 def test_admission_preemption_and_readmission_keep_every_step_and_are_told(place: Place, kueue: Cluster) -> None:
     cluster = place.cluster
-    cluster.apply(kueue_object("LocalQueue", "team", spec={"clusterQueue": "e2e"}), namespace=place.name)
-    hold = {"spec": {"stopPolicy": "Hold"}}
-    stop(cluster, hold)
-    job = queued(place, "low", "team", training__epochs=30, checkpoints__everySteps=100)
+    for queue in ("team", "urgent"):
+        held = {"clusterQueue": "e2e", "stopPolicy": "Hold"}
+        cluster.apply(kueue_object("LocalQueue", queue, spec=held), namespace=place.name)
+    urgent = queued(place, "high", "urgent", "e2e-high", training__maxSteps=20)
+    job = queued(place, "low", "team", training__epochs=60, checkpoints__everySteps=100)
     status = job.wait("the queue", lambda s: s.get("reason") == "WaitingForQueue", 120)
     assert status["phase"] == "Queued"
     assert "team" in status["message"]
-    stop(cluster, {"spec": {"stopPolicy": "None"}})
+    urgent.wait("the queue", lambda s: s.get("reason") == "WaitingForQueue", 120)
+    release(place, "team")
     job.wait_step(60, 300)
 
-    urgent = queued(place, "high", "team", "e2e-high", training__maxSteps=20)
+    release(place, "urgent")
     status = job.wait("the preemption", lambda s: s["attempts"][0].get("reason"), 180)
     told = status["attempts"][0]
     assert told["reason"] == "Preempted"
@@ -100,19 +102,21 @@ def test_admission_preemption_and_readmission_keep_every_step_and_are_told(place
     )
 
 
-def stop(cluster: Cluster, patch: Object) -> None:
-    cluster.kubectl("patch", "clusterqueue", "e2e", "--type=merge", "-p", json.dumps(patch))
+def release(place: Place, queue: str) -> None:
+    """Let the queue admit what waits in it."""
+    patch = json.dumps({"spec": {"stopPolicy": "None"}})
+    place.cluster.kubectl("patch", "localqueue", queue, "-n", place.name, "--type=merge", "-p", patch)
 
 
 def test_a_prepare_step_in_a_namespaces_default_queue_says_that_it_waits(place: Place, kueue: Cluster) -> None:
     """Kueue puts Jobs that name no queue into the one called default."""
     cluster = place.cluster
-    cluster.apply(kueue_object("LocalQueue", "default", spec={"clusterQueue": "e2e"}), namespace=place.name)
+    held = {"clusterQueue": "e2e", "stopPolicy": "Hold"}
+    cluster.apply(kueue_object("LocalQueue", "default", spec=held), namespace=place.name)
     wait("the local queue", lambda: cluster.get("localqueue", "default", place.name).get("status"), 30)
-    stop(cluster, {"spec": {"stopPolicy": "Hold"}})
     job = place.job("defaulted", training__maxSteps=5)
     status = job.wait("the queue", lambda s: s.get("reason") == "WaitingForQueue", 60)
     assert status["phase"] == "Queued"
     assert "queue default has not admitted the prepare step" in status["message"]
-    stop(cluster, {"spec": {"stopPolicy": "None"}})
+    release(place, "default")
     job.wait_succeeded(300)

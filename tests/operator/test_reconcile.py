@@ -67,6 +67,25 @@ async def test_reconciling_again_writes_nothing_and_the_echo_causes_no_work(driv
     assert len(driver.api.writes()) == written
 
 
+async def test_a_job_that_a_queue_manager_holds_from_the_start_is_looked_at_again(driver: Driver) -> None:
+    """Kueue's webhook suspends it while it is made; no pod and no start follow that would tell of it."""
+
+    def hold(call: Call) -> None:
+        if call.verb == "create" and call.plural == "jobs":
+            assert call.body
+            call.body["spec"]["suspend"] = True
+            call.body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "default"
+
+    driver.api.faults.append(hold)
+    await driver.relister.once()
+    assert await driver.queue.get() == KEY
+    await driver.reconciler.reconcile(KEY)
+    driver.queue.done(KEY)
+    assert driver.queue.depth == 1
+    await driver.reconciler.reconcile(KEY)
+    assert (driver.status()["phase"], driver.status()["reason"]) == ("Queued", "WaitingForQueue")
+
+
 async def test_one_reconcile_writes_the_status_once(driver: Driver) -> None:
     for _ in range(12):
         before = len(driver.api.writes())

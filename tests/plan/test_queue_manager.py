@@ -122,10 +122,15 @@ def preempted(c: Cluster, seconds: dict[str, float] | None = None) -> None:
     admit(c)
     c.train(20, resumed_from_step=0, seconds=seconds or {"train": 100.0}, checkpoints=(c.checkpoint(15),))
     c.wait(100)
-    c.events[the_job(c)["metadata"]["name"]] = (EventView("Stopped", STOPPED, "Normal", c.now),)
     preempt(c)
     c.control()
-    c.reconcile()
+    found = c.reconcile()
+    name = the_job(c)["metadata"]["name"]
+    assert found.read_events == (name,)
+    assert found.requeue_after is not None, "Kueue's words come later"
+    c.events[name] = (EventView("Stopped", "of an earlier time", "Normal", 0.0), EventView("Stopped", STOPPED, "Normal", c.now))  # fmt: skip
+    c.wait(found.requeue_after)
+    assert not c.reconcile().read_events
     c.sweep()
     c.wait(600)
     c.reconcile()
@@ -175,9 +180,9 @@ def test_only_the_time_without_a_place_is_time_in_the_queue() -> None:
     c.train(16, resumed_from_step=15, seconds={"train": 1.0})
     now, before = c.status.attempts
     assert before.seconds == {"queue": 1.0, "start": 0.0, "train": 100.0}
-    assert now.seconds == {"queue": 601.0, "start": 0.0, "train": 1.0}
+    assert now.seconds == {"queue": 612.0, "start": 0.0, "train": 1.0}
     assert now.start_time == before.end_time
-    assert c.status.suspended_seconds == 602
+    assert c.status.suspended_seconds == 613
 
 
 def test_before_it_has_begun_there_is_nothing_to_preempt() -> None:

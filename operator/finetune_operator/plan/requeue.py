@@ -10,11 +10,14 @@ from finetune_api.exits import Reason
 from finetune_api.status import Attempt
 from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.text import clip
-from finetune_operator.plan.times import rfc3339
+from finetune_operator.plan.times import rfc3339, seconds
 from finetune_operator.plan.tries import Try
 
-STOPPED = ("Stopped", "Suspended")
-"""Events on a Job that tell why it was suspended: Kueue's, the Job controller's."""
+STOPPED = "Stopped"
+"""Reason of Kueue's Event on a Job that says why it was suspended."""
+WORDS_SECONDS = 30.0
+"""That Event comes after the suspension: it is looked for so long."""
+AGAIN_SECONDS = 11.0
 
 
 def note(draft: Draft, of: Try) -> None:
@@ -23,7 +26,11 @@ def note(draft: Draft, of: Try) -> None:
     if entry is None or of.job is None:
         return
     if of.held and _begun(entry) and entry.end_time is None:
-        _close(draft, of, entry)
+        words = f"{whose(of)} took the workers' place back; the job goes on from its last checkpoint when it is admitted again"
+        draft.note("Warning", "Preempted", words)
+        _close(draft, of, entry, rfc3339(draft.now))
+    elif of.held and preempted(entry) and draft.now < (seconds(entry.end_time) or 0.0) + WORDS_SECONDS:
+        _close(draft, of, entry, entry.end_time)
     elif preempted(entry) and not (of.held or of.failing or of.job.terminal or of.job.deleting):
         again = Attempt(number=of.number, start_time=entry.end_time or rfc3339(draft.now))
         draft.update(attempts=(again, *draft.status.attempts), restarts=(draft.status.restarts or 0) + 1)
@@ -50,14 +57,18 @@ def _begun(entry: Attempt) -> bool:
     return entry.from_step is not None or bool(entry.seconds)
 
 
-def _close(draft: Draft, of: Try, entry: Attempt) -> None:
+def _close(draft: Draft, of: Try, entry: Attempt, at: str | None) -> None:
+    """Write down why the entry ended, in the queue manager's words as soon as they are there."""
     assert of.job is not None
-    draft.read_events.append(of.job.name)
-    told = [e for e in draft.observed.events.get(of.job.name, ()) if e.reason in STOPPED]
-    words = max(told, key=lambda e: (STOPPED.index(e.reason) == 0, e.time)).message if told else ""
-    message = f"{whose(of)} took the workers' place back{f': {words}' if words else ''}"
-    closed = entry.model_copy(
-        update={"reason": Reason.PREEMPTED.value, "message": clip(message, 256), "end_time": rfc3339(draft.now)}
-    )
+    told = [e for e in draft.observed.events.get(of.job.name, ()) if e.reason == STOPPED and e.time >= _start(entry)]
+    if not told:
+        draft.read_events.append(of.job.name)
+        draft.wake_in(AGAIN_SECONDS)
+    words = f": {max(told, key=lambda e: e.time).message}" if told else ""
+    message = clip(f"{whose(of)} took the workers' place back{words}", 256)
+    closed = entry.model_copy(update={"reason": Reason.PREEMPTED.value, "message": message, "end_time": at})
     draft.update(attempts=tuple(closed if a is entry else a for a in draft.status.attempts))
-    draft.note("Warning", "Preempted", f"{message}; the job goes on from its last checkpoint when it is admitted again")
+
+
+def _start(entry: Attempt) -> float:
+    return seconds(entry.start_time) or 0.0
