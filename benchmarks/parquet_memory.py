@@ -9,6 +9,7 @@ ranges of rows. One JSON line; memory in MiB. The data is deleted.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import random
 import resource
@@ -56,11 +57,14 @@ def config_of(folder: Path) -> Any:
 def prepare(folder: Path) -> None:
     """The prepare step's passes over the data."""
     config = config_of(folder)
+    from finetune_api.status import DataProfile
     from finetune_trainer.storage import location
     from finetune_trainer.stream.profile import save_profile
     from support.rows import profiled
 
-    save_profile(location(config.output.uri, config.storage), *profiled(config))
+    manifest, profile = profiled(config)
+    profile = dataclasses.replace(profile, data=DataProfile(manifest_digest=manifest.digest))
+    save_profile(location(config.output.uri, config.storage), manifest, profile)
 
 
 def stream(folder: Path, world: int) -> dict[str, Any]:

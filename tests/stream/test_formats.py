@@ -12,17 +12,17 @@ import pytest
 import zstandard
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.formats import Format, format_of
+from finetune_api.records import Fault
 from finetune_api.run import RunConfig
 from finetune_trainer.prepare.reblock import reblock
 from finetune_trainer.prepare.scan import ObjectScan, peek_columns
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Cursor, Stream, sweep_cache
 from finetune_trainer.stream.decompress import DamagedStream, plain_reader
-from finetune_trainer.stream.formats import Format, format_of
 from finetune_trainer.stream.globs import matcher
 from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.records import Fault
 from finetune_trainer.stream.source import list_source
 from support.jobs import job_config
 from support.rows import ENDINGS, encode, profiled, rows_of, write

@@ -51,11 +51,15 @@ def reblock(
     sizes = [sum(block.size for block in item.blocks) for item in source.objects]
     if sum(sizes) <= full:
         return source, []
-    packed = {(n, 0) for n, item in enumerate(source.objects) if item.format.compression and sizes[n] > largest}
+    packed = {
+        (n, 0)
+        for n, item in enumerate(source.objects)
+        if item.format.name != "parquet" and not item.format.splittable and sizes[n] > largest
+    }
     total = sum(sizes[n] for n, _ in packed)
     if total > most:
         raise JobError(
-            Reason.INVALID_DATA, f"{source.uri}: {len(packed)} compressed objects hold {total / 2**30:.0f} GiB that cannot be read in parts; "
+            Reason.INVALID_DATA, f"{source.uri}: {len(packed)} compressed objects or JSON arrays hold {total / 2**30:.0f} GiB that cannot be read in parts; "
             f"{most >> 30} GiB may be copied",
             field=f"spec.data.{role}.uri", hint=f"Write objects of at most {largest >> 20} MiB before compression, or parquet, or uncompressed jsonl.",
         )  # fmt: skip

@@ -7,19 +7,36 @@ from __future__ import annotations
 
 import io
 import itertools
+import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.formats import LOOK_AT, Format, kind_of
+from finetune_api.records import (
+    CARRIAGE_RETURNS,
+    UNCLOSED,
+    Fault,
+    Record,
+    Unreadable,
+    array_records,
+    bounded_lines,
+    csv_header,
+    csv_records,
+    is_array,
+    is_repeated_header,
+    json_records,
+    parse_json,
+    undecodable,
+)
 from finetune_trainer.storage import ObjectInfo, ObjectStore
 from finetune_trainer.stream.decompress import DamagedStream, plain_reader
-from finetune_trainer.stream.formats import Format
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject
 from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
-from finetune_trainer.stream.records import UNCLOSED, Fault, Record, csv_header, csv_records, json_records, parse_json
 
 PEEK_ROWS = 100
+LONGEST_NAME = 256
 
 
 class ObjectScan:
@@ -63,12 +80,14 @@ class ObjectScan:
                 yield from self._parquet()
             else:
                 with self._store.open(self._info.key, if_match=self._info.etag) as source:
-                    self._look_at_start(source)
+                    self._check_start(_peek(source))
                     yield from self._text(source)
         except FileNotFoundError:
             raise JobError(
                 Reason.DATA_CHANGED, f"{self._store.uri(self._info.key)} was deleted after it was listed"
             ) from None
+        except Unreadable as error:
+            raise JobError(Reason.INVALID_DATA, f"{self.name}:{error.line}: {error.message}", hint=error.hint) from None
         except DamagedStream as error:
             what = {"gz": "gzip", "zst": "zstd"}[self._kind.compression]
             raise JobError(
@@ -78,23 +97,37 @@ class ObjectScan:
         except DamagedParquet as error:
             raise JobError(
                 Reason.INVALID_DATA,
-                f"{self.name}:1: not a readable parquet file: {error}",
+                f"{self.name}:{self.line + 1}: not a readable parquet file: {error}",
                 hint="Write and upload the object again.",
             ) from None
 
-    def _look_at_start(self, source: BinaryIO) -> None:
-        """Raise JobError if the first bytes are of another kind than the name says: it would be one bad row after another."""
-        start = source.peek(4)[:4] if isinstance(source, io.BufferedReader) else b""
-        said, is_ = self._kind.compression or self._kind.name, _kind_of(start)
-        if start and is_ != self._kind.compression and (is_ or self._kind.compression):
+    def _check_start(self, start: bytes) -> None:
+        """Raise JobError if the stored bytes are of another kind than the name says: it would be one bad row after another."""
+        said = {"gz": "gzip", "zst": "zstd"}.get(self._kind.compression) or self._kind.name
+        is_ = kind_of(start)
+        if start and is_ != said and (is_ or self._kind.compression):
+            plain = said if said in ("gzip", "zstd", "parquet") else f"plain {said}"
             raise JobError(
-                Reason.INVALID_DATA, f"{self.name}:1: the name says {_NAMES[said]}, and the object holds {_NAMES[is_]}",
-                hint="Give the object the ending of what it is (.jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet), in UTF-8, and check spec.data.format.",
+                Reason.INVALID_DATA, f"{self.name}:1: the name says {plain}, and the object holds {is_ or 'something else'}", hint=_ENDINGS_HINT,
             )  # fmt: skip
 
+    def _check_text(self, start: bytes) -> None:
+        """The same for the first bytes once decompressed."""
+        if is_ := kind_of(start):
+            raise JobError(
+                Reason.INVALID_DATA,
+                f"{self.name}:1: the object should hold {self._kind.name}, and holds {is_}",
+                hint=_ENDINGS_HINT,
+            )
+        if b"\r" in start[:-1] and b"\n" not in start:
+            raise Unreadable(1, CARRIAGE_RETURNS)
+
     def _parquet(self) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
+        if self._info.size:
+            self._check_start(self._store.get(self._info.key, start=0, end=LOOK_AT, if_match=self._info.etag))
         reader = ParquetReader(self._store, self._info.key, self._info.size, self._info.etag)
         self.columns = reader.columns
+        _refuse_twice(self.name, 1, self.columns)
         row = 0
         for group, (count, size) in enumerate(reader.groups()):
             self._blocks.append(Block(group, group + 1, row, count, row + 1, size, 0))
@@ -105,24 +138,29 @@ class ObjectScan:
                 row += 1
 
     def _text(self, source: BinaryIO) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
-        if self._kind.compression:
-            plain, counted = plain_reader(source, self._kind.compression)
-        else:
-            plain, counted = source, None
-        start, records = self._records(iter(plain))
+        plain, counted = plain_reader(source, self._kind.compression)
+        first = _peek(plain)
+        self._check_text(first)
+        if self._kind.name == "jsonl" and is_array(first):
+            self._kind = Format("json-array", self._kind.compression)
+        start, records = self._records(plain)
         row = 0
         block = _Growing(start, 0, 0)
         self._weights.append(0)
         for record in records:
-            if counted is None and block.size and block.size + len(record.raw) > BLOCK_BYTES:
+            if self._kind.splittable and block.size and block.size + len(record.raw) > BLOCK_BYTES:
                 self._blocks.append(block.done())
                 self._weights.append(0)
                 block = _Growing(block.end, row, 0)
-            block.take(record, checksum=counted is None)
+            block.take(record, checksum=self._kind.splittable)
             self.line = record.line
             if record.blank:
                 continue
             values = parse_json(record.raw) if record.values is None else record.values
+            if self._header and isinstance(values, dict) and is_repeated_header(values, self._header):
+                values = Fault(
+                    "RepeatedHeader", "repeats the header: files were joined with their headers; remove the line"
+                )
             if isinstance(values, Fault) and values.kind == UNCLOSED:
                 raise JobError(
                     Reason.INVALID_DATA, f"{self.name}:{record.line}: {values.message}",
@@ -130,44 +168,50 @@ class ObjectScan:
                 )  # fmt: skip
             yield row, record.line, values
             row += 1
-        if counted is not None:
+        if not self._kind.splittable:
             self._blocks.append(Block(0, self._info.size, 0, row, block.line, block.size, counted.crc))
         elif block.size:
             self._blocks.append(block.done())
 
-    def _records(self, lines: Iterator[bytes]) -> tuple[int, Iterator[Record]]:
+    def _records(self, plain: BinaryIO) -> tuple[int, Iterator[Record]]:
         """Where the records begin, and they."""
+        if self._kind.name == "json-array":
+            return 0, array_records(plain)
+        lines = bounded_lines(plain)
         if self._kind.name == "jsonl":
             return 0, json_records(lines)
         self._header, self._delimiter, taken = csv_header(lines)
         self.columns = self._header
-        if len(set(self._header)) != len(self._header):
-            twice = next(name for name in self._header if self._header.count(name) > 1)
-            raise JobError(
-                Reason.INVALID_DATA,
-                f"{self.name}:1: the header names column {twice!r} twice",
-                hint="Give each column a name of its own.",
-            )
+        line = max(1, len(taken))
+        long = next((name for name in self._header if len(name) > LONGEST_NAME), None)
+        if long is not None:
+            raise Unreadable(
+                line, f"the header names a column of {len(long):,} characters; was a quote opened in it that closes further down?",
+                "The first line of a csv file must name its columns; close its quotes.",
+            )  # fmt: skip
+        if any(map(undecodable, self._header)):
+            raise Unreadable(line, "the header is not valid UTF-8", "Write the object again, as UTF-8.")
+        _refuse_twice(self.name, line, self._header)
         return sum(map(len, taken)), csv_records(lines, self._header, self._delimiter, 1 + len(taken))
 
 
-_MAGIC = {
-    b"\x1f\x8b": "gz",
-    b"\x28\xb5\x2f\xfd": "zst",
-    b"PAR1": "parquet",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
-_NAMES = {
-    "": "something else", "gz": "gzip", "zst": "zstd", "jsonl": "plain jsonl", "csv": "plain csv", "parquet": "parquet",
-    "utf-16": "text in UTF-16",
-}  # fmt: skip
+def _refuse_twice(name: str, line: int, columns: Sequence[str]) -> None:
+    forms = [unicodedata.normalize("NFC", column) for column in columns]
+    twice = next((column for column, form in zip(columns, forms, strict=True) if forms.count(form) > 1), None)
+    if twice is not None:
+        raise JobError(
+            Reason.INVALID_DATA,
+            f"{name}:{line}: the header names column {twice!r} twice",
+            hint="Give each column a name of its own.",
+        )
 
 
-def _kind_of(start: bytes) -> str:
-    if start[1:] == b"\x2a\x4d\x18" and start[0] >> 4 == 5:
-        return "zst"  # a skippable frame, as pzstd writes it first
-    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
+def _peek(source: BinaryIO) -> bytes:
+    """The first bytes, which stay to be read; fewer than there are where the storage gave fewer."""
+    return source.peek(LOOK_AT) if isinstance(source, io.BufferedReader) else b""
+
+
+_ENDINGS_HINT = "Give the object the ending of what it is (.jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet), in UTF-8, and check spec.data.format."
 
 
 class _Growing:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.records import Fault
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.reblock import ROW_BYTES
 from finetune_trainer.prepare.scan import ObjectScan
@@ -25,7 +26,6 @@ from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.stream.blocks import to_bytes
 from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.manifest import DataObject, Source
-from finetune_trainer.stream.records import Fault
 from finetune_trainer.tasks.base import Task
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,8 @@ def survey(
                         "InvalidEncoding",
                         "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the character whole",
                     )
+                except RecursionError:
+                    fault = Fault("InvalidRow", "is nested too deeply to be read; write it flat")
             if fault is not None:
                 tally.add(listing.role, number, row, scan.name, line, fault)
                 found.prints.append(BAD)

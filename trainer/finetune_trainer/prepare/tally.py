@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.records import Fault
 from finetune_api.status import Finding
-from finetune_trainer.stream.records import Fault
 
 GIVE_UP_AFTER = 10_000
 """So many bad rows more than allowed, and the rest need not be read to know what is wrong."""

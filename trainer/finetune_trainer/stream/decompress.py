@@ -6,7 +6,7 @@ import io
 import zlib
 from typing import Any, BinaryIO, cast
 
-from finetune_trainer.stream.formats import Compression
+from finetune_api.formats import Compression
 
 _CHUNK = 64 << 10
 _LONGEST_WINDOW = 1 << 31
@@ -22,11 +22,20 @@ class _Counted(io.RawIOBase):
     def __init__(self, source: BinaryIO) -> None:
         self.source, self.crc, self.count = source, 0, 0
 
-    def read_chunk(self) -> bytes:
-        data = self.source.read(_CHUNK)
+    def read_chunk(self, size: int = _CHUNK) -> bytes:
+        data = self.source.read(size)
         self.crc = zlib.crc32(data, self.crc)
         self.count += len(data)
         return data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read_chunk(len(view))
+        view[: len(data)] = data
+        return len(data)
 
 
 class _Decompressed(io.RawIOBase):
@@ -85,6 +94,6 @@ def _zstd_error() -> type[Exception]:
 
 
 def plain_reader(source: BinaryIO, kind: Compression) -> tuple[BinaryIO, _Counted]:
-    """A buffered reader of the decompressed bytes, and the counter of the compressed ones (complete at the end)."""
+    """A buffered reader of the decompressed bytes, and the counter of the stored ones (complete at the end)."""
     counted = _Counted(source)
-    return io.BufferedReader(_Decompressed(counted, kind), 1 << 18), counted
+    return io.BufferedReader(_Decompressed(counted, kind) if kind else counted, 1 << 18), counted

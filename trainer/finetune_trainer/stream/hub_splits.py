@@ -18,9 +18,9 @@ import yaml
 from yaml import YAMLError
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.formats import format_of
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import blaming
-from finetune_trainer.stream.formats import format_of
 from finetune_trainer.stream.hub import HubStore, files_of
 from finetune_trainer.stream.listing import Listing, field_of
 

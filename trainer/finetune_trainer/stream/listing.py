@@ -6,9 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from finetune_api.formats import Format
 from finetune_api.status import Finding
 from finetune_trainer.storage import ObjectInfo, ObjectStore
-from finetune_trainer.stream.formats import Format
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from finetune_trainer.stream.formats import Format
+from finetune_api.formats import Format
 
 MANIFEST_VERSION = 1
 BLOCK_BYTES = 8 << 20

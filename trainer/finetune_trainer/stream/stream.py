@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.records import Fault, parse_json
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, location
 from finetune_trainer.stream import order
 from finetune_trainer.stream.blocks import RowGroup, block_rows
 from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.records import Fault, parse_json
 from finetune_trainer.stream.source import open_source
 from finetune_trainer.stream.splits import SplitBlock, copied_blocks, share_of, split_blocks, usable_span
 
