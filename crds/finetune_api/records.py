@@ -237,7 +237,7 @@ def csv_records(
 ) -> Iterator[Record]:
     """Each record with its values by column; `first_line` is behind the header. Raises Unreadable.
 
-    spaces: a line of white space only is blank, where the csv module sees one field.
+    spaces: a line of white space only is blank, where the csv module sees fields.
     """
     consumed = _Consumed(lines, first_line)
     reader = csv.reader(consumed, delimiter=delimiter, strict=True)
@@ -261,7 +261,7 @@ def csv_records(
         consumed.forget()
         if fault is not None:
             yield Record(line, raw, False, fault)
-        elif not fields or (spaces and len(header) > 1 and len(fields) == 1 and raw.isspace()):
+        elif not fields or (spaces and len(header) > 1 and raw.isspace()):
             yield Record(line, raw, True, None)
         else:
             yield Record(line, raw, False, _csv_values(fields, header))

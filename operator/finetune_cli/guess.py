@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api.forms import one_form
 from finetune_cli.terminal import Stop
 
 TEXTS = (
@@ -62,6 +63,7 @@ class Guess:
 def guess(rows: list[dict[str, Any]], *, label: str | None = None, text: str | None = None) -> Guess:
     """The most likely use of the rows. `label` and `text` are what the user knows better. Raises Stop if nothing fits."""
     names = list(dict.fromkeys(name for row in rows for name in row))
+    label, text = (given and one_form(given) for given in (label, text))
     for given in (label, text):
         if given is not None and given not in names:
             raise Stop(f"no column {given}", hint=f"The columns are {', '.join(names)}.")
@@ -140,7 +142,7 @@ def _classification(rows: list[dict[str, Any]], names: list[str], label: str | N
 
 
 def _class(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else one_form(str(value))
 
 
 def _label(rows: list[dict[str, Any]], names: list[str]) -> tuple[str, str]:

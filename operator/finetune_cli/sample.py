@@ -1,27 +1,42 @@
 """The first rows of a data file, to guess from: jsonl, csv and parquet, plain, gzip or zstd.
 
-It reads as little as it can, and only for guessing: what the trainer accepts is judged by the prepare step.
+It reads as little as it can, by the rules that the prepare step reads by (names, dialects, what a row is): what is guessed
+here must hold there.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import itertools
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, BinaryIO, Literal
 
+from finetune_api.formats import LOOK_AT, format_of, kind_of
+from finetune_api.forms import one_form
+from finetune_api.records import (
+    CARRIAGE_RETURNS,
+    Fault,
+    Record,
+    Unreadable,
+    array_records,
+    bounded_lines,
+    csv_header,
+    csv_records,
+    is_array,
+    is_repeated_header,
+    json_records,
+    parse_json,
+)
 from finetune_cli.manifest import why_unreadable
 from finetune_cli.terminal import Stop
 
 Format = Literal["jsonl", "csv", "parquet"]
 ROWS = 1000
-_MAGIC = {b"PAR1": "parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED = {"": "", "gz": "gzip", "zst": "zstd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +53,12 @@ def sample(path: Path) -> Sample:
     """Read the first rows. Raises Stop naming the file and the line."""
     try:
         with path.open("rb") as file:
-            head = file.read(4096)
-            file.seek(0)
-            return _sample(path, file, head)
+            return _sample(path, file)
+    except Unreadable as error:
+        raise Stop(f"{path}:{error.line}: {error.message}", hint=error.hint) from None
     except OSError as error:
         what = why_unreadable(error).replace("the manifest file in it", "one data file in it")
         raise Stop(f"{path}: {what}") from None
-    except UnicodeDecodeError:
-        raise Stop(f"{path}: is not UTF-8 text", hint="Save it as UTF-8.") from None
     except (EOFError, zlib.error):
         raise Stop(f"{path}: its compressed data is cut off or damaged", hint="Write the file again.") from None
     except Exception as error:
@@ -54,83 +67,72 @@ def sample(path: Path) -> Sample:
         raise Stop(f"{path}: its compressed data is cut off or damaged", hint="Write the file again.") from None
 
 
-def _sample(path: Path, file: IO[bytes], head: bytes) -> Sample:
-    if not head:
+def _sample(path: Path, file: io.BufferedReader) -> Sample:
+    start = file.peek(LOOK_AT)
+    if not start:
         raise Stop(f"{path}: is empty", hint="Name a file with rows in it.")
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    named = named_format(path)
-    if kind == "parquet" or (named == "parquet" and kind is None):
+    named, is_ = format_of(path.name), kind_of(start)
+    if (named and named.name == "parquet") or (named is None and is_ == "parquet"):
+        _check(path, "parquet", is_ or "parquet")
         rows, whole = _parquet(path)
-        return Sample("parquet", named == "parquet", rows, whole)
-    text = io.TextIOWrapper(_decompressed(path, file, kind), encoding="utf-8-sig", newline="")
-    start: list[str] = []
-    for line in text:
-        start.append(line)
-        if line.strip():
-            break
-    first = start[-1].lstrip()[:1] if start else ""
-    lines = itertools.chain(start, text)
-    format: Format = named or ("jsonl" if first in ("{", "[") else "csv")
-    if format == "jsonl" and first == "[":
-        raise Stop(f"{path}: is one JSON list", hint="Write one object a line instead: jq -c '.[]' FILE > FILE.jsonl")
-    reader = _jsonl(path, lines) if format == "jsonl" else _csv(path, lines)
+        return Sample("parquet", named is not None, rows, whole)
+    as_text = named or format_of(path.name, "jsonl")
+    assert as_text is not None
+    _check(path, _PACKED[as_text.compression], is_)
+    plain = _decompressed(path, file, as_text.compression)
+    first = plain.peek(LOOK_AT)
+    _check(path, "", kind_of(first))
+    if b"\r" in first[:-1] and b"\n" not in first:
+        raise Unreadable(1, CARRIAGE_RETURNS)
+    array = is_array(first)
+    looks: Format = "jsonl" if array or first.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" else "csv"
+    format: Format = looks if named is None else "csv" if named.name == "csv" else "jsonl"
+    reader = _rows(path, plain, format, array and format == "jsonl")
     rows = list(itertools.islice(reader, ROWS + 1))
     if not rows:
         raise Stop(f"{path}: holds no row", hint="Name a file with rows in it.")
-    return Sample(format, named == format, rows[:ROWS], len(rows) <= ROWS)
+    return Sample(format, named is not None, rows[:ROWS], len(rows) <= ROWS)
 
 
-def named_format(path: Path) -> Format | None:
-    """The format that a name tells: .jsonl, .csv, .parquet, with .gz or .zst for the first two."""
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in (".gz", ".zst"):
-        suffixes.pop()
-    known: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-    return known.get(suffixes[-1]) if suffixes else None
+def _check(path: Path, said: str, is_: str) -> None:
+    """The first bytes must be of the kind that the name says; else the prepare step would refuse them."""
+    if said != is_:
+        raise Stop(
+            f"{path}: the name says {said or 'plain text'}, and the file holds {is_ or 'something else'}",
+            hint="Give it the ending of what it is: .jsonl, .csv or .parquet, with .gz or .zst for the first two.",
+        )
 
 
-def _decompressed(path: Path, file: IO[bytes], kind: str | None) -> IO[bytes]:
-    if kind == "gzip":
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-    if kind == "zstd":
+def _decompressed(path: Path, file: io.BufferedReader, compression: str) -> io.BufferedReader:
+    if compression == "gz":
+        return io.BufferedReader(gzip.GzipFile(fileobj=file))  # type: ignore[arg-type]
+    if compression == "zst":
         try:
             import zstandard
         except ImportError:
             raise Stop(f"{path}: is compressed with zstd", hint="pip install zstandard reads it.") from None
-        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)  # type: ignore[return-value]
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))  # type: ignore[type-var]
     return file
 
 
-def _jsonl(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+def _rows(path: Path, plain: BinaryIO, format: Format, array: bool) -> Iterator[dict[str, Any]]:
+    header: tuple[str, ...] = ()
+    if format == "jsonl":
+        records: Iterator[Record] = array_records(plain) if array else json_records(bounded_lines(plain))
+    else:
+        lines = bounded_lines(plain)
+        header, delimiter, taken = csv_header(lines)
+        records = csv_records(lines, header, delimiter, 1 + len(taken))
+    for record in records:
+        if record.blank:
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise Stop(f"{path}:{number}: not JSON: {what}", hint="Each line must be one JSON object.") from None
-        if not isinstance(row, dict):
-            raise Stop(
-                f"{path}:{number}: is not a JSON object",
-                hint='Each line must be one object, as {"text": …, "label": …}.',
-            )
-        yield row
-
-
-def _csv(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 27)
-    reader = csv.DictReader(lines)
-    try:
-        for row in reader:
-            if None in row:
-                raise Stop(
-                    f"{path}:{reader.line_num}: has more fields than the header",
-                    hint="Put fields that hold commas into quotes.",
-                )
-            yield row
-    except csv.Error as error:
-        raise Stop(f"{path}:{reader.line_num}: not CSV: {error}") from None
+        values = parse_json(record.raw) if record.values is None else record.values
+        if isinstance(values, dict) and header and is_repeated_header(values, header):
+            values = Fault("RepeatedHeader", "repeats the header: files were joined with their headers")
+        if isinstance(values, Fault):
+            hint = "Each line must be one JSON object." if format == "jsonl" else "Mend the row."
+            raise Stop(f"{path}:{record.line}: {values.message}", hint=hint)
+        yield {one_form(name): value for name, value in values.items()}
 
 
 def _parquet(path: Path) -> tuple[list[dict[str, Any]], bool]:
@@ -143,8 +145,8 @@ def _parquet(path: Path) -> tuple[list[dict[str, Any]], bool]:
         with parquet.ParquetFile(path) as table:
             rows = next(table.iter_batches(batch_size=ROWS)).to_pylist() if table.metadata.num_rows else []
             whole = table.metadata.num_rows <= ROWS
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
         raise Stop(f"{path}: not a parquet file: {' '.join(str(error).split())[:200]}") from None
     if not rows:
         raise Stop(f"{path}: holds no row", hint="Name a file with rows in it.")
-    return rows, whole
+    return [{one_form(name): value for name, value in row.items()} for row in rows], whole

@@ -6,6 +6,8 @@ import difflib
 from typing import Any
 
 from finetune_api.exits import JobError
+from finetune_api.forms import one_form
+from finetune_api.job import Columns
 from finetune_api.run import RunConfig
 from finetune_trainer.prepare.scan import peek_columns
 from finetune_trainer.stream.listing import Listing
@@ -15,10 +17,10 @@ from finetune_trainer.tasks.base import Task
 def pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:
     """The mapping, from the columns of the first object that has any."""
     for info, kind in listing.objects[:20]:
-        found = peek_columns(listing.store, info, kind)
+        found = [one_form(name) for name in peek_columns(listing.store, info, kind)]
         if found:
             try:
-                return task.columns(found, config.data.columns)
+                return task.columns(found, _wanted(config))
             except JobError as error:
                 asked = _as_asked(config).get((error.field or "").rpartition(".")[2])
                 if kind.name == "csv":
@@ -30,7 +32,16 @@ def pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, s
     return _as_asked(config)
 
 
+def _wanted(config: RunConfig) -> Columns | None:
+    """spec.data.columns, its names in the form in which they are compared."""
+    asked = config.data.columns
+    if asked is None:
+        return None
+    return asked.model_copy(update={role: one_form(name) for role, name in asked if isinstance(name, str)})
+
+
 def _as_asked(config: RunConfig) -> dict[str, str]:
-    asked: dict[str, Any] = config.data.columns.to_json() if config.data.columns else {}
+    wanted = _wanted(config)
+    asked: dict[str, Any] = wanted.to_json() if wanted else {}
     usual = {"text": "text", "label": "label"} if config.task == "text-classification" else {"messages": "messages"}
     return {str(role): str(name) for role, name in asked.items()} or usual

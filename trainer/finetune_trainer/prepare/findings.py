@@ -19,7 +19,7 @@ ANNOUNCED_BYTES = 64 << 20
 _SEVERITY = (
     "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "TableFiles", "Overlap",
     "NothingToLearn", "Contradiction",
-    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "SimilarLabels", "EmptyText", "EmptyObject", "Copied",
+    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "SimilarLabels", "UnicodeForm", "EmptyText", "EmptyObject", "Copied",
 )  # fmt: skip
 
 
@@ -64,6 +64,19 @@ def without_rows(seen: Mapping[str, Surveyed]) -> list[Finding]:
         return []
     message = f"{len(empty)} of the objects hold no rows; write them again, or remove them."
     return [Finding(kind="EmptyObject", count=len(empty), file=empty[0][-256:], message=message)]
+
+
+def other_forms(seen: Mapping[str, Surveyed]) -> list[Finding]:
+    """Names that look alike and are written otherwise: taken for one, which the owner may not have meant."""
+    first = next((found.first_other for found in seen.values() if found.first_other), None)
+    if first is None:
+        return []
+    message = (
+        "Rows name their class or a column in a decomposed Unicode form (as é in two characters, NFD); it is taken for the same name as in "
+        "NFC, which the model's labels are written in."
+    )
+    count = sum(found.other_forms for found in seen.values())
+    return [Finding(kind="UnicodeForm", count=count, file=first[0][-256:], line=first[1], message=message)]
 
 
 def copied(held_out: Mapping[str, Sequence[Block]], out: Location) -> list[Finding]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.forms import one_form
 from finetune_api.report import Stage
 from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
@@ -164,24 +165,26 @@ def _bytes(seen: dict[str, Surveyed]) -> int:
 def _profiled(
     config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, tally: Tally, seen: dict[str, Surveyed],
 ) -> tuple[Manifest, Profile]:  # fmt: skip
-    task = task_for(config.task)
+    task, given = task_for(config.task), _given_labels(config)
     with blaming(field_of("train")):
         columns = pick_columns(config, task, listings["train"])
     sample, held_out = Sample(SAMPLE_SEED), HeldOut(config.data, out)
     with blaming(field_of("train")):
-        seen["train"] = survey(listings["train"], task, columns, config.data.labels, tally, sample, held_out)
+        seen["train"] = survey(listings["train"], task, columns, given, tally, sample, held_out)
     if not seen["train"].usable:
         raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
     labels = _labels(config, seen["train"], columns, tally) if config.task == "text-classification" else None
+    samples = dict[str, Sample]()
     for role in listings:
         if role != "train":
             with blaming(field_of(role)):
-                seen[role] = survey(listings[role], task, columns, labels, tally, None)
+                samples[role] = Sample(SAMPLE_SEED)
+                seen[role] = survey(listings[role], task, columns, labels, tally, samples[role])
     if tally.too_many:
         raise tally.refusal()
     told = [finding for listing in listings.values() for finding in listing.findings]
     noted: list[Finding] = [*tally.findings(), *look.without_rows(seen), *told]
-    counts, overlaps = _splits(config, seen, tally.rows)
+    counts, classes, overlaps = _splits(config, seen, tally.rows)
     noted += overlaps
     measured = measure(sample.rows, task, columns, labels, model.tokenizer)
     resolved = resolve(
@@ -196,9 +199,12 @@ def _profiled(
         measured, task, columns, labels, model.tokenizer, resolved.max_length, counts["train"]
     )
     noted += more
+    for role, of_role in samples.items():
+        found = measure(of_role.rows, task, columns, labels, model.tokenizer)
+        noted += judge(found, task, columns, labels, model.tokenizer, resolved.max_length, counts[role])[2]
     if labels is not None:
-        noted += look.balance(seen["train"].label_counts, labels)
-    noted += _empty(seen)
+        noted += look.balance(classes, labels)
+    noted += [*_empty(seen), *look.other_forms(seen)]
     if not out.store.conditional_writes:
         noted.append(look.unconditional(out.uri()))
     layout = lay_out(config, out, listings, seen, columns, tally.rows)
@@ -228,8 +234,22 @@ def _profiled(
     return manifest, profile
 
 
+def _given_labels(config: RunConfig) -> tuple[str, ...] | None:
+    """spec.data.labels in the form in which classes are compared."""
+    if config.data.labels is None:
+        return None
+    labels = tuple(map(one_form, config.data.labels))
+    if len(set(labels)) < len(labels):
+        twice = next(name for name in labels if labels.count(name) > 1)
+        raise JobError(
+            Reason.INVALID_CONFIG, f"label {twice!r} is named twice, in two Unicode forms that look alike", field="spec.data.labels",
+            hint="Name each label once.",
+        )  # fmt: skip
+    return labels
+
+
 def _labels(config: RunConfig, train: Surveyed, columns: dict[str, str], tally: Tally) -> tuple[str, ...]:
-    labels = config.data.labels or sort_labels(list(train.label_counts))
+    labels = _given_labels(config) or sort_labels(list(train.label_counts))
     if len(train.label_counts) == 1 and not tally.too_many:
         (only,) = train.label_counts
         raise JobError(
@@ -243,9 +263,12 @@ def _labels(config: RunConfig, train: Surveyed, columns: dict[str, str], tally: 
 
 def _splits(
     config: RunConfig, seen: dict[str, Surveyed], bad: dict[str, dict[int, tuple[int, ...]]]
-) -> tuple[dict[str, int], list[Finding]]:
-    """Usable rows of each split, and what the comparison of their texts showed. Raises JobError for an empty split."""
-    counts: dict[str, int] = {}
+) -> tuple[dict[str, int], dict[str, int], list[Finding]]:
+    """Usable rows of each split, training rows of each class, and what the comparison of the splits' texts showed.
+
+    Raises JobError for an empty split.
+    """
+    counts, classes = dict[str, int](), dict[str, int]()
     noted: list[Finding] = []
     train = np.zeros(0, dtype=np.uint64)
     for split in ("train", *HELD_OUT):
@@ -260,10 +283,14 @@ def _splits(
         prints = np.frombuffer(where.prints, dtype=np.uint64)[numbers]
         if split == "train":
             train = prints
+            codes = np.bincount(
+                np.frombuffer(where.classes, dtype=np.uint16)[numbers], minlength=len(where.label_counts) + 1
+            )
+            classes = {name: int(codes[code]) for code, name in enumerate(where.label_counts, 1)}
             noted += look.duplicates(where, numbers)
         else:
             noted += look.overlap(train, prints, split, where, numbers)
-    return counts, noted
+    return counts, classes, noted
 
 
 def _empty_split(split: str, whole: bool, where: Surveyed) -> JobError:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import LOOK_AT, Format, kind_of
 from finetune_api.records import (
+    BOM,
     CARRIAGE_RETURNS,
     UNCLOSED,
     Fault,
@@ -182,7 +183,7 @@ class ObjectScan:
             return 0, json_records(lines)
         self._header, self._delimiter, taken = csv_header(lines)
         self.columns = self._header
-        line = max(1, len(taken))
+        line = 1 + sum(1 for _ in itertools.takewhile(lambda raw: not raw.removeprefix(BOM).strip(), taken))
         long = next((name for name in self._header if len(name) > LONGEST_NAME), None)
         if long is not None:
             raise Unreadable(

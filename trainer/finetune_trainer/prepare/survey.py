@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.reblock import ROW_BYTES
@@ -49,6 +50,9 @@ class Surveyed:
     label_counts: Counter[str] = field(default_factory=Counter)
     empty_texts: int = 0
     first_empty: tuple[str, int] | None = None
+    other_forms: int = 0
+    """Rows that name a column or their class in another Unicode form than NFC."""
+    first_other: tuple[str, int] | None = None
     usable: int = 0
     weights: list[tuple[int, ...]] = field(default_factory=list)
     """Of each object, the bytes that each of its blocks takes in memory."""
@@ -114,6 +118,10 @@ def survey(
                 found.first_lines[-1] = line
             elif line - row != found.first_lines[-1]:
                 found.first_lines[-1] = None
+            odd = isinstance(values, dict) and any(name not in values for name in names)
+            if isinstance(values, dict) and odd:
+                odd = bool(added := in_form(values, names).keys() - values.keys())
+                values = {**values, **in_form(values, names)} if added else values
             fault = values if isinstance(values, Fault) else _problem(values, task, columns, labels, scan.columns)
             if fault is None:
                 assert isinstance(values, dict)
@@ -140,6 +148,9 @@ def survey(
             if held_out is not None:
                 held_out.offer(number, row, line, kept)
             found.usable += 1
+            if odd or _other_form(kept.get(columns.get("label", ""))):
+                found.other_forms += 1
+                found.first_other = found.first_other or (scan.name, line)
             found.prints.append(digest)
             found.classes.append(_class(task.label(kept, columns), codes, found, listing, columns))
             if not text.strip():
@@ -153,6 +164,10 @@ def survey(
         log.info("read %s: %d rows", scan.name, scan.result.rows)
     found.source = Source(listing.uri, tuple(objects), listing.revision)
     return found
+
+
+def _other_form(label: object) -> bool:
+    return isinstance(label, str) and label != one_form(label)
 
 
 def too_long(characters: int) -> Fault:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.forms import in_form
 from finetune_api.records import Fault, Unreadable, array_records, bounded_lines, csv_header, csv_records, json_records
 from finetune_trainer.storage import Location, ObjectStore
 from finetune_trainer.stream.decompress import DamagedStream, plain_reader
@@ -104,8 +105,9 @@ def to_bytes(values: Any, columns: Sequence[str]) -> bytes:
     """A row's wanted columns as JSON; an unreadable row as null (it is on the list of bad rows and never used)."""
     if isinstance(values, Fault):
         return b"null"
-    kept = {name: values[name] for name in columns if name in values}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "surrogatepass")
+    return json.dumps(in_form(values, columns), ensure_ascii=False, separators=(",", ":"), default=str).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from finetune_api.forms import one_form
 from finetune_trainer.storage import ObjectStore
 
 _BATCH, _BATCH_BYTES = 512, 4 << 20
@@ -123,7 +124,7 @@ class ParquetReader:
         """The row group in order, as record batches of a few MiB with those of the columns that exist."""
         import pyarrow
 
-        wanted = [name for name in columns if name in self.columns]
+        wanted = [name for name in self.columns if name in columns or one_form(name) in columns]
         rows = self._file.metadata.row_group(group).num_rows
         if not wanted:
             nothing = pyarrow.StructArray.from_arrays([], fields=[], mask=pyarrow.array([False] * rows))

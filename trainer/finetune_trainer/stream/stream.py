@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.forms import in_form
 from finetune_api.records import Fault, parse_json
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, location
@@ -206,7 +207,7 @@ class Stream:
     def _parse(self, raw: bytes) -> dict[str, Any]:
         values = parse_json(raw)
         assert not isinstance(values, Fault), "a bad row was not on the list"
-        return {name: values[name] for name in self._columns if name in values}
+        return in_form(values, self._columns)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """This rank's rows of the split (number % world == rank) in file order; the next piece is read ahead."""

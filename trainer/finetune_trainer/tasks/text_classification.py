@@ -1,7 +1,7 @@
 """Text classification: a text (or a pair of texts) belongs to one of the classes.
 
-Labels are compared as text, so that 1 and "1", or true and "true", are the same class in every file format. An empty
-text is a valid input; a missing one is not.
+Labels are compared as text in one Unicode form, so that 1 and "1", or true and "true", are the same class in every file
+format. An empty text is a valid input; a missing one is not.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetune_api.forms import one_form
 from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.base import Example, Row, Task, missing, pick, text_problem
@@ -41,8 +42,9 @@ def label_text(value: Any) -> str | None:
 
 
 def label(row: Row, columns: Mapping[str, str]) -> str | None:
-    """The row's class, or None if it has none that can be used."""
-    return label_text(row.get(columns["label"]))
+    """The row's class in NFC, or None if it has none that can be used."""
+    found = label_text(row.get(columns["label"]))
+    return None if found is None else one_form(found)
 
 
 def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None = None) -> str | None:
@@ -73,6 +75,8 @@ def encode(
     ids, type_ids, length = tokenizer.encode(row[columns["text"]], pair, max_length)
     name = label(row, columns)
     assert name is not None
+    if name not in labels:  # of a profile that was made before names were brought to one form
+        name = str(label_text(row[columns["label"]]))
     return Example(ids, labels.index(name), type_ids, length)
 
 
