@@ -45,7 +45,11 @@ def test_a_complete_run_says_everything_and_exits_0() -> None:
         (OSError(errno.ENOSPC, "no space left"), Reason.DISK_FULL),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), Reason.OUT_OF_MEMORY),
         (KeyError("step"), Reason.INTERNAL_ERROR),
-        (MemoryError(), Reason.INTERNAL_ERROR),
+        (MemoryError(), Reason.OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), Reason.OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Reason.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), Reason.OUT_OF_MEMORY),
+        (RuntimeError("no such thing"), Reason.INTERNAL_ERROR),
         (JobError(Reason.OOM_KILLED, "seen from outside"), Reason.OOM_KILLED),
     ],
 )

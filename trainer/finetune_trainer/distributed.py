@@ -1,14 +1,17 @@
 """The ranks of one run: who they are, how they add numbers up, and how a step's gradients come together (I1, I3).
 
 CPU: gloo, and our own reduction of one flat buffer in buckets of fixed size, so that the order of summation never depends
-on the step (torch's DDP re-builds its buckets after the first). CUDA: nccl, with accelerate for device, precision and DDP
-(`accelerated.py`). A peer that goes away, or a collective that outlasts its time-out, ends a rank with PeerLost.
+on the step (torch's DDP re-builds its buckets after the first). CUDA: nccl, with accelerate for device and precision
+(`accelerated.py`). No collective is begun before a rank's own part of a step is done, and none is waited for without
+heeding what a peer tells: one that failed ends all with its own reason. A peer that goes away without a word, or a
+collective that outlasts its time-out, ends a rank with PeerLost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import time
@@ -22,12 +25,17 @@ import torch
 import torch.distributed as dist
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.report import Problem
 from finetune_api.run import World
+from finetune_trainer import memory
+from finetune_trainer.trouble import Board, PeerFailed
 from finetune_trainer.waits import waiting
 
 BUCKET = 4 * 1024 * 1024
 """Elements reduced at once; fixed, for the order of summation goes with it."""
 POLL_SECONDS = 0.2
+SPIN_SECONDS = 0.0002
+"""Between two looks at a device's collective, which cannot be waited for with a limit."""
 PART_SECONDS = 15.0
 RENDEZVOUS_SECONDS = 900.0
 """How long the first ranks wait for the last: pods are scheduled and pull their image at different times."""
@@ -60,22 +68,58 @@ class Ranks:
         self.device, self.precision = device, precision
         self._store, self._stop = store, stop
         self._told = 0
+        self._timeout = math.inf
+        self._board: Board | None = None
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sums over ranks, in float64; the same bits on every rank."""
         if self.size == 1:
             return [float(v) for v in values]
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        with peers():
-            dist.all_reduce(total)
+        self._reduce(total)
         return total.tolist()
 
     def sum_tensor(self, tensor: torch.Tensor) -> None:
         """Add up in place over ranks, in buckets of fixed size."""
         if self.size > 1:
-            with peers():
-                for bucket in tensor.split(BUCKET):
-                    dist.all_reduce(bucket)
+            for bucket in tensor.split(BUCKET):
+                self._reduce(bucket)
+
+    def _reduce(self, tensor: torch.Tensor) -> None:
+        """Add up in place over ranks. A peer that failed never comes: its word ends the wait, as PeerFailed."""
+        self.heed()
+        with peers():
+            work = dist.all_reduce(tensor, async_op=True)
+            deadline = time.monotonic() + self._timeout
+            while not work.is_completed():
+                self.heed()
+                if time.monotonic() > deadline:
+                    raise JobError(Reason.PEER_LOST, f"the other workers did not answer for {self._timeout:.0f} s")
+                if self.device.type == "cuda":
+                    time.sleep(SPIN_SECONDS)
+                    continue
+                with contextlib.suppress(RuntimeError):  # not yet; of a work that failed the next line tells
+                    work.wait(timedelta(seconds=POLL_SECONDS))
+            work.wait()
+
+    def heed(self) -> None:
+        """Raise PeerFailed if a rank has failed."""
+        if self._board is not None and self._board.cause is not None:
+            raise PeerFailed(self._board.cause)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether a rank has failed."""
+        return self._board is not None and self._board.cause is not None
+
+    def tell(self, problem: Problem) -> Problem:
+        """Tell all ranks why this one ends; the problem that it ends with, which is the root cause's. Waits for seconds at most."""
+        return self._board.tell(problem) if self._board is not None else problem
+
+    def linger(self) -> None:
+        """The last act of a rank that failed: rank 0, which holds the store, stays until the others know why."""
+        if self._board is not None:
+            self._board.linger()
 
     def from_first(self, make: Callable[[], Any]) -> Any:
         """What rank 0 makes (JSON), on every rank. Takes as long as it takes; a told stop or a dead rank 0 ends the wait."""
@@ -94,6 +138,7 @@ class Ranks:
     def _await(self, ready: Callable[[], bool], seconds: float = float("inf")) -> None:
         deadline = time.monotonic() + seconds
         while True:
+            self.heed()
             with peers():
                 if ready():
                     return
@@ -102,6 +147,12 @@ class Ranks:
             if time.monotonic() > deadline:
                 raise JobError(Reason.PEER_LOST, f"rank {self.rank} waited {seconds:.0f} s for its peers to start")
             time.sleep(POLL_SECONDS)
+
+    def _await_all(self, key: str) -> None:
+        """Until all ranks have come as far."""
+        with peers():
+            self._store.add(key, 1)
+        self._await(lambda: int(self._store.add(key, 0)) >= self.size, RENDEZVOUS_SECONDS)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision that the forward pass computes in."""
@@ -126,33 +177,49 @@ def peers() -> Iterator[None]:
         with waiting():
             yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if memory.ran_out(error):
             raise
         said = SOURCE_LINE.sub("", str(error).splitlines()[0]).partition(" This is typically caused by")[0]
         raise JobError(Reason.PEER_LOST, f"another worker went away or did not answer in time: {said[:300]}") from error
 
 
 def open_ranks(place: Place, world: World, precision: str, stop: Callable[[], bool] = lambda: False) -> Ranks:
-    """Join the process group: rank 0 listens at master_address:master_port, the others find it there. Collective."""
-    device = _device(world, place.local_rank)
+    """Meet and join."""
+    return join(meet(place, world, stop), world, precision)
+
+
+def meet(place: Place, world: World, stop: Callable[[], bool] = lambda: False) -> Ranks:
+    """The ranks with their store, which suffices to tell each other of trouble: rank 0 listens at master_address:master_port. Collective."""
+    ranks = Ranks(place, torch.device("cpu"), stop=stop)
+    if place.size > 1:
+        board = _meet(
+            ranks, world
+        ).clone()  # a connection of its own: the board's thread and a wait never block each other
+        ranks._board, ranks._timeout = Board(board, place.rank, place.size), world.timeout_seconds
+    return ranks
+
+
+def join(ranks: Ranks, world: World, precision: str) -> Ranks:
+    """Take the device, and join the process group of those who met. Collective."""
+    ranks.device = _device(world, ranks.local_rank)
+    ranks.precision = _precision(precision, ranks.device)
     if world.threads_per_process:
         torch.set_num_threads(world.threads_per_process)
-    ranks = Ranks(place, device, precision=_precision(precision, device), stop=stop)
-    if place.size > 1:
-        backend = "nccl" if device.type == "cuda" else "gloo"
+    if ranks.size > 1:
+        backend = "nccl" if ranks.device.type == "cuda" else "gloo"
         if backend == "nccl":
             os.environ.setdefault(
                 "TORCH_NCCL_BLOCKING_WAIT", "1"
             )  # a lost peer is an error here, not an abort by a watchdog
         if world.workers == 1:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # works where the host's own name does not resolve
-        store = ranks._store = _meet(ranks, world)
+        ranks._await_all("device")  # one that has none is heard of before the group waits for it
         with peers():
             dist.init_process_group(
                 backend,
-                store=store,
-                rank=place.rank,
-                world_size=place.size,
+                store=ranks._store,
+                rank=ranks.rank,
+                world_size=ranks.size,
                 timeout=timedelta(seconds=world.timeout_seconds),
             )
     return ranks
@@ -185,12 +252,10 @@ def _meet(ranks: Ranks, world: World) -> Any:
         return True
 
     ranks._await(connect, RENDEZVOUS_SECONDS)
-    store = found[0]
-    store.set_timeout(timedelta(seconds=world.timeout_seconds))
-    with peers():
-        store.add("here", 1)
-    ranks._await(lambda: int(store.add("here", 0)) >= ranks.size, RENDEZVOUS_SECONDS)
-    return store
+    ranks._store = found[0]
+    ranks._store.set_timeout(timedelta(seconds=world.timeout_seconds))
+    ranks._await_all("here")
+    return ranks._store
 
 
 def _device(world: World, local_rank: int) -> torch.device:
@@ -217,21 +282,15 @@ def _precision(wanted: str, device: torch.device) -> str:
 
 
 class Gradients(Protocol):
-    """How a step's gradients are made and come together: begin, micro and backward for each micro-batch, join, finish."""
+    """How a step's gradients are made and come together: begin, backward for each micro-batch, finish."""
 
     model: Any  # what the forward pass calls
 
     def begin(self) -> None:
         """Forget the last step's gradients."""
 
-    def micro(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Around the forward and backward pass of a micro-batch; `last` of this rank's share."""
-
     def backward(self, loss: torch.Tensor) -> None:
         """Add a micro-batch's gradient of the SUM of losses."""
-
-    def join(self) -> None:
-        """This rank adds nothing more to the step: it has no rows, is done, or gives up. Collective."""
 
     def finish(self, count: float) -> float:
         """Sum over ranks, divide by the global count; the norm of the result. Collective."""
@@ -255,16 +314,9 @@ class FlatGradients:
         """Zero in place: the views stay."""
         self._flat.zero_()
 
-    def micro(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Nothing is reduced before `finish`."""
-        return contextlib.nullcontext()
-
     def backward(self, loss: torch.Tensor) -> None:
         """Autograd adds into the views."""
         loss.backward()
-
-    def join(self) -> None:
-        """Nothing waits for this rank yet."""
 
     def finish(self, count: float) -> float:
         """Sum over ranks in fixed buckets, then one division."""

@@ -14,13 +14,17 @@ from typing import Any
 from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Outcome, Problem, Report
 from finetune_api.run import RunConfig
+from finetune_trainer import memory
 from finetune_trainer.scrub import clip, scrub
+from finetune_trainer.trouble import PeerFailed
 
 log = logging.getLogger(__name__)
 
 
 def problem_for(error: BaseException, rank: int | None = None) -> Problem:
     """What went wrong, in the contract's words and within its bounds."""
+    if isinstance(error, PeerFailed):
+        return error.problem
     if isinstance(error, JobError):
         reason, message, hint, field = error.reason, error.message, error.hint, error.field
     else:
@@ -36,7 +40,7 @@ def problem_for(error: BaseException, rank: int | None = None) -> Problem:
 def _reason_of(error: BaseException) -> Reason:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Reason.DISK_FULL
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, named so that torch need not be imported here
+    if memory.ran_out(error):
         return Reason.OUT_OF_MEMORY
     return Reason.INTERNAL_ERROR
 

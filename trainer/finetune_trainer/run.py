@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +21,7 @@ from finetune_api.run import RunConfig
 from finetune_api.status import Best
 from finetune_trainer import dropped, lean
 from finetune_trainer.best import gain, is_better
-from finetune_trainer.distributed import Place, open_ranks
+from finetune_trainer.distributed import Place, Ranks, join, meet
 from finetune_trainer.evaluate import Stopped
 from finetune_trainer.feed import shares
 from finetune_trainer.finish import finish, judge, samples
@@ -32,6 +34,7 @@ from finetune_trainer.session import Session, open_session
 from finetune_trainer.step import train_step
 from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
+from finetune_trainer.trouble import PeerFailed
 
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 8.0
@@ -67,20 +70,34 @@ def train(config: RunConfig, place: Place, model: Path, folder: Path, started: f
     out = location(config.output.uri, config.storage)
     narrator = Narrator(config, place.rank, folder / "snapshot.json", started)
     session: Session | None = None
+    ranks: Ranks | None = None
     try:
-        ranks = open_ranks(place, config.world, config.training.precision, stop)
+        ranks = meet(place, config.world, stop)
+        join(ranks, config.world, config.training.precision)
         log.info("rank %d of %d has joined", place.rank, place.size)
-        session = open_session(config, out, model, ranks, narrator, stop)
+        session = open_session(config, out, model, ranks, narrator, partial(_should_stop, ranks, stop))
         loop(session)
         finish(session)
         ranks.part()
     except BaseException as error:
-        narrator.report(problem=problem_for(error, place.rank))
+        own = problem_for(error, place.rank)
+        cause = ranks.tell(own) if ranks is not None else own
+        narrator.report(problem=cause)
         if session is not None:
             _save_what_waits(session)
-        raise
+        if cause == own:
+            raise
+        log.warning("rank %d ends since rank %s failed; it was at: %s", place.rank, cause.rank, own.message)
+        raise PeerFailed(cause) from error
     finally:
         narrator.close()
+        if ranks is not None and sys.exception() is not None:
+            ranks.linger()
+
+
+def _should_stop(ranks: Ranks, stop: Callable[[], bool]) -> bool:
+    """A signal came, or a peer has failed and nothing more can come of this rank's work."""
+    return stop() or ranks.troubled
 
 
 def loop(s: Session) -> None:

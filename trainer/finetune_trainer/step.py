@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer import memory
 from finetune_trainer.distributed import Gradients, Ranks
+from finetune_trainer.outcome import problem_for
 from finetune_trainer.seeding import seed_micro_batch
 from finetune_trainer.tasks.batching import MicroBatch, forward, loss_sum
 
@@ -45,28 +47,32 @@ def train_step(
 ) -> Stepped | None:  # fmt: skip
     """Make step number `step` (from 1). None: a rank was told to stop, and nothing changed. Collective.
 
-    Raises JobError on all ranks together: NonFiniteLoss, OutOfMemory, NothingToLearn.
+    Raises JobError on all ranks together: NonFiniteLoss, OutOfMemory. Nothing is reduced unless all ranks made their parts.
     """
     gradients.begin()
-    total, full, done = 0.0, False, 0
+    total, done = 0.0, 0
+    full: JobError | None = None
     for i, batch in enumerate(share.batches):
         if stop():
             break
         try:
-            total += _micro_batch(
-                gradients, batch.to(ranks.device), ranks, seed, step, i, last=i == len(share.batches) - 1
-            )
-        except (torch.OutOfMemoryError, MemoryError):
-            full = True
+            total += _micro_batch(gradients, batch.to(ranks.device), ranks, seed, step, i)
+        except Exception as error:
+            if not memory.ran_out(error):
+                raise
+            full = _did_not_fit(step, error)
             break
         done += 1
-    gradients.join()
-    gave_up = stop() or (done < len(share.batches) and not full)
-    sums = [total, share.learned, share.tokens, share.empty, float(gave_up), float(full)]
+    if full is not None:
+        ranks.tell(problem_for(full, ranks.rank))  # in its own words; what follows makes sure that all stop here
+    gave_up = stop() or (done < len(share.batches) and full is None)
+    sums = [total, share.learned, share.tokens, share.empty, float(gave_up), float(full is not None)]
     loss, learned, tokens, empty, stopping, out = ranks.sum(sums)
+    if full is not None:
+        raise full
     if out:
         raise JobError(
-            Reason.OUT_OF_MEMORY, f"step {step} did not fit into the memory of {out:.0f} of {ranks.size} devices"
+            Reason.OUT_OF_MEMORY, f"step {step} did not fit into the memory of {out:.0f} of {ranks.size} processes"
         )
     if stopping:
         return None
@@ -87,13 +93,15 @@ def train_step(
     return Stepped(loss / learned, norm, int(learned), int(tokens), int(empty))
 
 
-def _micro_batch(
-    gradients: Gradients, batch: MicroBatch, ranks: Ranks, seed: int, step: int, micro: int, *, last: bool
-) -> float:
+def _did_not_fit(step: int, error: Exception) -> JobError:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return JobError(Reason.OUT_OF_MEMORY, f"step {step} did not fit into the memory: {said[0][:300]}")
+
+
+def _micro_batch(gradients: Gradients, batch: MicroBatch, ranks: Ranks, seed: int, step: int, micro: int) -> float:
     """Add one micro-batch's gradient; its sum of losses."""
     seed_micro_batch(seed, step, ranks.rank, micro)
-    with gradients.micro(last=last):
-        with ranks.autocast():
-            loss = loss_sum(forward(gradients.model, batch), batch.labels)
-        gradients.backward(loss)
+    with ranks.autocast():
+        loss = loss_sum(forward(gradients.model, batch), batch.labels)
+    gradients.backward(loss)
     return float(loss.detach())
