@@ -86,7 +86,7 @@ _ROWS = (
     Exit(Reason.UNSAFE_MODEL, 28, Retry.NEVER, "The weights exist only in a format that can run code (pickle), or need remote code.", "Convert the weights to safetensors."),
     Exit(Reason.NOTHING_TO_LEARN, 29, Retry.NEVER, "No row has a token or label to learn from.", "Check the columns, the chat roles and spec.training.maxLength: what must be learned was cut off or masked."),
     Exit(Reason.NON_FINITE_LOSS, 30, Retry.NEVER, "The loss became NaN or infinite.", "Lower spec.training.learningRate, or set spec.training.maxGradNorm; check the rows of the step named."),
-    Exit(Reason.OUT_OF_MEMORY, 31, Retry.NEVER, "The accelerator's memory was not enough.", "Lower spec.training.microBatchSize or maxLength, or use method lora."),
+    Exit(Reason.OUT_OF_MEMORY, 31, Retry.NEVER, "The memory, of the accelerator or of the process, was not enough.", "Lower spec.training.microBatchSize or maxLength, or use method lora."),
     Exit(Reason.OUTPUT_IN_USE, 32, Retry.NEVER, "Another job owns the output URI.", "Give each job its own spec.output.uri, or set spec.output.overwrite once the other job is gone."),
     Exit(Reason.CHECKPOINT_MISMATCH, 33, Retry.NEVER, "The checkpoint to resume from does not fit this job.", "Use the same model, method and data as the job that wrote it, or start without resumeFrom."),
     Exit(Reason.DISK_FULL, 34, Retry.NEVER, "The scratch volume is full.", "Raise spec.workers.scratchSize."),

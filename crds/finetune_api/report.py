@@ -52,6 +52,7 @@ class Problem(Model):
     hint: Annotated[str, StringConstraints(max_length=512)] = Field("", description="What to do.")
     field: Annotated[str, StringConstraints(max_length=128)] | None = Field(None, description="Field of the manifest to blame.")
     rank: int | None = Field(None, ge=0, description="The global rank that failed.")
+    place: Annotated[str, StringConstraints(max_length=64)] | None = Field(None, description="Where an unexpected error was raised: the same text for the same error at the same place.")
 
 
 class Report(Model):

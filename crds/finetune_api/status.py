@@ -195,6 +195,7 @@ class Attempt(Model):
     reason: Short | None = Field(None, description="Why it ended.")
     message: Annotated[str, StringConstraints(max_length=256)] | None = Field(None, description="What happened.")
     exit_code: int | None = Field(None, description="Exit code of the container that failed first.")
+    place: Annotated[str, StringConstraints(max_length=64)] | None = Field(None, description="Where an unexpected error was raised; the same place twice in a row ends the job.")
     pod: Annotated[str, StringConstraints(max_length=253)] | None = Field(None, description="Pod that failed first.")
     from_step: int | None = Field(None, ge=0, description="Step it started from.")
     last_step: int | None = Field(None, ge=0, description="Last step reported.")

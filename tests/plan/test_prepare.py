@@ -253,3 +253,18 @@ def test_hints_about_resources_name_those_of_the_prepare_step() -> None:
     c.reconcile()
     assert "spec.prepare.resources" in (c.status.message or "")
     assert "spec.workers" not in (c.status.message or "")
+
+
+def test_a_prepare_step_that_fails_twice_at_the_same_place_is_not_tried_again() -> None:
+    c = begun()
+    problem = Problem(reason=Reason.INTERNAL_ERROR, message="IndexError: 7 (in a.py:3)", place="IndexError@aaa")
+    end(c, 44, problem=problem)
+    assert c.jobs(names.PREPARE)[-1]["metadata"]["name"].endswith("-p2")
+    c.control()
+    c.start(c.pod(0, names.PREPARE))
+    c.reconcile()
+    end(c, 44, problem=problem)
+    assert c.status.failure
+    assert c.status.failure.reason == Reason.INTERNAL_ERROR
+    assert "IndexError: 7" in c.status.failure.message
+    assert len(c.jobs(names.PREPARE)) == 2

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from finetune_api.exits import Reason
+from finetune_api.report import Problem
 from finetune_api.status import Failure
 from finetune_operator.plan import names, restart
 from finetune_operator.plan.causes import Cause
@@ -43,14 +44,14 @@ def test_crash_loops_slow_down(fruitless: int, delay: float) -> None:
     assert restart.delay(fruitless) == delay
 
 
-def crash(c: Cluster, code: int = 44) -> None:
+def crash(c: Cluster, code: int = 44, problem: Problem | None = None) -> None:
     c.control()
     c.start(*(p for p in c.pods.values() if p["status"]["phase"] == "Pending"))
     c.reconcile()
     c.wait(1)
     for pod in c.pods.values():
         if pod["status"]["phase"] == "Running":
-            c.exit(pod, code)
+            c.exit(pod, code, problem=problem)
     c.control()
     c.control()
     c.reconcile()
@@ -139,3 +140,47 @@ def test_planning_again_after_the_end_of_an_attempt_decides_the_same() -> None:
     c.job["status"]["attempt"] = 1
     c.reconcile()
     assert c.objects["Job", name]["metadata"]["annotations"][names.RESTARTS_USED] == "1"
+
+
+def unexpected(place: str | None) -> Problem:
+    return Problem(
+        reason=Reason.INTERNAL_ERROR, message="KeyError: 'x' (in a.py:3)", hint="report it", rank=1, place=place
+    )
+
+
+def test_the_same_unexpected_error_at_the_same_place_twice_in_a_row_ends_the_job() -> None:
+    c = Cluster()
+    c.prepare()
+    crash(c, problem=unexpected("KeyError@aaa"))
+    assert c.status.attempts[-1].place == "KeyError@aaa"
+    assert attempts(c) == 2
+    crash(c, problem=unexpected("KeyError@aaa"))
+    status = c.status
+    assert (status.phase, attempts(c)) == ("Failed", 2)
+    assert status.failure
+    assert (status.failure.reason, status.failure.rank) == (Reason.INTERNAL_ERROR, 1)
+    assert "KeyError: 'x' (in a.py:3)" in status.failure.message
+    assert "two tries in a row" in status.failure.message
+
+
+@pytest.mark.parametrize("between", [unexpected("KeyError@bbb"), unexpected(None), None])
+def test_another_end_in_between_begins_the_count_again(between: Problem | None) -> None:
+    c = Cluster()
+    c.prepare()
+    for problem in (unexpected("KeyError@aaa"), between, unexpected("KeyError@aaa")):
+        crash(c, problem=problem)
+        c.wait(300)
+        c.reconcile()
+    assert (c.phase, attempts(c)) == ("Restarting", 4)
+
+
+def test_an_unexpected_error_that_lets_the_job_come_further_is_tried_again() -> None:
+    c = Cluster()
+    c.prepare()
+    for step in (10, 20, 30):
+        c.train(step, resumed_from_step=step - 10, checkpoints=(c.checkpoint(step),))
+        crash(c, problem=unexpected("KeyError@aaa"))
+        assert c.phase == "Restarting", step
+    c.train(30, resumed_from_step=30, checkpoints=(c.checkpoint(30),))
+    crash(c, problem=unexpected("KeyError@aaa"))
+    assert c.phase == "Failed"

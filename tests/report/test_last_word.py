@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,25 @@ def test_an_unexpected_error_names_its_type_and_place() -> None:
     assert "JSONDecodeError" in problem.message
     assert "decoder.py:" in problem.message
     assert problem.hint
+
+
+def raised(call: Callable[[], object]) -> str | None:
+    try:
+        call()
+    except Exception as error:
+        return problem_for(error).place
+    raise AssertionError
+
+
+def test_an_unexpected_error_has_the_same_place_whenever_it_happens_there() -> None:
+    def first(word: str) -> object:
+        return {}[word]
+
+    places = [raised(partial(first, word)) for word in ("a", "b")]
+    assert places[0] == places[1]
+    assert str(places[0]).startswith("KeyError@")
+    assert raised(lambda: int("x")) not in places
+    assert raised(lambda: (_ for _ in ()).throw(JobError(Reason.FENCED, "m"))) is None
 
 
 def test_the_message_is_written_in_place_and_fits_the_kubelets_file(tmp_path: Path) -> None:

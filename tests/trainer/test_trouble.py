@@ -63,7 +63,9 @@ def config(inputs: Path, folder: Path, workers: int = 1, port: int = 29500) -> A
     )  # fmt: skip
 
 
-def on_rank(rank: int, where: Any, name: str, error: Callable[[], BaseException], *, nth: int = 1) -> Callable[[], None]:
+def on_rank(
+    rank: int, where: Any, name: str, error: Callable[[], BaseException], *, nth: int = 1
+) -> Callable[[], None]:
     """Plant: on this rank the nth call of where.name raises."""
 
     def plant() -> None:

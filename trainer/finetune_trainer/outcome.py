@@ -6,6 +6,7 @@ It carries the end result where no report got through, so it is made from the la
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import traceback
 from pathlib import Path
@@ -26,15 +27,23 @@ def problem_for(error: BaseException, rank: int | None = None) -> Problem:
     if isinstance(error, PeerFailed):
         return error.problem
     if isinstance(error, JobError):
-        reason, message, hint, field = error.reason, error.message, error.hint, error.field
+        reason, message, hint, field, place = error.reason, error.message, error.hint, error.field, None
     else:
         reason, field = _reason_of(error), None
         where = traceback.extract_tb(error.__traceback__)
-        place = f" (in {Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
-        message, hint = f"{type(error).__name__}: {error}{place}", EXITS[reason].hint
+        at = f" (in {Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
+        message, hint = f"{type(error).__name__}: {error}{at}", EXITS[reason].hint
+        place = _place(error, where) if reason is Reason.INTERNAL_ERROR else None
     return Problem(
         reason=reason, message=clip(scrub(message), 1024), hint=clip(scrub(hint), 512), field=field and clip(field, 128), rank=rank,
+        place=place,
     )  # fmt: skip
+
+
+def _place(error: BaseException, where: traceback.StackSummary) -> str:
+    """The same for the same type of error raised by the same calls, whatever its words, its process and its folders are."""
+    calls = "\n".join(f"{Path(call.filename).name}:{call.name}:{call.lineno}" for call in where)
+    return f"{clip(type(error).__name__, 40)}@{hashlib.sha256(calls.encode()).hexdigest()[:12]}"
 
 
 def _reason_of(error: BaseException) -> Reason:

@@ -69,6 +69,7 @@ def with_cause(entry: Attempt, cause: Cause | None) -> Attempt:
         "reason": cause.reason.value,
         "message": clip(cause.message, 256),
         "exit_code": cause.exit_code,
+        "place": cause.place,
         "pod": cause.pod,
     }
     return entry.model_copy(update=fields)

@@ -65,6 +65,7 @@ class Cause:
     field: str | None = None
     rank: int | None = None
     exit_code: int | None = None
+    place: str | None = None  # where an unexpected error was raised
     pod: str | None = None
     at: float | None = None  # seconds since the epoch
 
@@ -146,6 +147,7 @@ def pod_cause(pod: PodView, job_uid: str, processes: int, now: float, problem: P
         field=said.field if said else None,
         rank=said.rank if said and said.rank is not None else _rank(pod, processes),
         exit_code=code,
+        place=said.place if said else None,
         pod=pod.name,
         at=at,
     )
@@ -183,7 +185,9 @@ def from_record(entry: Attempt | None) -> Cause | None:
         return None
     reason = Reason(entry.reason) if entry.reason in set(Reason) else Reason.CRASHED
     message = entry.message or EXITS[reason].cause
-    return Cause(reason, message, exit_code=entry.exit_code, pod=entry.pod, at=seconds(entry.end_time))
+    return Cause(
+        reason, message, exit_code=entry.exit_code, place=entry.place, pod=entry.pod, at=seconds(entry.end_time)
+    )
 
 
 def _vanished(of: Try, now: float) -> Cause | None:

@@ -59,7 +59,8 @@ def passed(draft: Draft) -> bool:
         _make(draft, next_number(made, 0), 0)
         draft.say(Phase.PENDING, "Preparing", "the prepare pod is being made")
     elif cause is not None and current.over(draft.now):
-        _again(draft, current, cause, next_number(made, number))
+        before = _cause(draft, find(made, names.PREPARE, number - 1))
+        _again(draft, current, cause, before.place if before else None, next_number(made, number))
     else:
         _going_on(draft, current)
     for old in made:
@@ -157,8 +158,8 @@ def _make(draft: Draft, number: int, used: int) -> None:
     )
 
 
-def _again(draft: Draft, of: Try, cause: causes.Cause, number: int) -> None:
-    """Try again, within the budget; tries beyond the second wait."""
+def _again(draft: Draft, of: Try, cause: causes.Cause, before: str | None, number: int) -> None:
+    """Try again, within the budget; tries beyond the second wait. `before`: where an unexpected error ended the last try."""
     assert of.job is not None
     follows = restart.after(
         cause,
@@ -166,6 +167,7 @@ def _again(draft: Draft, of: Try, cause: causes.Cause, number: int) -> None:
         progress=False,
         fruitless=of.number,
         max_restarts=draft.spec.restart_policy.max_restarts,
+        before=before,
     )
     if isinstance(follows, Failure):
         _failed(draft, cause, follows)

@@ -6,7 +6,7 @@ that a crash of the operator neither forgets nor doubles a restart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetune_api.exits import Reason, Retry
 from finetune_api.status import Failure
@@ -25,14 +25,18 @@ class Restart:
     delay: float
 
 
-def after(cause: Cause, *, used: int, progress: bool, fruitless: int, max_restarts: int) -> Restart | Failure:
+def after(
+    cause: Cause, *, used: int, progress: bool, fruitless: int, max_restarts: int, before: str | None = None
+) -> Restart | Failure:
     """What follows the end of a try.
 
     `used`: of the budget, when the try was made. `progress`: it left a newer checkpoint. `fruitless`: tries in a row that
-    left none, this one included.
+    left none, this one included. `before`: the place of the unexpected error that ended the try before it.
     """
     if cause.retry is Retry.NEVER:
         return cause.failure()
+    if cause.reason is Reason.INTERNAL_ERROR and cause.place is not None and cause.place == before and not progress:
+        return _again_at_the_same_place(cause)
     spent = (0 if progress else used) + (1 if cause.retry is Retry.BUDGET else 0)
     if spent > max_restarts:
         return _exhausted(cause, max_restarts)
@@ -44,6 +48,13 @@ def delay(fruitless: int) -> float:
     if fruitless <= AT_ONCE:
         return 0.0
     return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(fruitless - AT_ONCE - 1, 10))
+
+
+def _again_at_the_same_place(cause: Cause) -> Failure:
+    """What is wrong there stays wrong: another try would end like the last two."""
+    return replace(
+        cause, message=f"the same unexpected error, at the same place, ended two tries in a row: {cause.message}"
+    ).failure()
 
 
 def _exhausted(cause: Cause, max_restarts: int) -> Failure:

@@ -179,12 +179,14 @@ def _next(draft: Draft, made: tuple[Try, ...], current: Try, entry: Attempt, cau
     if attempts.suspended(entry):
         _make(draft, made, current.number + 1, used, None)
         return
+    before = next((a.place for a in draft.status.attempts if a.number == current.number - 1), None)
     follows = restart.after(
         cause,
         used=used,
         progress=record.progress,
         fruitless=record.fruitless,
         max_restarts=draft.spec.restart_policy.max_restarts,
+        before=before,
     )
     if isinstance(follows, Failure):
         draft.fail(follows, seconds(entry.end_time))
