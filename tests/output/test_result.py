@@ -22,6 +22,10 @@ __all__ = ["s3", "s3_credentials"]
 REPORT = classification().report
 
 
+def unchallenged() -> None:
+    """No later attempt."""
+
+
 @pytest.fixture(params=["file", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Location, RunConfig]:
     if request.param == "file":
@@ -54,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_commit_is_found_again_with_its_report(place: tuple[Location, RunConfig], folder: Path) -> None:
     out, settings = place
     assert completed(out, settings) is None
-    output = commit(out, folder, settings, REPORT)
+    output = commit(out, folder, settings, REPORT, unchallenged)
     assert (output.uri, output.bytes, output.report) == (out.uri(), 70_060, out.uri("report.html"))
     found = completed(out, settings)
     assert found.output == output
@@ -79,10 +83,10 @@ def test_result_json_is_the_last_thing_written_and_a_kill_before_it_leaves_no_re
             order.append(key)
 
     with pytest.raises(RuntimeError):
-        commit(faulty(out, die_before_the_marker), folder, settings, REPORT)
+        commit(faulty(out, die_before_the_marker), folder, settings, REPORT, unchallenged)
     assert len(order) == 8
     assert completed(out, settings) is None
-    commit(out, folder, settings, REPORT)
+    commit(out, folder, settings, REPORT, unchallenged)
     assert completed(out, settings) is not None
 
 
@@ -91,10 +95,10 @@ def test_another_jobs_result_is_not_ours_and_its_files_go(place: tuple[Location,
     other = config(settings.output.uri, job="uid-2", access=settings.storage)
     (folder / "merged").mkdir()
     (folder / "merged" / "model.safetensors").write_bytes(b"old")
-    commit(out, folder, other, REPORT)
+    commit(out, folder, other, REPORT, unchallenged)
     assert completed(out, settings) is None
     (folder / "merged" / "model.safetensors").unlink()
-    commit(out, folder, settings, REPORT)
+    commit(out, folder, settings, REPORT, unchallenged)
     assert completed(out, settings) is not None
     assert completed(out, other) is None
     assert out.find("merged/model.safetensors") is None
@@ -108,7 +112,7 @@ def test_an_unreadable_marker_is_no_result_and_is_replaced(
     out, settings = place
     out.put(NAME, torn)
     assert completed(out, settings) is None
-    commit(out, folder, settings, REPORT)
+    commit(out, folder, settings, REPORT, unchallenged)
     assert completed(out, settings) is not None
 
 
@@ -117,13 +121,13 @@ def test_a_result_with_files_missing_or_cut_is_made_again(
     place: tuple[Location, RunConfig], folder: Path, damage: str
 ) -> None:
     out, settings = place
-    commit(out, folder, settings, REPORT)
+    commit(out, folder, settings, REPORT, unchallenged)
     if damage == "missing":
         out.delete(["model.safetensors"])
     else:
         out.put("model.safetensors", b"cut")
     assert completed(out, settings) is None
-    commit(out, folder, settings, REPORT)
+    commit(out, folder, settings, REPORT, unchallenged)
     assert completed(out, settings) is not None
 
 
@@ -132,9 +136,9 @@ def test_of_two_attempts_that_commit_at_once_one_is_fenced(place: tuple[Location
 
     def other_is_faster(operation: str, key: str, done: bool) -> None:
         if operation == "put" and key.endswith(NAME) and not done:
-            commit(out, folder, settings, REPORT)
+            commit(out, folder, settings, REPORT, unchallenged)
 
     with pytest.raises(JobError) as caught:
-        commit(faulty(out, other_is_faster), folder, settings, REPORT)
+        commit(faulty(out, other_is_faster), folder, settings, REPORT, unchallenged)
     assert caught.value.reason is Reason.FENCED
     assert completed(out, settings) is not None

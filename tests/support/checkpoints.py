@@ -89,15 +89,15 @@ class FaultyStore:
     def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
         return self.inner.open(key, if_match=if_match)
 
-    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         self.fault("put", key, False)
-        info = self.inner.put(key, data, if_none_match=if_none_match)
+        info = self.inner.put(key, data, if_none_match=if_none_match, if_match=if_match)
         self.fault("put", key, True)
         return info
 
-    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         self.fault("put", key, False)
-        info = self.inner.put_file(key, path, if_none_match=if_none_match)
+        info = self.inner.put_file(key, path, if_none_match=if_none_match, if_match=if_match)
         self.fault("put", key, True)
         return info
 

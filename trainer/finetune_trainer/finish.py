@@ -113,7 +113,7 @@ def write(s: Session, tally: Tally | None) -> bool:
         export(folder, result, s.events, lambda path: _write_model(s, path))
         if s.stop():
             raise leave(s)
-        output = commit(s.out, folder, s.config, s.narrator.snapshot)
+        output = commit(s.out, folder, s.config, s.narrator.snapshot, s.checkpoints.check_newest)
     sweep_cache(s.out)
     s.narrator.report(stage=Stage.FINISHED, output=output)
     return True

@@ -41,9 +41,16 @@ def problem_for(error: BaseException, rank: int | None = None) -> Problem:
 
 
 def _place(error: BaseException, where: traceback.StackSummary) -> str:
-    """The same for the same type of error raised by the same calls, whatever its words, its process and its folders are."""
+    """The same for the same type of error raised by the same calls, whatever its words, its process and its folders are.
+
+    It stays what it was when first asked for: a traceback grows while the error is raised further.
+    """
+    if "finetune_place" in error.__dict__:
+        return str(error.__dict__["finetune_place"])
     calls = "\n".join(f"{Path(call.filename).name}:{call.name}:{call.lineno}" for call in where)
-    return f"{clip(type(error).__name__, 40)}@{hashlib.sha256(calls.encode()).hexdigest()[:12]}"
+    place = f"{clip(type(error).__name__, 40)}@{hashlib.sha256(calls.encode()).hexdigest()[:12]}"
+    error.__dict__["finetune_place"] = place
+    return place
 
 
 def _reason_of(error: BaseException) -> Reason:

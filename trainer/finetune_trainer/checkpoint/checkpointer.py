@@ -198,12 +198,17 @@ class Checkpointer:
         """Raise what a background save failed with, such as FENCED. Costs nothing."""
         self._uploader.check()
 
+    def check_newest(self) -> None:
+        """Raise FENCED if another process group has taken over the output since this one claimed it."""
+        assert self._generation is not None
+        generations.check_newest(self._out, self._generation.number, self._writer)
+
     def close(self) -> None:
         """Wait for background saves and clear up what no checkpoint needs. Raises FENCED if a newer generation exists."""
         if self._rank != 0 or self._generation is None:
             return
         self._uploader.drain()
-        generations.check_newest(self._out, self._generation.number)
+        self.check_newest()
         retention.sweep(self._out, self._refs, self._generation.number)
 
     def listed(self) -> tuple[Checkpoint, ...]:
@@ -235,7 +240,7 @@ class Checkpointer:
             for part, data in parts.pack(state, self._writer):
                 where.put(part.name, data)
                 written.append(part)
-            generations.check_newest(self._out, number)
+            self.check_newest()
             sealed, text = self._sealed(state, metrics, tuple(written))
             _put_once(where, text)
         except BaseException:
@@ -251,7 +256,7 @@ class Checkpointer:
         keep = retention.kept(self._refs, rule.keep_last, rule.keep_best, self._metric)
         gone = [ref for ref in self._refs if ref not in keep]
         if gone or not self._swept:
-            generations.check_newest(self._out, number)  # never delete what a newer generation may be reading
+            self.check_newest()  # never delete what a newer generation may be reading
         self._refs = [ref for ref in self._refs if ref in keep]
         if gone:
             self._on_commit(self.listed())

@@ -78,11 +78,17 @@ def put(out: Location, record: Record, time: str, source: str | None) -> bool:
     return True
 
 
-def check_newest(out: Location, mine: int) -> None:
-    """Raise FENCED if a newer generation than mine exists."""
+def check_newest(out: Location, mine: int, writer: str) -> None:
+    """Raise FENCED if a newer generation than mine exists, or mine is no longer there: another job has taken the output over."""
     newest = max(numbers(out), default=0)
     if newest > mine:
         raise fenced(mine, newest)
+    found = read(out, mine)
+    if found is None or found.writer != writer:
+        raise JobError(
+            Reason.FENCED,
+            f"{out.uri(f'generations/{mine}.json')} is no longer this process's: another job has taken the output over",
+        )
 
 
 def fenced(mine: int, newest: int) -> JobError:

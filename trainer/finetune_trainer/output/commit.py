@@ -1,13 +1,22 @@
 """Make the artefacts the result: every file first, result.json with their digests last and once.
 
-A job is complete if and only if result.json is there and its own: a complete job is never run again, and a run that is
-killed while it uploads leaves no result. The final report is inside, so that a later process can tell it once more.
+A job is complete if and only if result.json is there, its own, and says what the run came to: a complete job is never run
+again, and a run that is killed while it uploads leaves no result. The final report is inside, so that a later process can
+tell it once more.
+
+An attempt that was overtaken may wake at any moment, so every write is conditional on what was there before the fence was
+asked: whatever a later attempt has written since makes it fail. Where an earlier commit broke off, its author may still be
+about to write result.json: the place is taken first, by a result.json that says nothing of a result. So the files of two
+attempts never pass for one result, and what is committed stays as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,10 +27,12 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.report import Report, Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import OutputStatus
-from finetune_trainer.storage import Location
+from finetune_trainer.storage import Location, ObjectInfo
 
 NAME = "result.json"
 UPLOADS = 4
+TRIES = 8
+"""So often a write is tried again that an overtaken attempt came in between; it has at most UPLOADS of them under way."""
 OUR_FOLDERS = ("ckpt/", "generations/", "prepare/")
 
 
@@ -35,29 +46,24 @@ class Completed:
 
 def completed(out: Location, config: RunConfig) -> Completed | None:
     """The committed result of this job, if there is one and all its files are there."""
-    found = _read(out)
-    if found is None or found["jobId"] != config.job.id:
-        return None
-    there = {info.key: info.size for info in out.list() if not info.key.startswith(OUR_FOLDERS)}
-    if any(there.get(name) != file["bytes"] for name, file in found["files"].items()):
-        return None  # somebody removed part of it: the run goes on from the last checkpoint and writes it again
-    report = Report.model_validate_json(json.dumps(found["report"]))
-    assert report.output is not None
-    return Completed(report.output, report)
+    return _complete(out, _read(out.find(NAME)), config)
 
 
-def commit(out: Location, folder: Path, config: RunConfig, report: Report) -> OutputStatus:
-    """Upload all files of `folder`, then result.json. Returns what status says of it. Raises FENCED if another attempt was first."""
+def commit(out: Location, folder: Path, config: RunConfig, report: Report, fence: Callable[[], None]) -> OutputStatus:
+    """Upload all files of `folder`, then result.json. Returns what status says of it; where the job is complete already, of that.
+
+    `fence` raises FENCED if a later attempt has taken over; so does this.
+    """
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in paths]
     assert not any(name == NAME or name == "job.json" or name.startswith(OUR_FOLDERS) for name in names)
-    earlier = _read(out)
-    if earlier is not None:  # of another job whose output this one took over, or incomplete: see completed()
-        out.delete([NAME])
-        out.delete(name for name in earlier["files"] if name not in names)
+    begun = _begin(out, names, config, fence)
+    if isinstance(begun, Completed):
+        return begun.output
+    taken, leftovers = begun
     with ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload") as pool:
         digests = list(pool.map(_digest, paths))
-        list(pool.map(lambda pair: out.put_file(pair[0], pair[1]), zip(names, paths, strict=True)))
+        list(pool.map(lambda pair: _upload(out, pair[0], pair[1], fence), zip(names, paths, strict=True)))
     files: dict[str, Any] = {
         n: {"bytes": p.stat().st_size, "sha256": d} for n, p, d in zip(names, paths, digests, strict=True)
     }
@@ -67,27 +73,94 @@ def commit(out: Location, folder: Path, config: RunConfig, report: Report) -> Ou
         report=out.uri("report.html") if "report.html" in files else None,
     )
     last = report.model_copy(update={"stage": Stage.FINISHED, "output": output})
-    result = {
-        "version": 1, "jobId": config.job.id, "job": config.job.name, "attempt": config.attempt, "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "files": files, "report": last.to_json(),
-    }  # fmt: skip
-    try:
-        out.put(NAME, json.dumps(result, indent=1).encode(), if_none_match=True)
-    except FileExistsError:
-        raise JobError(Reason.FENCED, f"another attempt of this job has committed {out.uri(NAME)}") from None
+    fence()
+    written = _put(out, {**_head(config), "files": files, "report": last.to_json()}, taken)
+    if written is None:
+        raise JobError(Reason.FENCED, f"another attempt of this job has committed {out.uri(NAME)}")
+    if leftovers:
+        fence()
+        if out.head(NAME) == written:
+            out.delete(leftovers)
     return output
 
 
-def _read(out: Location) -> dict[str, Any] | None:
-    """result.json, or None where there is none; an unreadable one counts as another job's."""
-    text = out.find(NAME)
+def _begin(
+    out: Location, names: list[str], config: RunConfig, fence: Callable[[], None]
+) -> Completed | tuple[ObjectInfo | None, list[str]]:
+    """Make sure that no other attempt's result.json can come any more; a result that is complete is left alone.
+
+    Returns the result.json of ours that holds the place, None where none is needed, and files that an earlier one named.
+    """
+    for _ in range(TRIES):
+        info = out.head(NAME)
+        try:
+            earlier = _read(out.get(NAME, if_match=info.etag)) if info else None
+        except (FileNotFoundError, JobError):
+            continue  # it changed in between: look again
+        found = _complete(out, earlier, config)
+        if found is not None:
+            return found
+        there = {o.key for o in out.list() if not o.key.startswith(OUR_FOLDERS)}
+        fence()
+        leftovers = sorted(set(earlier["files"]) - set(names)) if earlier else []
+        if info is None and there.isdisjoint(names):
+            return None, leftovers
+        files: dict[str, Any] = {name: {} for name in [*leftovers, *names]}
+        taken = _put(out, {**_head(config), "committing": uuid.uuid4().hex, "files": files}, info)
+        if taken is not None:
+            return taken, leftovers
+    raise _outrun(out, NAME)
+
+
+def _upload(out: Location, name: str, path: Path, fence: Callable[[], None]) -> None:
+    """Write one file, over what an earlier attempt may have left; never over a later one's."""
+    for _ in range(TRIES):
+        before = out.head(name)
+        fence()  # after the look: what a later attempt writes from here on differs from what was seen
+        with contextlib.suppress(FileExistsError):
+            out.put_file(name, path, if_none_match=before is None, if_match=before.etag if before else None)
+            return
+    raise _outrun(out, name)
+
+
+def _put(out: Location, result: dict[str, Any], before: ObjectInfo | None) -> ObjectInfo | None:
+    """Write result.json in the place of the one that was there; None if it is another by now."""
+    try:
+        text = json.dumps(result, indent=1).encode()
+        return out.put(NAME, text, if_none_match=before is None, if_match=before.etag if before else None)
+    except FileExistsError:
+        return None
+
+
+def _head(config: RunConfig) -> dict[str, Any]:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"version": 1, "jobId": config.job.id, "job": config.job.name, "attempt": config.attempt, "time": now}
+
+
+def _outrun(out: Location, name: str) -> JobError:
+    return JobError(Reason.FENCED, f"{out.uri(name)} is being written by another attempt of this job")
+
+
+def _complete(out: Location, found: dict[str, Any] | None, config: RunConfig) -> Completed | None:
+    if found is None or found["jobId"] != config.job.id or found["report"] is None:
+        return None
+    there = {info.key: info.size for info in out.list() if not info.key.startswith(OUR_FOLDERS)}
+    if any(there.get(name) != file["bytes"] for name, file in found["files"].items()):
+        return None  # somebody removed part of it: the run goes on from the last checkpoint and writes it again
+    report = Report.model_validate_json(json.dumps(found["report"]))
+    assert report.output is not None
+    return Completed(report.output, report)
+
+
+def _read(text: bytes | None) -> dict[str, Any] | None:
+    """result.json, or None where there is none; an unreadable one counts as another job's. Without a report it is no result."""
     if text is None:
         return None
     try:
         found = json.loads(text)
-        return {"jobId": str(found["jobId"]), "files": dict(found["files"]), "report": found["report"]}
+        return {"jobId": str(found["jobId"]), "files": dict(found["files"]), "report": found.get("report")}
     except (ValueError, TypeError, KeyError):
-        return {"jobId": "", "files": {}, "report": {}}
+        return {"jobId": "", "files": {}, "report": None}
 
 
 def _digest(path: Path) -> str:

@@ -56,7 +56,7 @@ def _in_use(config: RunConfig, out: Location, found: dict[str, Any], namesake: b
     whose = f"{out.uri()} belongs to {'a job of another namespace' if foreign else f'job {name}'}"
     if not namesake:
         return JobError(Reason.OUTPUT_IN_USE, whose)
-    if out.find("result.json") is not None:
+    if _finished(out):
         done = "Give this job another spec.output.uri, or set spec.output.overwrite if that model may go."
         return JobError(Reason.OUTPUT_IN_USE, f"{whose}: an earlier one of this name, which has finished", hint=done)
     again = "Set spec.output.overwrite to start over"
@@ -65,6 +65,14 @@ def _in_use(config: RunConfig, out: Location, found: dict[str, Any], namesake: b
     return JobError(
         Reason.OUTPUT_IN_USE, f"{whose}: an earlier one of this name, which had begun to train", hint=again + "."
     )
+
+
+def _finished(out: Location) -> bool:
+    """Whether result.json says what a run came to; one that holds the place of a commit that broke off does not."""
+    try:
+        return "report" in json.loads(out.find("result.json") or b"{}")
+    except (ValueError, TypeError):
+        return False
 
 
 def _marker(config: RunConfig, swept: bool) -> bytes:

@@ -36,10 +36,10 @@ class ObjectStore(Protocol):
     def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
         """A forward reader that goes on where a broken connection left off. Raises as `get`, also while reading."""
 
-    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
-        """Write whole and at once. With if_none_match raises FileExistsError when the key exists."""
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
+        """Write whole and at once. Raises FileExistsError when, with if_none_match, the key exists; with if_match, its tag is another."""
 
-    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Write a file of any size; it becomes visible whole and at once."""
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -94,14 +94,14 @@ class Location:
         """As the store's; the key is relative."""
         return self.store.open(self.prefix + key, if_match=if_match)
 
-    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """As the store's; the key is relative."""
-        info = self.store.put(self.prefix + key, data, if_none_match=if_none_match)
+        info = self.store.put(self.prefix + key, data, if_none_match=if_none_match, if_match=if_match)
         return ObjectInfo(key, info.size, info.etag)
 
-    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """As the store's; the key is relative."""
-        info = self.store.put_file(self.prefix + key, path, if_none_match=if_none_match)
+        info = self.store.put_file(self.prefix + key, path, if_none_match=if_none_match, if_match=if_match)
         return ObjectInfo(key, info.size, info.etag)
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ Files appear whole (written aside, then renamed), and a conditional write is a h
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -79,16 +80,16 @@ class FileStore:
             raise changed(self.uri(key))
         return source
 
-    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Write the bytes."""
-        return self._write(key, io.BytesIO(data), if_none_match)
+        return self._write(key, io.BytesIO(data), if_none_match, if_match)
 
-    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Copy the file."""
         with open(path, "rb") as source:
-            return self._write(key, source, if_none_match)
+            return self._write(key, source, if_none_match, if_match)
 
-    def _write(self, key: str, source: BinaryIO, if_none_match: bool) -> ObjectInfo:
+    def _write(self, key: str, source: BinaryIO, if_none_match: bool, if_match: str | None) -> ObjectInfo:
         target = f"/{key}"
         folder = os.path.dirname(target)
         aside = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
@@ -102,6 +103,11 @@ class FileStore:
                     os.fsync(sink.fileno())
                 if if_none_match:
                     os.link(aside, target)
+                elif if_match is not None:
+                    with _locked(folder):
+                        if _tag(key) != if_match:
+                            raise FileExistsError(target)
+                        os.replace(aside, target)
                 else:
                     os.replace(aside, target)
             finally:
@@ -124,6 +130,25 @@ class FileStore:
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
+
+
+def _tag(key: str) -> str | None:
+    try:
+        return _info(key, os.stat(f"/{key}")).etag
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """One at a time compares and replaces, on this machine; some network file systems know no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _create(path: str) -> BinaryIO:

@@ -116,20 +116,20 @@ class S3Store:
 
     # ------------------------------------------------------------------ writing
 
-    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """One PUT."""
 
         def write(condition: dict[str, str], mark: dict[str, str]) -> str:
             answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=mark, **condition)
             return str(answer["ETag"]).strip('"')
 
-        return ObjectInfo(key, len(data), self._written(key, write, if_none_match))
+        return ObjectInfo(key, len(data), self._written(key, write, if_none_match, if_match))
 
-    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """One PUT, or a multipart upload whose completion makes it visible."""
         size = Path(path).stat().st_size
         if size <= 2 * PART_BYTES:
-            return self.put(key, Path(path).read_bytes(), if_none_match=if_none_match)
+            return self.put(key, Path(path).read_bytes(), if_none_match=if_none_match, if_match=if_match)
         part = max(PART_BYTES, -(-size // 9_000))  # at most 10,000 parts are allowed
         mark = {WRITER: uuid.uuid4().hex}
         upload = self.call(
@@ -154,7 +154,7 @@ class S3Store:
                 ids = {"Bucket": self.bucket, "Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
                 return str(self.client.complete_multipart_upload(**ids, **condition)["ETag"]).strip('"')
 
-            return ObjectInfo(key, size, self._written(key, complete, if_none_match, mark=mark))
+            return ObjectInfo(key, size, self._written(key, complete, if_none_match, if_match, mark=mark))
         except BaseException:
             try:
                 self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
@@ -167,6 +167,7 @@ class S3Store:
         key: str,
         write: Callable[[dict[str, str], dict[str, str]], str],
         if_none_match: bool,
+        if_match: str | None,
         mark: dict[str, str] | None = None,
     ) -> str:
         """Write; where the answer is doubtful find out who did. Returns the tag; raises FileExistsError."""
@@ -176,6 +177,11 @@ class S3Store:
         if if_none_match and not self._probe_conditional(key):
             return self._checked_write(key, write, mark)
         condition = {"IfNoneMatch": "*"} if if_none_match else {}
+        if if_match is not None:
+            found = self.head(key)  # asked by us as well: not every store heeds If-Match in every kind of write
+            if found is None or found.etag != if_match:
+                raise FileExistsError(self.uri(key))
+            condition = {"IfMatch": f'"{if_match}"'}
         doubtful = False
 
         def doubt() -> None:
@@ -187,7 +193,11 @@ class S3Store:
                 return write(condition, mark)
             except ClientError as error:
                 code, status = code_and_status(error)
-                lost = if_none_match and (status == 412 or code == "PreconditionFailed")
+                if "IfMatch" in condition and (status == 501 or code == "NotImplemented"):
+                    condition.clear()  # then our own look must do, with a race of milliseconds
+                    return request()
+                refused = status == 412 or code == "PreconditionFailed"
+                lost = bool(condition) and (refused or ("IfMatch" in condition and code in ("NoSuchKey", "404")))
                 if not lost and not (doubtful and code == "NoSuchUpload"):
                     raise
                 mine = self._tag_if_mine(key, mark) if doubtful else None

@@ -76,11 +76,11 @@ class HubStore:
         """A forward reader that asks for one range after the other."""
         return io.BufferedReader(_Ranges(self, key), 1 << 20)
 
-    def put(self, key: str, data: bytes, *, if_none_match: bool = False) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Never: the hub is an input."""
         raise AssertionError("the hub is read-only")
 
-    def put_file(self, key: str, path: Path, *, if_none_match: bool = False) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Never: the hub is an input."""
         raise AssertionError("the hub is read-only")
 
