@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
+from finetune_api.exits import BY_CODE, COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Problem
 from finetune_api.run import RunConfig
 from finetune_trainer import waits
@@ -44,6 +44,7 @@ MARGIN_SECONDS = 5.0
 HANDLED = (signal.SIGTERM, signal.SIGINT)
 _PEER_LOST = EXITS[Reason.PEER_LOST].code
 _INTERRUPTED = EXITS[Reason.INTERRUPTED].code
+_INTERNAL = EXITS[Reason.INTERNAL_ERROR].code or 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,10 @@ class End:
 def launch(config: RunConfig) -> int:
     """Run this node's workers to their end; the exit code. Writes the outcome."""
     started = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="launch-", dir=_scratch(config)))
+    folder: Path | None = None
     stop = _Signals()
     try:
+        folder = Path(tempfile.mkdtemp(prefix="launch-", dir=_scratch(config)))
         first = _node_rank(config) * config.world.processes_per_worker
         log.info("attempt %d, worker %d of %d", config.attempt, _node_rank(config), config.world.workers)
         if tell_again(config, folder / "snapshot.json" if first == 0 else None):
@@ -71,21 +73,12 @@ def launch(config: RunConfig) -> int:
             model = _prepare_node(config)
             log.info("the model is here and its classes are imported, after %.1f s", time.monotonic() - started)
             end = root_cause(_run_workers(config, model, folder, stop, started))
-    except JobError as error:
-        end = End(
-            _node_rank(config) * config.world.processes_per_worker,
-            error.exit_code,
-            time.monotonic(),
-            problem_for(error),
-        )
     except Exception as error:
-        log.exception("the launcher failed")
-        end = End(
-            _node_rank(config) * config.world.processes_per_worker,
-            EXITS[Reason.INTERNAL_ERROR].code or 44,
-            time.monotonic(),
-            problem_for(error),
-        )
+        problem = problem_for(error, None, [config.scratch])
+        if problem.reason is Reason.INTERNAL_ERROR:
+            log.exception("the launcher failed")
+        rank = int(os.environ.get("JOB_COMPLETION_INDEX", "0")) * config.world.processes_per_worker
+        end = End(rank, EXITS[problem.reason].code or _INTERNAL, time.monotonic(), problem)
     _say_last_word(config, folder, end)
     return end.code
 
@@ -248,7 +241,11 @@ def _end(folder: Path, rank: int, exitcode: int, *, by_us: bool, told: bool) -> 
         return End(
             rank, 128 - exitcode, now, _problem(Reason.CRASHED, f"rank {rank} was killed by {name}{memory}", rank)
         )
-    code = exitcode if exitcode != COMPLETE else EXITS[Reason.INTERNAL_ERROR].code or 44
+    if exitcode in BY_CODE:  # its word could not be written down, as where the disk is full
+        row = BY_CODE[exitcode]
+        words = f"{row.cause} (rank {rank} left no other word in {folder})"
+        return End(rank, exitcode, now, _problem(row.reason, words, rank))
+    code = exitcode if exitcode != COMPLETE else _INTERNAL
     return End(
         rank, code, now, _problem(Reason.CRASHED, f"rank {rank} ended with exit code {exitcode} and said nothing", rank)
     )
@@ -276,8 +273,8 @@ def _worker(config: RunConfig, place: Any, model: Path, folder: Path, started: f
 
         train(config, place, model, folder, started, stop)
     except BaseException as error:
-        problem = problem_for(error, place.rank)
-        code = EXITS[problem.reason].code or EXITS[Reason.INTERNAL_ERROR].code or 44
+        problem = problem_for(error, place.rank, [config.scratch])
+        code = EXITS[problem.reason].code or _INTERNAL
         if not isinstance(error, JobError):
             log.exception("rank %s failed", place.rank)
     _leave(folder, place.rank, code, problem)
@@ -292,16 +289,19 @@ def _leave(folder: Path, rank: int, code: int, problem: Problem | None) -> NoRet
     """Leave word of how the worker ended, and exit with that code."""
     told = {"code": code, "time": time.monotonic(), "problem": problem and problem.to_json()}
     path = folder / f"rank-{rank}.json"
-    path.with_suffix(".new").write_text(json.dumps(told))
-    os.replace(path.with_suffix(".new"), path)
+    try:
+        path.with_suffix(".new").write_text(json.dumps(told))
+        os.replace(path.with_suffix(".new"), path)
+    except OSError as error:  # the exit code says most of it
+        log.error("rank %d could not leave word: %s; it was: %s", rank, error, problem and problem.message)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # no destructor of a process group or thread pool may hang the exit
 
 
-def _say_last_word(config: RunConfig, folder: Path, end: End) -> None:
-    outcome = outcome_for(config, None, load_snapshot(folder / "snapshot.json"))
+def _say_last_word(config: RunConfig, folder: Path | None, end: End) -> None:
+    outcome = outcome_for(config, None, load_snapshot(folder / "snapshot.json") if folder else None)
     write_outcome(config, outcome.model_copy(update={"exit_code": end.code, "problem": end.problem}))
     if end.problem is not None:
         log.error("%s: %s (%s)", end.problem.reason, end.problem.message, end.problem.hint)

@@ -5,27 +5,29 @@ It carries the end result where no report got through, so it is made from the la
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Outcome, Problem, Report
 from finetune_api.run import RunConfig
-from finetune_trainer import memory
+from finetune_trainer import disk, memory
 from finetune_trainer.scrub import clip, scrub
 from finetune_trainer.trouble import PeerFailed
 
 log = logging.getLogger(__name__)
 
 
-def problem_for(error: BaseException, rank: int | None = None) -> Problem:
-    """What went wrong, in the contract's words and within its bounds."""
+def problem_for(error: BaseException, rank: int | None = None, folders: Iterable[str] = ()) -> Problem:
+    """What went wrong, in the contract's words and within its bounds. `folders`: where a disk may be full."""
     if isinstance(error, PeerFailed):
         return error.problem
+    if not isinstance(error, JobError) and disk.is_full(error):
+        error = disk.full(error, folders)
     if isinstance(error, JobError):
         reason, message, hint, field, place = error.reason, error.message, error.hint, error.field, None
     else:
@@ -54,8 +56,6 @@ def _place(error: BaseException, where: traceback.StackSummary) -> str:
 
 
 def _reason_of(error: BaseException) -> Reason:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Reason.DISK_FULL
     if memory.ran_out(error):
         return Reason.OUT_OF_MEMORY
     return Reason.INTERNAL_ERROR
@@ -65,7 +65,7 @@ def outcome_for(
     config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None
 ) -> Outcome:
     """The Outcome of a process that ends with `error` (None: complete), with what the last snapshot knows."""
-    problem = problem_for(error, rank) if error is not None else None
+    problem = problem_for(error, rank, [config.scratch]) if error is not None else None
     code = COMPLETE if problem is None else (EXITS[problem.reason].code or EXITS[Reason.INTERNAL_ERROR].code or 44)
     known: dict[str, Any] = {}
     if snapshot is not None:

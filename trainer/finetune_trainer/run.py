@@ -80,7 +80,7 @@ def train(config: RunConfig, place: Place, model: Path, folder: Path, started: f
         finish(session)
         ranks.part()
     except BaseException as error:
-        own = problem_for(error, place.rank)
+        own = problem_for(error, place.rank, [config.scratch])
         cause = ranks.tell(own) if ranks is not None else own
         narrator.report(problem=cause)
         if session is not None:

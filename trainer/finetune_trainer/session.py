@@ -181,7 +181,7 @@ def _resume(session: Session) -> None:
     state = session.checkpoints.load(ref)
     session.load_weights(state.tensors)
     load_optimizer(session.model, session.optimizer, state.tensors)
-    session.run = Run.restored(state)
+    session.run = Run.restored(state) if ref.generation is not None else Run.restored(state).handed_over()
     log.info("going on from step %d, %s", session.run.step, ref.uri)
     session.events = EventLog.restore(state.blobs["events"])
     session.narrator.resumed(session.run, state.meta["history"])

@@ -36,6 +36,19 @@ class Run:
         }
         return plain | {"best": self.best and self.best.to_json()}
 
+    def handed_over(self) -> Run:
+        """The state for another job, which trains on: what was judged, and whether that was enough, was the other job's."""
+        return dataclasses.replace(
+            self,
+            best=None,
+            best_evaluation=None,
+            stale=0,
+            evaluated=-1,
+            evaluation=None,
+            stopped_early=False,
+            attempts=[],
+        )
+
     @classmethod
     def restored(cls, state: TrainState) -> Run:
         """From a checkpoint."""

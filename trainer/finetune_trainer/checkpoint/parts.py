@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import safetensors.torch
 import torch
 
+from finetune_trainer import memory
 from finetune_trainer.checkpoint.digests import crc32c, sha256
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest, Part
 from finetune_trainer.checkpoint.state import TrainState
@@ -78,6 +79,8 @@ def _tensors(part: Part, data: bytes) -> dict[str, torch.Tensor]:
     try:
         loaded = safetensors.torch.load(data)
     except Exception as error:  # safetensors' own error type is not exported everywhere
+        if memory.ran_out(error):
+            raise  # nothing is wrong with the part
         raise DamagedError(f"part {part.name} is not safetensors ({type(error).__name__})") from error
     if {name: (_dtype(t), tuple(t.shape)) for name, t in loaded.items()} != part.tensors:
         raise DamagedError(f"part {part.name} holds other tensors than its manifest says")

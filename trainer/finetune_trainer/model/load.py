@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Task
+from finetune_trainer import disk, memory
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 
 HEAD = re.compile(
@@ -71,6 +72,8 @@ def load_model(
     except JobError:
         raise
     except Exception as error:
+        if memory.ran_out(error) or disk.is_full(error):
+            raise  # nothing is wrong with the model
         message = f"the weights cannot be loaded into {found.class_name}: {type(error).__name__}: {error}"
         raise JobError(Reason.UNSUPPORTED_MODEL, message[:900], field=FIELD) from error
     _check_filled(info, found.class_name, new_head=task == "text-classification")

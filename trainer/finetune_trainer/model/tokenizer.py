@@ -139,6 +139,8 @@ def load_tokenizer(folder: Path, now: datetime | None = None) -> Tokenizer:
 
         slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, use_fast=True)
     except Exception as error:
+        if memory.ran_out(error) or disk.is_full(error):
+            raise  # nothing is wrong with the model
         raise JobError(
             Reason.UNSUPPORTED_MODEL,
             f"the model's tokenizer cannot be read: {error}"[:900],

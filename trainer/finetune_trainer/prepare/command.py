@@ -22,7 +22,7 @@ def main(config: RunConfig) -> int:
         log.info("prepared: %d training rows, %s steps", profile.data.train_rows, profile.resolved.total_steps)
     except (Exception, KeyboardInterrupt) as caught:
         error = caught
-        reporter.update(problem=problem_for(caught))
+        reporter.update(problem=problem_for(caught, None, [config.scratch]))
         if isinstance(caught, JobError):
             log.error("%s", caught)
         else:
