@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -38,6 +39,10 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error_line(f"{error.filename or 'the disk'}: no space is left on this file system")
+            click.echo("  Free space there; --state-dir of finetune run names another folder.", err=True)
+            sys.exit(1)
         if os.environ.get("FINETUNE_DEBUG"):
             raise
         what = " ".join(str(error).split())[:500]

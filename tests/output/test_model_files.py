@@ -11,9 +11,10 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from finetune_trainer.output import Result, export, write_model
+from finetune_trainer.output import Result, export
 from finetune_trainer.output.card import model_card
 from finetune_trainer.output.judge import Judge
+from finetune_trainer.output.model import write_model
 from finetune_trainer.output.result import license_of
 from output.cases import chat, classification, config, events
 from support.models import tiny_bert, tiny_llama

@@ -145,3 +145,22 @@ def test_ties_go_to_the_lower_loss_and_then_to_the_earlier() -> None:
     assert not is_better({"loss": math.nan}, None, "loss")
     assert gain({"loss": 0.3, "macro-f1": 0.9}, best, "macro-f1") == 0.0
     assert gain({"loss": 0.1}, {"loss": 0.4}, "loss") == pytest.approx(0.3)
+
+
+def test_a_job_that_resumes_from_one_that_stopped_early_trains_on(overfitting: Make) -> None:
+    before = overfitting("before", earlyStopping={"patience": 1})
+    stopped = before.attempt()
+    assert stopped.progress is not None
+    step = stopped.progress.step
+    assert step < EVALUATIONS * 4, "the case shows nothing"
+    checkpoint = max(stopped.checkpoints, key=lambda c: c.step)
+    after = overfitting("after")
+    after.spec["checkpoints"] = after.spec["checkpoints"] | {"resumeFrom": checkpoint.uri}
+    report = after.attempt()
+    assert report.resumed_from_step == checkpoint.step
+    assert report.progress is not None
+    assert report.progress.step == EVALUATIONS * 4
+    judged = [(e["loss"], e["step"]) for e in after.events("evaluation") if e["step"] >= checkpoint.step]
+    assert report.best is not None
+    assert [c.step for c in report.checkpoints if c.best] == [report.best.step]
+    assert report.best.step == min(judged)[1]

@@ -12,7 +12,8 @@ from pathlib import Path
 from finetune_api.exits import JobError, Reason
 
 _WORDS = re.compile(
-    r"no space left on device|os error 28|errno 28|disk quota exceeded|os error 122|errno 122|(database or )?disk is full",
+    r"no space left on device|os error 28|errno 28|disk quota exceeded|os error 122|errno 122"
+    r"|(database or )?disk is full|inline_container.*(unexpected pos|write failed)",
     re.IGNORECASE,
 )
 """What errors without a number of the system's say: safetensors, sqlite, parquet, zstd, torch."""

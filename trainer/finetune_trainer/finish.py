@@ -19,8 +19,9 @@ from finetune_api.report import Stage
 from finetune_trainer import dropped
 from finetune_trainer.checkpoint import CheckpointRef
 from finetune_trainer.evaluate import ClassTally, Stopped, Tally, evaluate, tally_for
-from finetune_trainer.output import ClassScore, Result, Sample, commit, export, versions, write_model
+from finetune_trainer.output import ClassScore, Result, Sample, commit, export, versions
 from finetune_trainer.output.judge import Judge
+from finetune_trainer.output.model import write_model
 from finetune_trainer.output.result import license_of, loadable
 from finetune_trainer.session import Session, scratch_folder
 from finetune_trainer.stream import sweep_cache

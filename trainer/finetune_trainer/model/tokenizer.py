@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer import disk, memory
 from finetune_trainer.model.template import ChatTemplate
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked, and rows come one at a time

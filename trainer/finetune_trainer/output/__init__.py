@@ -1,9 +1,11 @@
-"""What a successful run leaves at output.uri: the model, its card, its report, its events, and last of all result.json."""
+"""What a successful run leaves at output.uri: the model, its card, its report, its events, and last of all result.json.
+
+The model itself is written by `output.model`, which needs torch; all else here does not.
+"""
 
 from finetune_trainer.output.commit import Completed, commit, completed
 from finetune_trainer.output.events import EventLog
 from finetune_trainer.output.export import export
-from finetune_trainer.output.model import write_model
 from finetune_trainer.output.result import ClassScore, Result, Sample, versions
 
 __all__ = [
@@ -16,5 +18,4 @@ __all__ = [
     "completed",
     "export",
     "versions",
-    "write_model",
 ]
