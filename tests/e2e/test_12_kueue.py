@@ -113,7 +113,8 @@ def test_a_prepare_step_in_a_namespaces_default_queue_says_that_it_waits(place: 
     cluster = place.cluster
     held = {"clusterQueue": "e2e", "stopPolicy": "Hold"}
     cluster.apply(kueue_object("LocalQueue", "default", spec=held), namespace=place.name)
-    wait("the local queue", lambda: cluster.get("localqueue", "default", place.name).get("status"), 30)
+    look = ("create", "job", "probe", "--image=none", "--dry-run=server", "-o", "json", "-n", place.name)
+    wait("Kueue to know the queue", lambda: "kueue.x-k8s.io/queue-name" in cluster.kubectl(*look), 30)
     job = place.job("defaulted", training__maxSteps=5)
     status = job.wait("the queue", lambda s: s.get("reason") == "WaitingForQueue", 60)
     assert status["phase"] == "Queued"
