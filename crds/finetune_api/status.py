@@ -189,7 +189,7 @@ class Checkpoint(Model):
 class Attempt(Model):
     """One set of worker pods."""
 
-    number: int = Field(ge=1, description="Counts from 1.")
+    number: int = Field(ge=1, description="Counts from 1; twice the same where a queue manager took the workers' place back and gave it again.")
     start_time: Time = Field(description="When its objects were made.")
     end_time: Time | None = Field(None, description="When it ended.")
     reason: Short | None = Field(None, description="Why it ended.")
