@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
@@ -119,21 +120,20 @@ class FieldError(Exception):
 
 
 ModelT = TypeVar("ModelT", bound=Model)
+_LONG = re.compile(r"\d{19}")
 
 
 def parse(model: type[ModelT], data: dict[str, Any], *, local: bool = False) -> ModelT:
     """Validate strictly; as for the API server, a null is an absent field. Raises FieldError with every finding."""
     try:
-        return model.model_validate_json(json.dumps(_without_nulls(data)), by_name=False, context={"local": local})
+        return model.model_validate_json(_text(data), by_name=False, context={"local": local})
     except ValidationError as error:
         raise FieldError(findings(error)) from None
 
 
 def parse_stored(model: type[ModelT], data: dict[str, Any]) -> tuple[ModelT, list[str]]:
     """Validate what the API server stored: unknown fields are ignored and named. Raises FieldError for the rest."""
-    text = json.dumps(data)
-    if "null" in text:
-        text = json.dumps(_without_nulls(data))
+    text = _text(data)
     with contextlib.suppress(ValidationError):  # the usual case, without the walk that looks for unknown fields
         return model.model_validate_json(text, by_name=False), []
     try:
@@ -142,6 +142,27 @@ def parse_stored(model: type[ModelT], data: dict[str, Any]) -> tuple[ModelT, lis
         raise FieldError(findings(error)) from None
     ignored = sorted(_extras(value, ""))
     return model.model_validate_json(text, by_name=False, extra="ignore") if ignored else value, ignored
+
+
+def _text(data: dict[str, Any]) -> str:
+    """As JSON, without nulls. Raises FieldError for a whole number that the API server could not store."""
+    text = json.dumps(data)
+    if "null" in text:
+        text = json.dumps(_without_nulls(data))
+    if _LONG.search(text) and (where := list(_too_large(data, ""))):
+        raise FieldError([(path, "is larger than a whole number may be") for path in where])
+    return text
+
+
+def _too_large(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _too_large(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _too_large(item, f"{path}[{i}]")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path
 
 
 def _without_nulls(value: Any) -> Any:

@@ -6,10 +6,12 @@ every bound). The conditions carry the truth, after the Kubernetes API conventio
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from finetune_api.base import Keyed, Model
 
@@ -18,7 +20,19 @@ Short = Annotated[str, StringConstraints(max_length=128)]
 MetricName = Annotated[str, StringConstraints(max_length=64)]
 Metrics = Annotated[dict[MetricName, float], Field(max_length=12)]
 ImageName = Annotated[str, StringConstraints(max_length=512)]
-Time = Annotated[str, StringConstraints(max_length=32)]
+
+
+def _moment(text: str) -> str:
+    try:
+        aware = datetime.fromisoformat(text).tzinfo is not None and "T" in text
+    except ValueError:
+        aware = False
+    if not aware:
+        raise PydanticCustomError("time", "must be a moment as RFC 3339 has it: 2026-01-31T12:00:00Z")
+    return text
+
+
+Time = Annotated[str, StringConstraints(max_length=32), AfterValidator(_moment)]
 """RFC 3339 in UTC, to the second: 2026-01-31T12:00:00Z."""
 
 HISTORY_POINTS = 128

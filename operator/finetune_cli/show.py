@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from finetune_api.base import FieldError, parse_stored
+from finetune_api.lenient import parse_lenient
 from finetune_api.status import Attempt, Checkpoint, Phase, Status
 from finetune_cli.narrate import data_lines, metrics, progress
 from finetune_cli.terminal import size
@@ -26,10 +26,7 @@ COLORS = {
 
 def status_of(body: dict[str, Any]) -> Status:
     """The status as stored; what a newer operator wrote is passed over."""
-    try:
-        return parse_stored(Status, body.get("status") or {})[0]
-    except FieldError:
-        return Status()
+    return parse_lenient(Status, body.get("status") or {})[0]
 
 
 def job_lines(body: dict[str, Any], now: float) -> Iterator[str]:

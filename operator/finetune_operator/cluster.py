@@ -141,7 +141,9 @@ class Cluster:
         )
         while True:
             page = await self._send("list", kind, "GET", kind.path(namespace), params=params)
-            for count, item in enumerate(page.pop("items", None) or ()):
+            if "items" not in page:
+                raise Unavailable(0, "Unreadable", f"the list of {kind.plural} has no items")
+            for count, item in enumerate(page.pop("items") or ()):
                 if count % BREATH == 0:
                     await asyncio.sleep(0)
                 yield item
@@ -230,9 +232,10 @@ class Cluster:
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10),
             ) as response:
                 code = response.status
-                answer = _parse(await response.read())
+                body_read = await response.read()
                 if code < 300:
-                    return answer
+                    return _answer(body_read, f"{method} {path}")
+                answer = _parse(body_read)
                 raise to_error(code, answer, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
@@ -260,10 +263,22 @@ async def _close_later(session: aiohttp.ClientSession) -> None:
         await session.close()
 
 
+def _answer(body: bytes, request: str) -> Object:
+    """The object of an answer of 2xx. Raises Unavailable: half an answer must not pass for an empty one."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unavailable(0, "Unreadable", f"{request}: {type(error).__name__}: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        raise Unavailable(0, "Unreadable", f"{request}: the answer is no JSON object")
+    return value
+
+
 def _parse(body: bytes) -> Object:
+    """What an answer of an error says."""
     try:
         value = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"message": body[:500].decode(errors="replace")}
 

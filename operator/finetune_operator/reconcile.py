@@ -37,11 +37,11 @@ from finetune_operator.metrics import Metrics
 from finetune_operator.plan import hidden
 from finetune_operator.plan.decide import plan as decide
 from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
-from finetune_operator.plan.observed import EventView, Observed, PlanSettings, Refusal, Resource
+from finetune_operator.plan.observed import TERMINAL, EventView, Observed, PlanSettings, Refusal, Resource
 from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 from finetune_operator.plan.times import rfc3339
 from finetune_operator.queue import WorkQueue
-from finetune_operator.store import TERMINAL, Key, Store
+from finetune_operator.store import Key, Store
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from finetune_operator.cluster import ApiError
 from finetune_operator.memory import Received
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.names import WORKER
-from finetune_operator.plan.observed import PodView
+from finetune_operator.plan.observed import TERMINAL, PodView
 from finetune_operator.queue import WorkQueue
-from finetune_operator.store import TERMINAL, Key, Store
+from finetune_operator.store import Key, Store
 from finetune_operator.tokens import Tokens, Unauthenticated
 
 log = logging.getLogger(__name__)

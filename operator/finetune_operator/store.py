@@ -30,6 +30,7 @@ from finetune_operator.plan.observed import (
     Resource,
     Rival,
     StoredSpec,
+    ended,
 )
 from finetune_operator.plan.times import seconds
 from finetune_operator.recent import Recent
@@ -58,6 +59,7 @@ class _Record:
     created: float
     generation: int
     phase: str
+    ended: bool  # whether status says, in any version's words, that it is over
     attempt: int  # the newest that status tells of
     deleting: bool
     output: str  # where it writes to, see _output
@@ -68,7 +70,7 @@ class _Record:
 
     @property
     def active(self) -> bool:
-        return self.phase not in TERMINAL and not self.deleting
+        return not self.ended and not self.deleting
 
     @property
     def family(self) -> names.Family:
@@ -220,7 +222,7 @@ class Store:
         A finished job needs none but to be cleaned up after, and to be deleted when its time to live is over.
         """
         record = self._records.get(key)
-        if record is None or (record.deleting and record.phase in TERMINAL):
+        if record is None or (record.deleting and record.ended):
             return None
         if not record.rests or self._untidy(record):
             return 0.0
@@ -299,11 +301,11 @@ class Store:
             created=seconds(meta.get("creationTimestamp")) or 0.0,
             generation=int(meta.get("generation") or 0),
             phase=str(status.get("phase") or ""),
+            ended=ended(status),
             attempt=_attempt(status),
             deleting="deletionTimestamp" in meta,
             output=_output(meta["namespace"], spec),
-            rests=str(status.get("phase") or "") in TERMINAL
-            and status.get("observedGeneration") == meta.get("generation"),
+            rests=ended(status) and status.get("observedGeneration") == meta.get("generation"),
             ends=_ends(spec, status),
             trigger=trigger,
             packed=zlib.compress(

@@ -96,7 +96,7 @@ class KeyVerifier:
             raise Unauthenticated("the token has expired") from None
         except jwt.InvalidAudienceError:
             raise Unauthenticated("the token was made for another audience") from None
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:  # nothing of it was checked before
             raise Unauthenticated(f"the token is not valid ({type(error).__name__})") from None
         bound = claims.get("kubernetes.io") or {}
         pod = bound.get("pod") or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 from typing import Any
@@ -106,6 +107,9 @@ async def test_a_token_signed_by_somebody_else_or_not_at_all_is_refused(api: Fak
         )
         assert (await desk.send(1, token=unsigned))[0] == 401
         assert (await desk.send(1, token="not.a.jwt"))[0] == 401
+        for header in ("[" * 5000, '{"alg":"ES256","kid":' + "9" * 5000 + "}", '{"kid":{}}', "7"):
+            junk = base64.urlsafe_b64encode(header.encode()).decode().rstrip("=")
+            assert (await desk.send(1, token=f"{junk}.e30.AA"))[0] == 401
 
 
 async def test_a_new_signing_key_is_fetched_and_unknown_ones_do_not_cause_a_storm(api: FakeApi) -> None:

@@ -224,7 +224,7 @@ def test_what_is_too_long_or_not_a_number_is_brought_within_the_contract(reporte
     problem = Problem.model_construct(
         reason=Reason.INTERNAL_ERROR, message="x" * 5000, hint="y" * 5000, field=None, rank=None
     )
-    checkpoint = Checkpoint(step=1, uri="u", bytes=1, digest="d", time="t")
+    checkpoint = Checkpoint(step=1, uri="u", bytes=1, digest="d", time="2026-01-01T00:00:00Z")
     reporter.update(
         problem=problem, checkpoints=[checkpoint] * 40, evaluation={"loss": float("nan"), "macro-f1": 0.5, "x" * 99: float("inf"), "y" * 99: 1.0},
         test={str(i): float(i) for i in range(40)},

@@ -145,7 +145,7 @@ class Cluster(Controllers):
             _merge(self.objects[patch.kind, patch.name], patch.body)
         status = made.status.to_json()
         Status.model_validate_json(made.status.model_dump_json(by_alias=True, exclude_none=True))
-        if status != self.job["status"]:
+        if made.status != self.status:
             self._write()
             self.job["status"] = status
         for delete in made.delete:

@@ -8,6 +8,8 @@ finish          -> stop what is at work, time to live
 
 from __future__ import annotations
 
+import dataclasses
+
 from finetune_api.exits import EXITS, Reason
 from finetune_api.status import ConditionType, Failure, Phase
 from finetune_operator.plan import conditions, finish, hidden, names, pending, prepare, workers
@@ -27,6 +29,8 @@ def plan(observed: Observed) -> Plan:
     if job.spec is None:
         return _unreadable(observed)
     draft = Draft(observed, job.spec, job.status)
+    if job.ended and (job.unread_status or not draft.finished):
+        return _ended_elsewhere(draft)
     draft.update(observed_generation=job.generation)
     if job.status.start_time is None:
         draft.update(start_time=rfc3339(observed.now), phase=Phase.PENDING)
@@ -38,6 +42,12 @@ def plan(observed: Observed) -> Plan:
         finish.keep(draft)
     draft.update(display=display(draft.status, draft.spec.model.uri))
     return draft.seal()
+
+
+def _ended_elsewhere(draft: Draft) -> Plan:
+    """Another version ended the job, in words that this one does not know: they stay, and nothing is made."""
+    finish.keep(draft)
+    return dataclasses.replace(draft.seal(), status=draft.observed.job.status)
 
 
 def _step(draft: Draft) -> None:
@@ -63,6 +73,9 @@ def _names_and_fields(draft: Draft) -> None:
     """Conditions that stand beside the job's walk."""
     observed = draft.observed
     hidden.seen(draft)
+    if observed.job.unread_status:
+        words = f"a newer version wrote parts of the status that this operator does not know, and leaves out: {', '.join(observed.job.unread_status)}"
+        draft.note("Warning", "StatusPartlyRead", words)
     if observed.conflicts:
         message = "; ".join(observed.conflicts)
         if draft.condition(ConditionType.NAME_CONFLICT, True, Reason.NAME_CONFLICT, message):
@@ -106,7 +119,9 @@ def _unreadable(observed: Observed) -> Plan:
     """The stored spec does not fit: a job not begun fails, one that was begun (by a newer operator) is left alone."""
     job = observed.job
     status = job.status.model_copy(update={"observed_generation": job.generation})
-    finished = any(conditions.holds(status.conditions, c) for c in (ConditionType.SUCCEEDED, ConditionType.FAILED))
+    finished = job.ended
+    if finished and job.unread_status:
+        return Plan(status=job.status)
     message = clip("; ".join(job.spec_errors) or "spec cannot be read", 1024)
     if finished or status.attempts or observed.jobs:
         words = clip(f"this operator cannot read the spec, and leaves the job alone: {message}", 1024)

@@ -50,4 +50,4 @@ def duration(seconds: float) -> str:
         return f"{minutes}m{total % 60:02d}s"
     if not days:
         return f"{hours}h{minutes % 60:02d}m"
-    return f"{days}d{hours % 24:02d}h"
+    return f"{days}d{hours % 24:02d}h" if days < 10_000 else ">9999d"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from finetune_api.status import Attempt
@@ -21,7 +22,8 @@ def goodput(attempts: Sequence[Attempt]) -> float | None:
         useful += spent.get("train", 0.0) * _kept_share(entry)
     if not held or not any((a.seconds or {}).get("train") for a in attempts):
         return None
-    return round(min(1.0, useful / held), 4)
+    share = useful / held
+    return round(min(1.0, max(0.0, share)), 4) if math.isfinite(share) else None
 
 
 def _wall(entry: Attempt) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune_api.base import FieldError, parse, parse_stored
 from finetune_api.job import Spec
+from finetune_api.lenient import parse_lenient
 from finetune_api.report import Report
 from finetune_api.status import Status
 from finetune_operator.plan import names
@@ -20,6 +21,8 @@ from finetune_operator.plan.times import seconds
 
 _GATES = "ReadinessGatesNotReady"
 """The kubelet's reason where containers are ready and the pod is not."""
+TERMINAL = ("Succeeded", "Failed")
+"""Phases, and the conditions of the same names."""
 WORDS = 1024
 """Longest text kept of a message of Kubernetes' own."""
 
@@ -265,16 +268,15 @@ class Resource:
     spec_errors: tuple[str, ...] = ()
     ignored_fields: tuple[str, ...] = ()
     status: Status = field(default_factory=Status)
+    unread_status: tuple[str, ...] = ()  # parts of the status that another version wrote and this one cannot read
+    ended: bool = False  # whether the stored status says, in any version's words, that the job is over
 
     @classmethod
     def from_object(cls, body: Mapping[str, Any], read: StoredSpec | None = None) -> Resource:
         """A FineTuneJob as stored; `read` is its spec where that has been read before."""
         meta = body["metadata"]
         read = read or StoredSpec.read(body.get("spec") or {})
-        try:
-            status, _ = parse_stored(Status, body.get("status") or {})
-        except FieldError:  # not ours, or of a version that we cannot read: it is derived again from the children
-            status = Status()
+        status, unread = parse_lenient(Status, body.get("status") or {})
         return cls(
             name=meta["name"],
             namespace=meta["namespace"],
@@ -288,7 +290,20 @@ class Resource:
             spec_errors=read.errors,
             ignored_fields=read.ignored,
             status=status,
+            unread_status=tuple(unread[:32]),
+            ended=ended(body.get("status") or {}),
         )
+
+
+def ended(status: Mapping[str, Any]) -> bool:
+    """Whether a stored status, of whatever version, is that of a job that is over: it never begins anew."""
+    if status.get("completionTime") or status.get("phase") in TERMINAL:
+        return True
+    conditions = status.get("conditions")
+    return any(
+        isinstance(c, dict) and c.get("type") in TERMINAL and c.get("status") == "True"
+        for c in (conditions if isinstance(conditions, list) else ())
+    )
 
 
 @dataclass(frozen=True, slots=True)

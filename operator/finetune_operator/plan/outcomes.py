@@ -16,6 +16,6 @@ def outcome(pod: PodView, job_uid: str) -> Outcome | None:
         return None
     try:
         value, _ = parse_stored(Outcome, json.loads(text))
-    except (ValueError, FieldError):
+    except (ValueError, FieldError, RecursionError):
         return None
     return value if value.job_id == job_uid and value.attempt == pod.attempt else None

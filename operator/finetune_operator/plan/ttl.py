@@ -12,7 +12,9 @@ def apply(draft: Draft) -> None:
     if ttl is None or end is None:
         return
     left = end + ttl - draft.now
-    if left > 0:
+    if not draft.observed.job.ended:
+        draft.wake_in(0.0)  # only once it is written how the job ended, and its owner could see it
+    elif left > 0:
         draft.wake_in(left)
     else:
         draft.delete_self = True

@@ -90,6 +90,9 @@ def step(draft: Draft) -> None:
 def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
     """All attempts by number: those of status, and those whose objects are there though status says nothing of them yet."""
     known = {a.number: a for a in reversed(draft.status.attempts)}
+    told = draft.status.attempt or 0
+    if told > max(known, default=0):  # its entry was written by another version, and could not be read
+        known[told] = attempts.opened(find(made, names.WORKER, told), None, draft.now)
     newest = max((*known, *(t.number for t in made)), default=0)
     restarts = draft.status.restarts or 0
     for of in made:
