@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from finetune_api.base import Keyed, Model
@@ -32,7 +32,7 @@ def _moment(text: str) -> str:
     return text
 
 
-Time = Annotated[str, StringConstraints(max_length=32), AfterValidator(_moment)]
+Time = Annotated[str, StringConstraints(max_length=32), AfterValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 32})]
 """RFC 3339 in UTC, to the second: 2026-01-31T12:00:00Z."""
 
 HISTORY_POINTS = 128

@@ -21,6 +21,8 @@ def filled(schema: dict[str, Any], letter: str = "x", code: frozenset[str] = fro
         return {**found, **({"type": f"Type{number}".ljust(64, "x")} if "type" in found else {})}
     if kind == "array":
         return [filled(schema["items"], letter, code, i) for i in range(schema["maxItems"])]
+    if schema.get("format") == "date-time":
+        return "2026-01-31T12:00:00.123456+00:00"
     if kind == "string":
         return letter * schema["maxLength"]
     if kind == "boolean":

@@ -28,6 +28,8 @@ def json_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
         keys = schema.get("x-kubernetes-list-map-keys")
         unique = (lambda item: item[keys[0]]) if keys else None
         return st.lists(json_of(schema["items"]), max_size=min(3, schema["maxItems"]), unique_by=unique)
+    if kind == "string" and schema.get("format") == "date-time":
+        return st.datetimes().map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0"))
     if kind == "string":
         return st.text(TEXT, min_size=schema.get("minLength", 0), max_size=min(40, schema.get("maxLength", 40)))
     if kind == "boolean":
