@@ -43,7 +43,7 @@ class Workers(Model):
     processes_per_worker: int | None = Field(None, ge=1, le=64, description="Processes in each pod; one for each accelerator, else one, when absent.")
     resources: Resources | None = Field(None, description="Resources of each worker pod; accelerators go into limits, as nvidia.com/gpu: 1.")
     shared_memory_size: QuantityText | None = Field(None, description="Size of /dev/shm, held in memory and counted against the memory limit; 1Gi with accelerators, 64Mi else, but half of the limit at most, when absent.")
-    scratch_size: QuantityText = Field("10Gi", description="Most disk that /tmp and the caches may use.")
+    scratch_size: QuantityText | None = Field(None, description="Most disk that /tmp and the caches may use, in the prepare pod too; when absent 10Gi, and for the workers three times the model's files and 4Gi where that is more.")
     termination_grace_period_seconds: int = Field(120, ge=15, le=86_400, description="Time to write a checkpoint when the pod is told to stop.")
     node_loss_seconds: int = Field(30, ge=0, le=86_400, description="How long the pods, the prepare pod too, wait for a node that is not heard of before the job goes on elsewhere: their toleration of the taints node.kubernetes.io/not-ready and unreachable, where tolerations name none.")
     node_selector: dict[LabelKey, LabelValue] | None = Field(None, max_length=16, description="Labels that the workers' nodes must have.")

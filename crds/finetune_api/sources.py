@@ -22,7 +22,7 @@ class ModelSource(Model):
 class TrainSource(Model):
     """The training data."""
 
-    uri: DataUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), hf://organisation/data-set, or file:///path with `finetune run`.")
+    uri: DataUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), hf://organisation/data-set, or file:///path with `finetune run`. Names that begin with _ or . (folders too) are no data unless they are spelt out.")
     revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set. Resolved to a commit once, and recorded.")
     split: Split | None = Field(None, description="Split of an hf:// data set; \"train\" when absent.")
 
@@ -90,7 +90,7 @@ class Data(Model):
     train: TrainSource = Field(description="Rows to learn from.")
     validation: HeldOutSource | None = Field(None, description="Rows for the evaluations during training; these choose the best checkpoint.")
     test: HeldOutSource | None = Field(None, description="Rows for the one evaluation at the end; never used to choose anything.")
-    format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .csv, .parquet, with .gz or .zst).")
+    format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, with .gz or .zst). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing.")
     columns: Columns | None = Field(None, description="Which columns hold what; found by their usual names when absent.")
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None = Field(
         None, min_length=2, max_length=256, description="The classes, in the order of the model's outputs; all that occur, sorted, when absent.")  # fmt: skip

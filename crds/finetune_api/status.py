@@ -115,6 +115,7 @@ class Resolved(Model):
     model_revision: Short | None = Field(None, description="Commit of an hf:// model.")
     data_revision: Short | None = Field(None, description="Commit of an hf:// data set.")
     architecture: Short | None = Field(None, description="Class of the model.")
+    model_bytes: int | None = Field(None, ge=0, description="Size of the model's files that each node fetches.")
     parameters: int | None = Field(None, ge=0, description="Weights of the model.")
     trainable_parameters: int | None = Field(None, ge=0, description="Weights that are trained.")
     precision: Short | None = Field(None, description="Number format of the computation.")
@@ -127,7 +128,7 @@ class Finding(Model):
     kind: Short = Field(description="Kind of finding, such as InvalidJson, MissingColumn or Truncated.")
     count: int = Field(1, ge=0, description="How many rows.")
     file: Annotated[str, StringConstraints(max_length=256)] | None = Field(None, description="First object in which it was seen.")
-    line: int | None = Field(None, ge=1, description="Line (jsonl, csv: from 1, header included) or row (parquet, hub: from 1) of the first.")
+    line: int | None = Field(None, ge=1, description="Line (jsonl, csv: from 1, header included) or row (parquet, JSON arrays: from 1) of the first.")
     message: Annotated[str, StringConstraints(max_length=384)] = Field(description="What was found, and what to do.")
 
 

@@ -73,6 +73,8 @@ def test_model_and_data_may_lie_on_the_hub(folder: Path, bert: Path, hub: Hub, r
     profile = run(job_config(folder, hub=HubAccess(endpoint=hub.endpoint), **spec))
     assert profile.data.train_rows == 50
     assert (profile.resolved.model_revision, profile.resolved.data_revision) == (model, data)
+    fetched = [p for p in bert.iterdir() if p.name != ".fetched.json"]
+    assert profile.resolved.model_bytes == sum(p.stat().st_size for p in fetched)
     assert not any(path.endswith("model.safetensors") and method == "GET" for method, path, _ in hub.requests)
 
 

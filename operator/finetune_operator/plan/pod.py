@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.job import Prepare, Spec, Workers
 from finetune_api.pod import EnvVar, Resources, Toleration, exact_quantity
-from finetune_operator.plan import config, names
+from finetune_operator.plan import config, names, scratch
 from finetune_operator.plan.observed import PlanSettings, Resource
 
 PREPARE_RESOURCES = {"requests": {"cpu": "1", "memory": "2Gi"}}
@@ -170,7 +170,7 @@ def volumes(job: Resource, spec: Spec, settings: PlanSettings, component: str, c
     """run.json, scratch space, shared memory, the token with the report server's CA, and the storage's CA."""
     found: list[Json] = [
         {"name": "config", "configMap": {"name": config_map, "items": [{"key": "run.json", "path": "run.json"}]}},
-        {"name": "scratch", "emptyDir": {"sizeLimit": spec.workers.scratch_size}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": spec.workers.scratch_size or scratch.LEAST}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(spec, component)}},
     ]
     if settings.report_url:

@@ -18,6 +18,7 @@ from finetune_operator.plan import (
     phase,
     requeue,
     restart,
+    scratch,
     silence,
     suspend,
 )
@@ -220,7 +221,8 @@ def _make(draft: Draft, made: tuple[Try, ...], number: int, used: int, cause: ca
             suspend.wake_when_lost(draft, of)
             return
     named = image.of_workers(draft, made)
-    draft.create.extend(objects.attempt(observed.job, draft.spec, observed.settings, names.WORKER, number, used, named))
+    spec = scratch.sized(draft.spec, draft.status.resolved)
+    draft.create.extend(objects.attempt(observed.job, spec, observed.settings, names.WORKER, number, used, named))
     if number == 1:
         draft.say(Phase.QUEUED, "Starting", "the workers are being made")
         return

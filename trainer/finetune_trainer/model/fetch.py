@@ -47,12 +47,12 @@ def fetch_model(config: RunConfig, *, weights: bool = True, revision: str | None
         folder = Path(unquote(urlsplit(uri).path))
         if not folder.is_dir():
             raise JobError(Reason.MODEL_NOT_FOUND, f"{folder} is not a folder", field=FIELD)
-        _wanted((p.name for p in folder.iterdir() if p.is_file()), str(folder), weights)
+        wanted((p.name for p in folder.iterdir() if p.is_file()), str(folder), weights)
         _check_index(folder)
         return folder
     source = location(uri, config.storage)
     listed = {info.key: info for info in source.list() if "/" not in info.key}
-    names = _wanted(listed, uri, weights)
+    names = wanted(listed, uri, weights)
     folder = _scratch(config, uri)
     _download(source, [listed[name] for name in names], folder)
     _check_index(folder)
@@ -63,7 +63,7 @@ def resolve_revision(config: RunConfig) -> str | None:
     """The commit that an hf:// model's revision means now; None for other URIs."""
     if not config.model.uri.startswith("hf://"):
         return None
-    return _hub_info(config, config.model.revision).sha
+    return hub_info(config, config.model.revision).sha
 
 
 def _scratch(config: RunConfig, key: str) -> Path:
@@ -72,7 +72,7 @@ def _scratch(config: RunConfig, key: str) -> Path:
     return folder
 
 
-def _wanted(names: Iterable[str], where: str, weights: bool) -> list[str]:
+def wanted(names: Iterable[str], where: str, weights: bool) -> list[str]:
     """The files to bring, sorted. Raises JobError when the folder is no model, or one in an unsafe format only."""
     names = set(names)
     if "config.json" not in names:
@@ -153,8 +153,8 @@ def _download(source: Location, infos: list[ObjectInfo], folder: Path) -> None:
 
 
 def _from_hub(config: RunConfig, weights: bool, revision: str | None) -> Path:
-    info = _hub_info(config, revision)
-    names = _wanted((s.rfilename for s in info.siblings or () if "/" not in s.rfilename), config.model.uri, weights)
+    info = hub_info(config, revision)
+    names = wanted((s.rfilename for s in info.siblings or () if "/" not in s.rfilename), config.model.uri, weights)
     from huggingface_hub import snapshot_download
     from tqdm import tqdm
 
@@ -176,11 +176,14 @@ def _repository(config: RunConfig) -> str:
     return config.model.uri.removeprefix("hf://").strip("/")
 
 
-def _hub_info(config: RunConfig, revision: str | None) -> Any:
+def hub_info(config: RunConfig, revision: str | None, *, sizes: bool = False) -> Any:
+    """The hub's description of the model. `sizes`: of its files, too."""
     from huggingface_hub import HfApi
 
     with _hub_errors(config):
-        return HfApi(endpoint=config.hub.endpoint).model_info(_repository(config), revision=revision)
+        return HfApi(endpoint=config.hub.endpoint).model_info(
+            _repository(config), revision=revision, files_metadata=sizes
+        )
 
 
 class _hub_errors:

@@ -23,6 +23,7 @@ from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Finding, Resolved
 from finetune_trainer.model import facts, fetch
+from finetune_trainer.model.size import model_bytes
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import completed
 from finetune_trainer.prepare import findings as look
@@ -83,6 +84,7 @@ class _Model:
         folder = fetch.fetch_model(config, weights=False, revision=self.revision)
         architecture = facts.architecture(facts.read_config(folder), config.task)
         self.class_name = architecture.class_name
+        self.bytes = model_bytes(config, self.revision)
         self.tokenizer: Tokenizer = load_tokenizer(folder)
         self.max_length = facts.model_max_length(architecture, self.tokenizer.max_length)
         wanted = config.training.max_length
@@ -218,6 +220,7 @@ def _profiled(
             "model_revision": model.revision,
             "data_revision": revision,
             "architecture": model.class_name,
+            "model_bytes": model.bytes,
         }
     )
     data = DataProfile(
