@@ -150,3 +150,9 @@ def test_the_step_never_imports_torch_or_the_datasets_library(folder: Path) -> N
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_finished_job_is_told_again_without_torch() -> None:
+    code = "import sys; import finetune_trainer.retold; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
