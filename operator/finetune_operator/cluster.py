@@ -104,19 +104,19 @@ class Recorder(Protocol):
 
 
 class Cluster:
-    """Requests to one API server. `fence` returns the seconds that a write may take, or raises Fenced."""
+    """Requests to one API server. `fence` returns the seconds that a write to a namespace may take, or raises Fenced."""
 
     def __init__(
-        self, access: Access, *, fence: Callable[[], float] | None = None, record: Recorder | None = None
+        self, access: Access, *, fence: Callable[[str | None], float] | None = None, record: Recorder | None = None
     ) -> None:
         self._access = access
         self._session: aiohttp.ClientSession | None = None
         self._stamp = 0.0
         self._closing: set[asyncio.Task[None]] = set()
-        self._fence = fence or (lambda: READ_SECONDS)
+        self._fence = fence or (lambda namespace: READ_SECONDS)
         self._record = record or (lambda verb, kind, code, seconds: None)
 
-    def set_fence(self, fence: Callable[[], float]) -> None:
+    def set_fence(self, fence: Callable[[str | None], float]) -> None:
         """From now on every write asks `fence` first."""
         self._fence = fence
 
@@ -215,7 +215,7 @@ class Cluster:
         params: dict[str, str] | None = None, fenced: bool = True, seconds: float = READ_SECONDS,
     ) -> Object:  # fmt: skip
         if method != "GET" and fenced:
-            seconds = min(seconds, self._fence())
+            seconds = min(seconds, self._fence(_namespace(path)))
         session = await self._ready()
         headers = self._access.headers() | {"Accept": "application/json, */*;q=0.5", "User-Agent": FIELD_MANAGER}
         data = None if body is None else json.dumps(body, allow_nan=False)
@@ -254,6 +254,12 @@ class Cluster:
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
         return self._session
+
+
+def _namespace(path: str) -> str | None:
+    """The namespace that a path of the API names."""
+    parts = path.split("/")
+    return parts[parts.index("namespaces") + 1] if "namespaces" in parts[:-1] else None
 
 
 async def _close_later(session: aiohttp.ClientSession) -> None:

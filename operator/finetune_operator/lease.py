@@ -1,6 +1,7 @@
-"""The lease that fences an overlap of two operators; it never speeds anything up.
+"""The leases that fence an overlap of two operators; they never speed anything up.
 
-There is one operator (Recreate). If a node is cut off and a second one starts, the first must have stopped writing before
+There is one operator of a scope: of all namespaces, or of each namespace that it is to watch. The lease lies where the scope
+says, not where the operator does, so two releases that watch the same notice each other, and one stands by. If a node is cut off and a second one starts, the first must have stopped writing before
 the second takes over: a write may take only what is left until our hold runs out, counted from when the last renewal was
 *sent*, by our own clock. Others' clocks are never compared: a foreign lease has run out when it has not changed for its
 whole duration while we watched.
@@ -12,7 +13,7 @@ import asyncio
 import datetime
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from finetune_operator.cluster import LEASE, ApiError, Cluster, Conflict, Fenced, NotFound, Object
 
@@ -35,14 +36,16 @@ class Lease:
         *,
         seconds: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
         self._cluster, self._namespace, self._name, self._identity = cluster, namespace, name, identity
-        self._seconds, self._clock = seconds, clock
+        self._seconds, self._clock, self._on_open = seconds, clock, on_open
+        self._failing = False
         self._open_until = float("-inf")
         self._held: Object | None = None  # as the server stored it
         self._foreign: tuple[str, float] | None = None  # resourceVersion of another's lease, and since when we see it
         self._renewed = asyncio.Event()
-        self.held = asyncio.Event()
+        self.holder: str | None = None  # another operator, while we stand by for it
 
     def fence(self) -> float:
         """Seconds that a write may take from now. Raises Fenced when there are none."""
@@ -67,9 +70,11 @@ class Lease:
             begun, pause = self._clock(), self._seconds / 5
             try:
                 await self.step()
+                self._failing = False
             except ApiError as error:
-                log.warning("Lease %s/%s could not be renewed: %s", self._namespace, self._name, error)
-                pause = self._seconds / 15
+                level = logging.DEBUG if self._failing else logging.WARNING  # once, not for every try
+                log.log(level, "Lease %s/%s could not be renewed: %s", self._namespace, self._name, error)
+                self._failing, pause = True, self._seconds / 15
             await asyncio.sleep(max(0.0, begun + pause - self._clock()))  # the step's own time counts
 
     async def step(self) -> None:
@@ -120,8 +125,10 @@ class Lease:
         if holder in ("", self._identity):
             return True
         version = found["metadata"]["resourceVersion"]
+        if self.holder != holder:
+            log.warning("Standing by: %s holds the lease %s/%s", holder, self._namespace, self._name)
+            self.holder = holder
         if self._foreign is None or self._foreign[0] != version:
-            log.info("Waiting for the lease, which %s holds", holder)
             self._foreign = (version, self._clock())
         return self._clock() - self._foreign[1] >= float(spec.get("leaseDurationSeconds") or self._seconds)
 
@@ -140,12 +147,12 @@ class Lease:
         self._hold(await self._write(found, self._identity), sent)
 
     def _hold(self, stored: Object, sent: float) -> None:
-        if not self.held.is_set():
-            log.info("Holding the lease %s/%s as %s", self._namespace, self._name, self._identity)
-        self._held, self._foreign = stored, None
+        was_open, self._held, self._foreign, self.holder = self.is_open, stored, None, None
         self._open_until = sent + self._seconds * 2 / 3
         self._renewed.set()
-        self.held.set()
+        if not was_open and self.is_open:
+            log.info("Holding the lease %s/%s as %s", self._namespace, self._name, self._identity)
+            self._on_open()
 
     async def _read(self) -> Object:
         return await self._cluster.get(LEASE, self._namespace, self._name, seconds=self._seconds / 3)
@@ -175,3 +182,46 @@ class Lease:
                 "leaseTransitions": int(old.get("leaseTransitions") or 0) + (1 if changed and holder else 0),
             },
         }
+
+
+class Leases:
+    """The leases of all that one operator watches: by namespace, or one under None for all namespaces."""
+
+    def __init__(self, leases: Mapping[str | None, Lease]) -> None:
+        self._leases = dict(leases)
+
+    def fence(self, namespace: str | None) -> float:
+        """Seconds that a write to this namespace may take from now. Raises Fenced when there are none."""
+        lease = self._leases.get(None) or self._leases.get(namespace)
+        if lease is None:
+            raise Fenced(f"namespace {namespace} is not watched")
+        return lease.fence()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any may be written to."""
+        return any(lease.is_open for lease in self._leases.values())
+
+    @property
+    def standing_by(self) -> dict[str, str]:
+        """Namespaces ("" for all) that another operator has, and which."""
+        return {namespace or "": lease.holder for namespace, lease in self._leases.items() if lease.holder}
+
+    async def opened(self) -> None:
+        """Return once any may be written to. Nothing polls."""
+        if self.is_open:
+            return
+        waits = [asyncio.ensure_future(lease.opened()) for lease in self._leases.values()]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def run(self) -> None:
+        """Acquire and renew all for ever. Raises LeaseLost once another holds one that we held."""
+        await asyncio.gather(*(lease.run() for lease in self._leases.values()))
+
+    async def release(self) -> None:
+        """Let the next operator start at once."""
+        await asyncio.gather(*(lease.release() for lease in self._leases.values()))

@@ -22,7 +22,7 @@ from finetune_operator import wiring
 from finetune_operator.access import Access
 from finetune_operator.cluster import Cluster
 from finetune_operator.guard import Limits
-from finetune_operator.lease import Lease
+from finetune_operator.lease import Lease, Leases
 from finetune_operator.metrics import Metrics, metrics_app
 from finetune_operator.probe import Watchdog
 from finetune_operator.queue import WorkQueue
@@ -48,13 +48,7 @@ class Operator:
         self.metrics = Metrics(max_jobs=settings.metrics_max_jobs)
         self.cluster = Cluster(access, record=self.metrics.requested)
         self._lease_client = Cluster(access, record=self.metrics.requested)  # no renewal waits for a connection
-        self.lease = Lease(
-            self._lease_client,
-            settings.lease_namespace,
-            settings.lease_name,
-            settings.identity,
-            seconds=settings.lease_seconds,
-        )
+        self.lease = Leases({namespace: self._lease(namespace) for namespace in settings.watch_namespaces or (None,)})
         self.cluster.set_fence(self.lease.fence)
         self.store = Store(self.metrics.malformed)
         self.queue: WorkQueue[Key] = WorkQueue()
@@ -81,6 +75,7 @@ class Operator:
             self.metrics,
             plan_settings=lambda: settings.plan_settings(self.certificate.ca),
             opened=self.lease.opened,
+            fence=self.lease.fence,
             why_hidden=lambda namespace: self.relister.hidden.get(namespace),
         )
         mode = "jwt" if settings.report_auth == "auto" and not settings.clusterwide else settings.report_auth
@@ -89,7 +84,7 @@ class Operator:
         )  # fmt: skip
         self.metrics.track(
             phases=self.store.phases, depth=lambda: self.queue.depth, delayed=lambda: self.queue.delayed, oldest=self.queue.oldest, leading=self._leading,
-            hidden=lambda: self.relister.hidden,
+            hidden=lambda: self.relister.hidden, standing_by=lambda: self.lease.standing_by,
         )  # fmt: skip
         self._handlers = wiring.register(
             access, self.watchdog, wiring.taker(self.store, self.queue, self.relister, self.metrics)
@@ -104,6 +99,22 @@ class Operator:
         """End all connections to the API server."""
         await self.cluster.close()
         await self._lease_client.close()
+
+    def _lease(self, namespace: str | None) -> Lease:
+        """The lease of one namespace lies within it; that of all, where every operator of all looks for it."""
+        settings = self.settings
+        return Lease(
+            self._lease_client, namespace or settings.lease_namespace, settings.lease_name, settings.identity,
+            seconds=settings.lease_seconds, on_open=lambda: self.relister.enqueue(namespace),
+        )  # fmt: skip
+
+    def _why_not_ready(self) -> str:
+        """Empty once this operator works."""
+        if self._leading():
+            return ""
+        for namespace, holder in self.lease.standing_by.items():
+            return f"standing by: {holder} works on {namespace or 'all namespaces'}"
+        return "waiting for the lease or the first list"
 
     def _leading(self) -> bool:
         return self.lease.is_open and self.relister.synced.is_set() and not self._stop.is_set()
@@ -149,7 +160,7 @@ class Operator:
 
     async def _work(self) -> None:
         await self.relister.synced.wait()
-        await self.lease.held.wait()
+        await self.lease.opened()
         if not self.store.listening_since:
             self.store.listening_since = time.time()
         await self.reconciler.work()
@@ -167,7 +178,7 @@ class Operator:
             await asyncio.sleep(0.02)
 
     def _servers(self) -> list[tuple[web.Application, int, ssl.SSLContext | None]]:
-        ready = metrics_app(self.metrics, self._leading)
+        ready = metrics_app(self.metrics, self._why_not_ready)
         return [
             (ready, self.settings.metrics_port, None),
             (self.reports.app(), self.settings.report_port, self.certificate.context),

@@ -146,6 +146,7 @@ class Metrics:
         oldest: Callable[[], float],
         leading: Callable[[], bool],
         hidden: Callable[[], Iterable[str]] = tuple,
+        standing_by: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """Read these at each scrape."""
 
@@ -160,9 +161,15 @@ class Metrics:
                 "1 for a namespace that is to be watched and may not be read.",
                 labels=["namespace"],
             )
-            for namespace in hidden():
-                out_of_sight.add_metric([namespace], 1)
-            yield out_of_sight
+            others = GaugeMetricFamily(
+                "finetune_operator_standing_by",
+                "1 for a namespace that another operator works on; empty: for all.",
+                labels=["namespace"],
+            )
+            for family, found in ((out_of_sight, hidden()), (others, standing_by())):
+                for namespace in found:
+                    family.add_metric([namespace], 1)
+                yield family
             for name, text, value in (
                 ("queue_depth", "Keys that wait for a worker.", depth()),
                 ("queue_delayed", "Keys that wait for their time.", delayed()),
@@ -261,18 +268,15 @@ class _Live(Collector):
         return self._metrics.collect()
 
 
-def metrics_app(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
-    """GET /metrics, and GET /readyz: 200 once this operator holds the lease and has seen everything."""
+def metrics_app(metrics: Metrics, why_not_ready: Callable[[], str]) -> web.Application:
+    """GET /metrics, and GET /readyz: 200 once this operator holds a lease and has seen everything, else 503 and why."""
 
     async def scrape(request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def readyz(request: web.Request) -> web.Response:
-        return (
-            web.Response(text="ok\n")
-            if ready()
-            else web.Response(status=503, text="waiting for the lease or the first list\n")
-        )
+        why = why_not_ready()
+        return web.Response(status=503, text=f"{why}\n") if why else web.Response(text="ok\n")
 
     app = web.Application()
     app.add_routes([web.get("/metrics", scrape), web.get("/readyz", readyz)])

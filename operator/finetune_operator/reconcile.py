@@ -63,17 +63,18 @@ async def _at_once() -> None: ...
 class Reconciler:
     """Brings one job at a time a step further. `plan_settings` and `clock` are asked anew each time.
 
-    `opened` returns once writes may be made; `why_hidden` says why a namespace cannot be read, or None where it can.
+    `opened` returns once writes may be made, and `fence` raises Fenced where a namespace may not be written to; `why_hidden` says why a namespace cannot be read, or None where it can.
     """
 
     def __init__(
         self, store: Store, cluster: Cluster, queue: WorkQueue[Key], metrics: Metrics, *,
         plan_settings: Callable[[], PlanSettings], clock: Callable[[], float] = time.time, plan: Callable[[Observed], Plan] = decide,
         opened: Callable[[], Awaitable[None]] = _at_once, why_hidden: Callable[[str], str | None] = lambda namespace: None,
+        fence: Callable[[str], object] = lambda namespace: None,
     ) -> None:  # fmt: skip
         self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
         self._plan_settings, self._clock, self._plan, self._opened = plan_settings, clock, plan, opened
-        self._why_hidden = why_hidden
+        self._why_hidden, self._fence = why_hidden, fence
 
     async def work(self) -> None:
         """Take keys from the queue for ever. No error of one job stops the others.
@@ -98,8 +99,7 @@ class Reconciler:
             await self.reconcile(key)
             self._queue.forget(key)
         except Fenced as error:
-            outcome = "fenced"
-            self._queue.add(key)  # again as soon as writes may be made
+            outcome = "fenced"  # all that is due comes again as soon as writes may be made
             log.debug("Not written: %s", error, extra={"job": "/".join(key)})
         except Throttled as error:
             outcome = "throttled"
@@ -126,6 +126,7 @@ class Reconciler:
             self._queue.discard(key)
             self._metrics.forget(key)
             return
+        self._fence(key[0])  # what could not be written need not be planned
         why = self._why_hidden(key[0])
         if why is not None:
             with contextlib.suppress(Forbidden, NotFound):  # most likely it may not be written either

@@ -93,15 +93,19 @@ class Relister:
                 "The watch of %s has delivered nothing since the last list, which has found changes",
                 ", ".join(sorted(silent)),
             )
-        now = self._clock()
-        for key in self._store.keys():  # noqa: SIM118 - no mapping
-            due = self._store.due(key)
-            if due is not None:
-                self._queue.add_after(key, due - now)
+        self.enqueue()
         self.last = asyncio.get_running_loop().time()
         self.synced.set()
         self._metrics.relisted("ok", corrections)
         return corrections
+
+    def enqueue(self, namespace: str | None = None) -> None:
+        """Put all jobs, or those of one namespace, into the queue for when they need work."""
+        now = self._clock()
+        for key in self._store.keys():  # noqa: SIM118 - no mapping
+            due = self._store.due(key) if namespace in (None, key[0]) else None
+            if due is not None:
+                self._queue.add_after(key, due - now)
 
     async def _list(self, kind: Kind, selector: str, hidden: dict[str, str]) -> int:
         """List one kind; a namespace that may not be read is put into `hidden`, unless it is the last. Raises ApiError."""

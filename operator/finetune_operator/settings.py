@@ -49,6 +49,7 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()  # empty: all
     namespace: str = "default"  # the operator's own
     identity: str = "operator"  # holder of the lease
+    # Where the lease of all namespaces lies: the same for every operator of the cluster. Those of single namespaces lie in these.
     lease_namespace: str = "default"
     lease_name: str = "finetune-operator"
     lease_seconds: float = 15.0
@@ -87,7 +88,7 @@ class Settings:
             report_write_seconds=read.number("REPORT_WRITE_SECONDS", 4.0, least=0.1),
             watch_namespaces=read.items("WATCH_NAMESPACES"),
             namespace=namespace,
-            identity=read.text("POD_NAME", f"{socket.gethostname()}-{os.getpid()}"),
+            identity=f"{namespace}/{read.text('POD_NAME', f'{socket.gethostname()}-{os.getpid()}')}",
             lease_namespace=read.text("LEASE_NAMESPACE", namespace),
             lease_name=read.text("LEASE_NAME", "finetune-operator"),
             lease_seconds=read.number("LEASE_SECONDS", 15.0, least=2),

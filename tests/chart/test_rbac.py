@@ -51,7 +51,7 @@ def test_namespaced_mode_makes_nothing_cluster_wide_but_the_definition(render: C
     objects = render("watch.namespaces={team-a,team-b}")
     assert not CLUSTER_KINDS & {each["kind"] for each in objects}
     bound = {each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"}
-    assert bound == {"team-a", "team-b", "finetune-system"}
+    assert bound == {"team-a", "team-b"}
 
 
 def test_roles_are_bound_to_the_operators_account_only(render: Callable[..., Objects]) -> None:

@@ -209,18 +209,27 @@ def test_the_resource_definition_is_kept_and_can_be_left_out(render: Callable[..
     assert not [each for each in render("crds.install=false") if each["kind"] == "CustomResourceDefinition"]
 
 
-def test_two_releases_in_one_namespace_have_a_lease_each(run_helm: Callable[..., Any]) -> None:
-    leases = []
-    for release in ("finetune-operator", "second"):
-        done = run_helm("template", release, str(CHART), "--namespace", "finetune-system")
+@pytest.mark.parametrize(
+    ("values", "places"), [((), ["kube-system"]), (("watch.namespaces={team-a,team-b}",), ["team-a", "team-b"])]
+)
+def test_releases_that_watch_the_same_have_the_same_lease_wherever_they_are(
+    run_helm: Callable[..., Any], values: tuple[str, ...], places: list[str]
+) -> None:
+    for release, namespace in (("finetune-operator", "finetune-system"), ("second", "elsewhere")):
+        sets = [part for value in values for part in ("--set", value)]
+        done = run_helm("template", release, str(CHART), "--namespace", namespace, *sets)
         assert done.returncode == 0, done.stderr
         objects = [each for each in yaml.safe_load_all(done.stdout) if each]
         environment = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
-        name = next(each["value"] for each in environment if each["name"] == "FINETUNE_LEASE_NAME")
-        rules = one(objects, "Role", "-lease")["rules"]
-        assert [rule["resourceNames"] for rule in rules if "resourceNames" in rule] == [[name]]
-        leases.append(name)
-    assert leases == ["finetune-operator", "second-finetune-operator"]
+        given = {each["name"]: each.get("value") for each in environment}
+        assert given["FINETUNE_LEASE_NAMESPACE"] == "kube-system"
+        assert "FINETUNE_LEASE_NAME" not in given
+        roles = [each for each in objects if each["kind"] == "Role" and each["metadata"]["name"].endswith("-lease")]
+        assert [role["metadata"]["namespace"] for role in roles] == places
+        for role in roles:
+            assert [rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule] == [
+                ["finetune-operator"]
+            ]
 
 
 def test_ready_means_that_the_operator_works_and_live_that_it_does_not_stand_still(

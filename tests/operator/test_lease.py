@@ -62,7 +62,7 @@ async def test_the_fence_is_closed_until_the_lease_is_held(pair: Pair) -> None:
 
 async def test_writes_stop_before_the_lease_runs_out_and_go_on_once_it_is_renewed(pair: Pair) -> None:
     lease, cluster = pair.leases[0], pair.clusters[0]
-    cluster.set_fence(lease.fence)
+    cluster.set_fence(lambda namespace: lease.fence())
     await lease.step()
     await cluster.create(CONFIG_MAP, "team", {"metadata": {"name": "a"}})
     pair.passes(10.1)  # of 15 s: nobody else may hold it yet

@@ -245,7 +245,7 @@ async def test_while_the_fence_is_closed_nothing_is_tried_and_all_is_done_once_i
 
     leases = Cluster(Access("http://paper"))
     leases._send = send  # type: ignore[method-assign]
-    lease = Lease(leases, "system", "l", "me", clock=loop.time)
+    lease = Lease(leases, "system", "l", "me", clock=loop.time, on_open=lambda: bench.relister.enqueue())
     bench = Bench(jobs(200), opened=lease.opened)
     await bench.relister.once()
     renewing = asyncio.create_task(lease.run())
@@ -264,8 +264,7 @@ async def test_while_the_fence_is_closed_nothing_is_tried_and_all_is_done_once_i
         await asyncio.sleep(20)
         assert not lease.is_open
         before = len(bench.plans)
-        for key in bench.store.keys():  # noqa: SIM118 - no mapping
-            bench.queue.add(key)
+        bench.relister.enqueue()
         await asyncio.sleep(600)
         assert len(bench.plans) - before <= WORKERS  # each worker meets the closed fence once
         down[0], back = False, loop.time()
@@ -317,8 +316,9 @@ async def test_the_lease_is_renewed_though_every_other_connection_hangs(tmp_path
         operator = Operator(settings, Access(api.url))
         waiting = [asyncio.create_task(operator.cluster.get(JOB, "team", f"j{n}")) for n in range(100)]
         await asyncio.sleep(0.2)  # more of them than the client has connections
-        await asyncio.wait_for(operator.lease.step(), 5)
-        assert operator.lease.is_open
+        renewing = asyncio.create_task(operator.lease.run())
+        await asyncio.wait_for(operator.lease.opened(), 5)
+        renewing.cancel()
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

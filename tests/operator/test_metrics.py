@@ -111,7 +111,7 @@ async def test_a_scrape_and_the_readiness_probe(ready: bool) -> None:
     )
     metrics.requested("get", "Job", 200, 0.01)
     metrics.reconciled("conflict", 0.01)
-    async with TestClient(TestServer(metrics_app(metrics, lambda: ready))) as client:
+    async with TestClient(TestServer(metrics_app(metrics, lambda: "" if ready else "waiting"))) as client:
         text = await (await client.get("/metrics")).text()
         assert 'finetune_operator_jobs{phase="Running"} 3.0' in text
         assert 'finetune_operator_api_requests_total{code="200",kind="Job",verb="get"} 1.0' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from fakecluster.driver import NAMESPACE, Driver, job
 from fakecluster.node import COMPONENT, success
 from fakecluster.objects import Object, Refusal
 from fakecluster.run import make, running
-from finetune_operator.cluster import Forbidden
+from finetune_operator.access import Access
+from finetune_operator.cluster import Cluster, Forbidden
+from finetune_operator.lease import Lease
 
 OTHER = "other"
 
@@ -96,3 +99,53 @@ async def test_where_no_namespace_can_be_read_the_list_fails(api: FakeApi) -> No
         await driver.relister.once()
     assert not driver.relister.synced.is_set()
     assert set(driver.relister.hidden) == {NAMESPACE, OTHER}
+
+
+# ------------------------------------------------------------------ two operators
+
+
+async def test_of_two_operators_that_watch_the_same_one_stands_by_says_so_and_takes_over(
+    api: FakeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Lease(Cluster(Access(api.url)), "system", "finetune-operator", "here/first")
+    await first.step()
+    renewing = asyncio.create_task(first.run())
+    async with running(api, tmp_path, identity="there/second") as second:
+        make(api, "one")
+        await second.until(lambda: second.operator.lease.standing_by and second.operator.store.size()[0])
+        assert await second.get(second.ports[0], "/readyz") == (
+            503, "standing by: here/first works on all namespaces\n",
+        )  # fmt: skip
+        assert "Standing by: here/first holds the lease system/finetune-operator" in caplog.text
+        _, text = await second.get(second.ports[0], "/metrics")
+        assert 'finetune_operator_standing_by{namespace=""} 1.0' in text
+        assert "finetune_operator_leading 0.0" in text
+        assert {call.plural for call in api.writes()} == {"leases"}
+        renewing.cancel()
+        await first.release()
+        await second.until(lambda: second.phase("one") == "Succeeded")
+        assert (await second.get(second.ports[0], "/readyz"))[0] == 200
+    await first._cluster.close()
+
+
+async def test_operators_that_share_one_namespace_only_each_work_on_the_rest(api: FakeApi, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+
+    def in_namespace(namespace: str) -> None:
+        body = job("job", namespace, output={"uri": f"s3://out/{namespace}"})
+        api.objects.create("finetunejobs", namespace, body)
+
+    async with running(api, folders[0], identity="here/first", watch_namespaces=("a", "b")) as first:
+        await first.until(lambda: first.operator.lease.is_open and not first.operator.lease.standing_by)
+        assert {ref[1] for ref in api.objects.all if ref[0] == "leases"} == {"a", "b"}
+        async with running(api, folders[1], identity="there/second", watch_namespaces=("b", "c")) as second:
+            await second.until(lambda: second.operator.lease.is_open and second.operator.lease.standing_by)
+            assert second.operator.lease.standing_by == {"b": "here/first"}
+            for namespace in "abc":
+                in_namespace(namespace)
+            second.node = first.node
+            await first.until(lambda: all(phase(api, namespace, "job") == "Succeeded" for namespace in "abc"))
+            assert api.objects.get(("leases", "b", "finetune-operator"))["spec"]["holderIdentity"] == "here/first"
+    assert sorted(first.node.started) == sorted(set(first.node.started))
