@@ -63,7 +63,8 @@ async def _at_once() -> None: ...
 class Reconciler:
     """Brings one job at a time a step further. `plan_settings` and `clock` are asked anew each time.
 
-    `opened` returns once writes may be made, and `fence` raises Fenced where a namespace may not be written to; `why_hidden` says why a namespace cannot be read, or None where it can.
+    `opened` returns once writes may be made, and `fence` raises Fenced where a namespace may not be written to; `why_hidden`
+    says why a namespace cannot be read, or None where it can.
     """
 
     def __init__(
