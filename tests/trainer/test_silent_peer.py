@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from finetune_api.exits import EXITS, Reason
+from finetune_api.exits import EXITS, JobError, Reason
 from finetune_api.run import RunConfig, World
 from finetune_trainer import launcher, run, waits
 from finetune_trainer.distributed import Place, open_ranks
+from finetune_trainer.outcome import problem_for
 from support.jobs import job_config
 
 
@@ -26,17 +27,27 @@ def adds_up(
 ) -> None:
     """A run that is nothing but collectives; a stop is agreed on."""
     ranks = open_ranks(place, config.world, "fp32", stop)
-    while not ranks.sum([float(stop())])[0]:
-        (folder / f"adds-{place.rank}").touch()
-        time.sleep(0.01)
+    try:
+        while not ranks.sum([float(stop())])[0]:
+            (folder / f"adds-{place.rank}").touch()
+            time.sleep(0.01)
+    except JobError as error:
+        ranks.tell(problem_for(error, place.rank))
+        raise
     (folder / f"agreed-{place.rank}").touch()
 
 
 @pytest.fixture
-def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def timeout() -> float:
+    """Seconds that a collective waits."""
+    return 300.0
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float) -> Iterator[list[Any]]:
     """Two workers of one group, forked as the launcher does, that add up."""
     monkeypatch.setattr(run, "train", adds_up)
-    world = World(device="cpu", processes_per_worker=2, timeout_seconds=300, threads_per_process=1,
+    world = World(device="cpu", processes_per_worker=2, timeout_seconds=timeout, threads_per_process=1,
                   master_address="127.0.0.1", master_port=launcher._free_port())  # fmt: skip
     config = job_config(tmp_path, world=world)
     fork = multiprocessing.get_context("fork")
@@ -69,6 +80,14 @@ def test_told_to_stop_it_leaves_the_silent_peer(
     assert left.exitcode == EXITS[Reason.PEER_LOST].code
     told = json.loads((tmp_path / f"rank-{1 - silent}.json").read_text())
     assert "told to stop" in told["problem"]["message"]
+
+
+@pytest.mark.parametrize("timeout", [3.0])
+def test_the_collectives_time_out_ends_it_though_the_store_is_silent_too(two: list[Any]) -> None:
+    """Rank 0 holds the store that ranks tell each other by: it says nothing, and its connection never ends."""
+    os.kill(two[0].pid, signal.SIGSTOP)
+    two[1].join(60)
+    assert two[1].exitcode == EXITS[Reason.PEER_LOST].code
 
 
 def test_a_peer_that_answers_is_heard_out(tmp_path: Path, two: list[Any]) -> None:

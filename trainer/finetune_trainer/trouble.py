@@ -23,6 +23,7 @@ CAUSE, STOP, GONE = "trouble/cause", "trouble/stop", "trouble/gone"
 POLL_SECONDS = 0.25
 HEAR_SECONDS = 3.0
 """A rank that lost a peer waits so long for the peer's word."""
+TELL_SECONDS = HEAR_SECONDS + 3.0
 LINGER_SECONDS = 5.0
 """The rank that holds the store stays so long after a failure, until the others have read it."""
 _AFTERMATH = (Reason.PEER_LOST, Reason.INTERRUPTED)
@@ -47,7 +48,17 @@ class Board:
         threading.Thread(target=self._watch, name="trouble", daemon=True).start()
 
     def tell(self, problem: Problem) -> Problem:
-        """Tell the others why this rank ends. The problem that it ends with: the root cause's, where another was first."""
+        """Tell the others why this rank ends. The problem that it ends with: the root cause's, where another was first.
+
+        A store whose node has lost its power is silent for ever: it is not waited for longer than TELL_SECONDS.
+        """
+        found: list[Problem] = []
+        thread = threading.Thread(target=lambda: found.append(self._tell(problem)), name="last word", daemon=True)
+        thread.start()
+        thread.join(TELL_SECONDS)
+        return found[0] if found else self.cause or problem
+
+    def _tell(self, problem: Problem) -> Problem:
         if problem.reason not in _AFTERMATH:
             found = self._put(CAUSE, problem)
         elif problem.reason is Reason.INTERRUPTED:
