@@ -47,11 +47,13 @@ def format_of(key: str, wanted: str = "auto") -> Format | None:
 
 
 _MAGIC = {
-    b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet", b"PARE": "encrypted parquet", b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16", b"PK\x03\x04": "a zip archive (or a workbook of Excel)", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz",
-    b"\x04\x22\x4d\x18": "lz4", b"ARROW1": "Arrow (Feather)", b"ORC": "ORC", b"Obj\x01": "Avro", b"%PDF-": "PDF", b"SQLite format 3\x00": "SQLite",
-    b"\x89HDF": "HDF5", b"\xd0\xcf\x11\xe0": "an old document of Office", b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
+    b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet", b"\xff\xfe": "text in UTF-16", b"\xfe\xff": "text in UTF-16",
+    b"PK\x03\x04": "a zip archive (or a workbook of Excel)", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4", b"ARROW1\0\0": "Arrow (Feather)",
+    b"Obj\x01": "Avro", b"%PDF-": "PDF", b"SQLite format 3\x00": "SQLite", b"\x89HDF": "HDF5", b"\xd0\xcf\x11\xe0": "an old document of Office",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
 }  # fmt: skip
+_LETTERS = {b"BZh": "bzip2", b"ORC": "ORC", b"PARE": "encrypted parquet"}
+"""These could begin a text as well (as the column ORCID): they tell where binary data follows."""
 _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<error")
 LOOK_AT = 64
 """So many first bytes tell."""
@@ -61,7 +63,8 @@ def kind_of(start: bytes) -> str:
     """What an object that begins so is, in a few words; "" where nothing tells."""
     if start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5:
         return "zstd"  # a skippable frame, as pzstd writes it first
-    found = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
+    magic = _MAGIC if min(start[:LOOK_AT], default=32) >= 9 else _MAGIC | _LETTERS
+    found = next((kind for first, kind in magic.items() if start.startswith(first)), "")
     if not found and start.removeprefix(b"\xef\xbb\xbf").lstrip()[:9].lower().startswith(_MARKUP):
         return "HTML or XML, as of an error page"
     if not found and b"\0" in start[:LOOK_AT]:

@@ -56,11 +56,11 @@ def sample(path: Path) -> Sample:
             return _sample(path, file)
     except Unreadable as error:
         raise Stop(f"{path}:{error.line}: {error.message}", hint=error.hint) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise Stop(f"{path}: its compressed data is cut off or damaged", hint="Write the file again.") from None
     except OSError as error:
         what = why_unreadable(error).replace("the manifest file in it", "one data file in it")
         raise Stop(f"{path}: {what}") from None
-    except (EOFError, zlib.error):
-        raise Stop(f"{path}: its compressed data is cut off or damaged", hint="Write the file again.") from None
     except Exception as error:
         if type(error).__name__ != "ZstdError":  # known by name: the package may be absent
             raise
@@ -111,7 +111,9 @@ def _decompressed(path: Path, file: io.BufferedReader, compression: str) -> io.B
             import zstandard
         except ImportError:
             raise Stop(f"{path}: is compressed with zstd", hint="pip install zstandard reads it.") from None
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))  # type: ignore[type-var]
+        return io.BufferedReader(
+            zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(file, read_across_frames=True)
+        )  # type: ignore[type-var]
     return file
 
 

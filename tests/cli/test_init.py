@@ -129,6 +129,11 @@ def test_a_file_is_never_replaced_unasked(terminal: Terminal) -> None:
         ("wide.csv", b"a,b\n1,2,3\n", "wide.csv:2: has 3 fields where the header has 2"),
         ("latin.csv", b"a,b\n\xe9,1\n", "latin.csv:2: the record is not valid UTF-8"),
         ("cut.jsonl.gz", gzip.compress(jsonl(MAILS))[:60], "cut.jsonl.gz: its compressed data is cut off"),
+        (
+            "more.jsonl.gz",
+            gzip.compress(jsonl(MAILS)) + b"more",
+            "more.jsonl.gz: its compressed data is cut off or damaged",
+        ),
         ("p.parquet", b"PAR1 nothing", "p.parquet: not a parquet file"),
         ("old.csv", b"a,b\r1,2\r", "old.csv:1: its lines end with carriage returns only"),
         ("open.csv", b'a,"b\n1,2\n', "open.csv:1: the quote opened in line 1 never closes"),

@@ -29,6 +29,7 @@ from support.rows import HAM, SPAM, write_lines
         ('{"text": 5, "label": "ham"}', "InvalidRow", "int"),
         ('{"text": "x", "label": {}}', "InvalidRow", "dict"),
         ('{"text": "half \\ud800", "label": "ham"}', "InvalidEncoding", "surrogate"),
+        ('{"text": "x", "label": "half \\ud800"}', "InvalidEncoding", "surrogate"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(folder: Path, run: Any, bad: str, kind: str, says: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from finetune_api.exits import Reason
+from finetune_api.formats import kind_of
 from finetune_api.records import MOST_BYTES, Unreadable, array_records, bounded_lines
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Stream, load_profile
@@ -68,6 +69,14 @@ def test_what_cannot_be_read_is_told_by_place_and_kind(
     assert f"/data/{place}: " in error.message
     assert re.search(says, error.message), error.message
     assert "free prize" not in error.message  # no message holds the data
+
+
+def test_columns_whose_names_begin_as_other_formats_do_are_columns(folder: Path, run: Any) -> None:
+    for n, name in enumerate(("ORCID", "PARENT", "BZhang")):
+        put(folder, f"{n}.csv", f"{name},text,label\n1,free,spam\n2,lunch,ham\n".encode())
+    assert run(put(folder, "a.jsonl", f"{HAM}\n{SPAM}\n".encode())).data.train_rows == 8
+    assert kind_of(b"ORC\x0a\x03\x00") == "ORC"
+    assert kind_of(b"BZh91AY&SY\x00\x01") == "bzip2"
 
 
 def test_a_header_repeated_in_the_middle_is_a_bad_row(folder: Path, run: Any) -> None:

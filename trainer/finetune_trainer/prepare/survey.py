@@ -128,6 +128,7 @@ def survey(
                 kept = {name: values[name] for name in names if name in values}
                 try:
                     text = fingerprint_text(kept, columns)
+                    (task.label(kept, columns) or "").encode()
                     if len(text) > MOST_CHARACTERS:
                         fault = too_long(len(text))
                     digest = fingerprint(text)

@@ -149,7 +149,7 @@ class ParquetReader:
         """Stored and uncompressed bytes of the wanted columns."""
         facts = self._file.metadata.row_group(group)
         chunks = [facts.column(n) for n in range(facts.num_columns)]
-        mine = [c for c in chunks if c.path_in_schema.partition(".")[0] in wanted]
+        mine = [c for c in chunks if any(f"{c.path_in_schema}.".startswith(f"{name}.") for name in wanted)]
         return sum(c.total_compressed_size for c in mine), sum(c.total_uncompressed_size for c in mine)
 
 
