@@ -28,6 +28,7 @@ from support.rows import HAM, SPAM, write_lines
         ('{"text": null, "label": "ham"}', "InvalidRow", "missing or null"),
         ('{"text": 5, "label": "ham"}', "InvalidRow", "int"),
         ('{"text": "x", "label": {}}', "InvalidRow", "dict"),
+        ('{"text": "x", "label": " \\t"}', "InvalidRow", "missing, null or empty"),
         ('{"text": "half \\ud800", "label": "ham"}', "InvalidEncoding", "surrogate"),
         ('{"text": "x", "label": "half \\ud800"}', "InvalidEncoding", "surrogate"),
     ],

@@ -53,11 +53,11 @@ def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None
         if role in columns and (problem := text_problem(row, columns[role])):
             return problem
     found = label(row, columns)
-    if found is None:
+    if found is None or not found.strip():
         value = row.get(columns["label"])
         what = (
             "is missing, null or empty"
-            if value in (None, "")
+            if value is None or (isinstance(value, str) and not value.strip())
             else f"holds {type(value).__name__}, not a string, integer or boolean"
         )
         return f"column {columns['label']!r} {what}; give the row one class"
