@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from finetune_api.report import Report
-from finetune_operator.plan.observed import EventView, PodView, Refusal, Resource, report_order
+from finetune_operator.plan.observed import EventView, JobView, PodView, Refusal, Resource, report_order
 from finetune_operator.plan.plan import Create
 
 
@@ -53,5 +53,8 @@ class Memory:
     events: dict[str, tuple[EventView, ...]] = field(default_factory=dict)
     events_read: dict[str, float] = field(default_factory=dict)
     controllers: dict[str, str] = field(default_factory=dict)  # its Jobs that are gone: name by UID
+    looked_up: dict[str, JobView | None] = field(
+        default_factory=dict
+    )  # by name: its Job as it was when its pods were listed
     report: Received | None = None
     written: float = 0.0  # when its status was last written

@@ -21,6 +21,7 @@ from finetune_operator.cluster import (
     FINETUNE_JOB,
     JOB,
     KINDS,
+    POD,
     ApiError,
     Cluster,
     Conflict,
@@ -34,7 +35,7 @@ from finetune_operator.cluster import (
 )  # fmt: skip
 from finetune_operator.memory import Setback
 from finetune_operator.metrics import Metrics
-from finetune_operator.plan import hidden
+from finetune_operator.plan import hidden, names
 from finetune_operator.plan.decide import plan as decide
 from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
 from finetune_operator.plan.observed import TERMINAL, EventView, Observed, PlanSettings, Refusal, Resource
@@ -51,6 +52,10 @@ EVENTS = 20
 """So many of a child's newest Events are kept."""
 REFUSED_SECONDS, REFUSED_LONGEST = 30.0, 300.0
 """What could not be made is tried again after so long, each time twice as long, up to the longest."""
+
+
+LOOKS, LOOK_SECONDS = 3, 1.0
+"""Jobs that change while their pods are listed are looked up so often at once, and then again after so long."""
 
 
 class Foreign(Exception):
@@ -134,10 +139,39 @@ class Reconciler:
                 await self._apply(key, observed, hidden.plan(observed, why))
             return
         plan = self._plan(observed)
+        for _ in range(LOOKS):
+            if not plan.look_up:
+                break
+            await self._look_up(observed.job, plan.look_up)
+            observed = self._store.snapshot(key, self._plan_settings(), self._clock())
+            if observed is None:  # deleted meanwhile
+                self._queue.add(key)
+                return
+            plan = self._plan(observed)
+        if plan.look_up:  # it changes faster than it can be looked at
+            self._queue.add_after(key, LOOK_SECONDS)
+            return
         if await self._read_events(key, plan):
             observed = self._store.snapshot(key, self._plan_settings(), self._clock()) or observed
             plan = self._plan(observed)
         await self._apply(key, observed, plan)
+
+    async def _look_up(self, job: Resource, asked: tuple[str, ...]) -> None:
+        """Fetch the Jobs of these names and list their pods: what the watches have not delivered yet. Raises ApiError."""
+        for name in asked:
+            if self._store.uid((job.namespace, job.name)) != job.uid:
+                return
+            if self._store.begin_look(job.uid, name).job is None:
+                with contextlib.suppress(NotFound):
+                    self._store.put(JOB, await self._cluster.get(JOB, job.namespace, name))
+            if self._store.uid((job.namespace, job.name)) != job.uid:
+                return
+            look, seen = self._store.begin_look(job.uid, name), set()
+            async for pod in self._cluster.list(POD, job.namespace, labels=_pods_of(job, name)):
+                self._store.put(POD, pod)
+                seen.add((pod.get("metadata") or {}).get("uid", ""))
+            if self._store.uid((job.namespace, job.name)) == job.uid:
+                self._store.end_look(job.uid, look, seen)
 
     async def _apply(self, key: Key, observed: Observed, plan: Plan) -> None:
         """Make the plan's writes in the order that plan.py states; the status is written once, and only if it differs."""
@@ -314,6 +348,14 @@ class Reconciler:
             await self._cluster.patch(EVENT, job.namespace, name, {"lastTimestamp": now})
         except ApiError as error:
             log.warning("Event %s was not renewed: %s", name, error, extra=_job(job))
+
+
+def _pods_of(job: Resource, name: str) -> str:
+    """Selects the pods of the Job of that name."""
+    known = names.parse(name)
+    assert known is not None, name
+    labels = names.labels(job.name, job.uid, known[1], known[2])
+    return ",".join(f"{key}={labels[key]}" for key in (names.JOB_UID, names.COMPONENT, names.ATTEMPT))
 
 
 def _job(job: Resource) -> dict[str, str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_operator.children import Child, Children, Graves
-from finetune_operator.cluster import FINETUNE_JOB, JOB, Kind
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Kind
 from finetune_operator.memory import Memory
 from finetune_operator.outputs import Outputs
 from finetune_operator.plan import finish, names
@@ -45,8 +45,19 @@ SPECS, RESOURCES = 2048, 64
 """So many specs, and whole jobs, are kept parsed; a status with its history takes a hundred times its packed size."""
 COMPLAINTS = 1024
 """Of so many objects that cannot be read it is remembered that the log has said so."""
+LOOKS = 16
+"""Of so many tries of a job it is remembered that they were looked up."""
 _KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
 _DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was known of a try before it was looked up."""
+
+    name: str
+    job: JobView | None
+    pods: frozenset[str]  # UIDs
 
 
 @dataclass(slots=True)
@@ -156,6 +167,21 @@ class Store:
                 changed |= self.drop(kind, uid)
         return changed
 
+    def begin_look(self, uid: str, name: str) -> Look:
+        """Before the Job of that name is fetched, if it is not known, and its pods are listed."""
+        record = self._records[self._keys[uid]]
+        pods = self._children.pods(record.family, uid, self.memory(uid).controllers, record.attempt)
+        return Look(name, self._job(record, name), frozenset(p.uid for p in pods if p.owner_job == name))
+
+    def end_look(self, uid: str, look: Look, seen: set[str]) -> None:
+        """After it: pods that were known before and were not listed are gone."""
+        for pod in look.pods - seen:
+            self.drop(POD, pod)
+        looked_up = self.memory(uid).looked_up
+        looked_up[look.name] = look.job
+        while len(looked_up) > LOOKS:
+            del looked_up[next(iter(looked_up))]
+
     # ------------------------------------------------------------ what goes out
 
     def snapshot(self, key: Key, settings: PlanSettings, now: float) -> Observed | None:
@@ -177,6 +203,7 @@ class Store:
             refusals=memory.refusals,
             events=dict(memory.events),
             rivals=self._rivals(record),
+            looked_up=frozenset(name for name, job in memory.looked_up.items() if job == self._job(record, name)),
             settings=settings,
             now=now,
         )
@@ -254,6 +281,9 @@ class Store:
 
     def _pods(self, record: _Record) -> list[PodView]:
         return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)
+
+    def _job(self, record: _Record, name: str) -> JobView | None:
+        return next((job for job in self._children.jobs(record.family, record.uid) if job.name == name), None)
 
     def _parents(self, child: Child) -> set[Key]:
         """The FineTuneJob whose child this is: one, or none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import uuid
+from collections.abc import Container
 from typing import Any
 
 from finetune_api.report import Report, Stage
@@ -61,6 +62,13 @@ EVERYTHING: dict[str, Any] = {
 """Every field that a user may set on pods."""
 
 
+class Everything(Container[str]):
+    """Holds every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
 class Crash(Exception):
     """The operator dies here."""
 
@@ -85,6 +93,7 @@ class Cluster(Controllers):
         self.received: float | None = None
         self.listening_since = 0.0
         self.events: dict[str, tuple[EventView, ...]] = {}
+        self.looked_up: Container[str] = Everything()  # nothing is ever late here, unless a test says so
         self.rivals: tuple[Rival, ...] = ()
         self.conflicts: tuple[str, ...] = ()
         self.refusals: tuple[Refusal, ...] = ()
@@ -114,7 +123,7 @@ class Cluster(Controllers):
         return Observed(
             job=Resource.from_object(self.job), settings=self.settings, now=self.now, jobs=tuple(j for j in jobs if j), pods=tuple(p for p in pods if p),
             report=self.report, report_component=self.report_component, report_received=self.received, listening_since=self.listening_since,
-            conflicts=self.conflicts, refusals=self.refusals, events=self.events, rivals=self.rivals,
+            conflicts=self.conflicts, refusals=self.refusals, events=self.events, rivals=self.rivals, looked_up=self.looked_up,
         )  # fmt: skip
 
     def reconcile(self, times: int = 3) -> Plan:

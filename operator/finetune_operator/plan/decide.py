@@ -19,6 +19,7 @@ from finetune_operator.plan.observed import Observed
 from finetune_operator.plan.plan import Note, Plan
 from finetune_operator.plan.text import clip
 from finetune_operator.plan.times import rfc3339
+from finetune_operator.plan.tries import tries
 
 
 def plan(observed: Observed) -> Plan:
@@ -37,6 +38,8 @@ def plan(observed: Observed) -> Plan:
     if not draft.finished:
         _names_and_fields(draft)
         _step(draft)
+        if draft.look_up:  # nothing is decided of what has not been seen
+            return Plan(status=job.status, look_up=tuple(draft.look_up))
         _without_eta(draft)
     if draft.finished:
         finish.keep(draft)
@@ -53,9 +56,11 @@ def _ended_elsewhere(draft: Draft) -> Plan:
 def _step(draft: Draft) -> None:
     if _refused(draft):
         return
-    begun = any(t.component == names.WORKER for t in draft.observed.jobs) or draft.status.attempts
+    begun = any(t.job for t in tries(draft.observed, names.WORKER)) or draft.status.attempts
     if begun:
         prepare.recall(draft)
+    if draft.look_up:
+        return
     if begun or prepare.passed(draft):
         workers.step(draft)
     if draft.create and (draft.observed.conflicts or draft.observed.refusals):

@@ -28,6 +28,7 @@ class Draft:
     delete: list[Delete] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     read_events: list[str] = field(default_factory=list)
+    look_up: list[str] = field(default_factory=list)
     wake: float | None = None
     delete_self: bool = False
 

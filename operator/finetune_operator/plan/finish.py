@@ -18,6 +18,6 @@ def keep(draft: Draft) -> None:
             job = of.job
             if job is None or job.deleting:
                 continue
-            if (not job.terminal and not of.doomed) or of.number <= newest - KEEP:
+            if not of.done or of.number <= newest - KEEP:
                 draft.delete.extend(objects.removal(job.name, component, job.uid))
     ttl.apply(draft)

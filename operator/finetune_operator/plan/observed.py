@@ -7,7 +7,7 @@ The store keeps these instead of raw objects, so that memory goes by what a plan
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,6 +165,9 @@ class JobView:
     complete: bool = False
     failing: bool = False  # condition FailureTarget: it will fail once its pods are gone
     failed_condition: tuple[str, str] | None = None  # reason and message of a true Failed condition
+    active: int = 0  # pods that the Job controller counts as at work
+    terminating: int = 0  # pods that it counts as on their way out
+    ready: int = 0
     finished: float | None = None  # when it became complete or failed
     started: float | None = None  # status.startTime: reset when a queue manager admits it again
     deleting: bool = False
@@ -201,6 +204,9 @@ class JobView:
             created=seconds(meta.get("creationTimestamp")) or 0.0,
             owner_uid=owner["uid"],
             parallelism=spec.get("parallelism", 1),
+            active=status.get("active") or 0,
+            terminating=status.get("terminating") or 0,
+            ready=status.get("ready") or 0,
             suspended=bool(spec.get("suspend")),
             complete="Complete" in true,
             failing="FailureTarget" in true,
@@ -357,6 +363,7 @@ class Observed:
     refusals: tuple[Refusal, ...] = ()  # of the last apply
     events: Mapping[str, tuple[EventView, ...]] = field(default_factory=dict)  # by name of the Job or Pod asked for
     rivals: tuple[Rival, ...] = ()
+    looked_up: Container[str] = frozenset()  # names of Jobs whose pods were listed since the Job is as it is here
 
 
 def report_order(pod: PodView, report: Report) -> tuple[bool, int, float, int]:

@@ -131,7 +131,12 @@ def _latest(observed: Observed, name: str) -> list[EventView]:
 
 
 def _lacks_pods(of: Try) -> bool:
-    return of.job is not None and not of.job.terminal and not of.job.failing and len(of.pods) < _wanted(of)
+    return (
+        of.job is not None
+        and not of.job.terminal
+        and not of.job.failing
+        and max(len(of.pods), of.job.active) < _wanted(of)
+    )
 
 
 def _stuck(of: Try) -> PodView | None:

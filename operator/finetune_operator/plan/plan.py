@@ -75,4 +75,7 @@ class Plan:
     notes: tuple[Note, ...] = ()
     requeue_after: float | None = None  # seconds until something is due though nothing changes
     read_events: tuple[str, ...] = ()  # names of Jobs and Pods whose Events to read before the next plan
+    look_up: tuple[
+        str, ...
+    ] = ()  # names of Jobs to fetch with their pods before anything is decided: then nothing else is set
     delete_self: bool = False  # the time to live is over: delete the FineTuneJob, with a UID precondition

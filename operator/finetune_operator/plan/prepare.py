@@ -12,6 +12,7 @@ from finetune_operator.plan import (
     attempts,
     causes,
     deadline,
+    evidence,
     image,
     names,
     objects,
@@ -41,6 +42,8 @@ def passed(draft: Draft) -> bool:
         return False
     number = max((t.number for t in made if t.job), default=0)
     current = find(made, names.PREPARE, number)
+    if number and evidence.lacking(draft, current):
+        return False
     if number:
         _hear(draft, current)
     if number and _succeeded(current):
@@ -75,6 +78,8 @@ def recall(draft: Draft) -> None:
         return
     made = tries(draft.observed, names.PREPARE)
     current = find(made, names.PREPARE, max((t.number for t in made if t.job), default=0))
+    if current.job is not None and evidence.lacking(draft, current):
+        return
     _hear(draft, current)
     _validated(draft, current)
 

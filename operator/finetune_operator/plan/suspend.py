@@ -25,7 +25,7 @@ def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
         return False
     resting = True
     for of in (t for tries in components for t in tries):
-        if of.job is not None and not of.job.terminal and not of.doomed and not of.job.deleting:
+        if of.job is not None and not of.done and not of.job.deleting:
             draft.delete.extend(objects.removal(of.job.name, of.component, of.job.uid))
             resting = False
         alive = of.alive(draft.now)

@@ -40,6 +40,13 @@ class Try:
         return self.failing or any(p.phase == "Failed" for p in self.pods) or any(codes)
 
     @property
+    def done(self) -> bool:
+        """Whether nothing of it is left to stop: its Job has ended, will by itself, or is about to hear that all pods have."""
+        if self.job is None or self.job.terminal or self.doomed:
+            return True
+        return len({p.index for p in self.pods if p.terminal}) >= self.job.parallelism
+
+    @property
     def held(self) -> bool:
         """Whether a queue manager holds the Job back."""
         return self.job is not None and self.job.suspended

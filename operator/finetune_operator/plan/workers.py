@@ -10,6 +10,7 @@ from finetune_operator.plan import (
     causes,
     config,
     deadline,
+    evidence,
     goodput,
     image,
     names,
@@ -41,6 +42,8 @@ def step(draft: Draft) -> None:
     entries = _entries(draft, made)
     number = max(entries, default=0)
     current = find(made, names.WORKER, number)
+    if draft.look_up:
+        return
     if not number:
         if deadline.passed(draft) or suspend.hold(draft, made, tries(draft.observed, names.PREPARE)):
             return
@@ -95,6 +98,9 @@ def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
     if told > max(known, default=0):  # its entry was written by another version, and could not be read
         known[told] = attempts.opened(find(made, names.WORKER, told), None, draft.now)
     newest = max((*known, *(t.number for t in made)), default=0)
+    ended = {number for number, entry in known.items() if entry.end_time is not None}
+    for number in sorted({newest, *(t.number for t in made if t.job)} - ended - {0}):
+        evidence.lacking(draft, find(made, names.WORKER, number))
     restarts = draft.status.restarts or 0
     for of in made:
         if of.number not in known and of.number > max(known, default=0):
