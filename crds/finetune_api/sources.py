@@ -59,14 +59,20 @@ class HeldOutSource(Model):
     )
 
 
+_ROLES = ("text", "textPair", "label", "messages", "tools", "prompt", "context", "completion")
+_NAMED = "[" + ", ".join(f"has(self.{role}) ? self.{role} : ''" for role in _ROLES) + "]"
+
+
 class Columns(Model):
-    """Which columns hold what. Columns left out are found by their usual names (text, label, messages, prompt, completion)."""
+    """Which columns hold what. Columns left out are found by their usual names (text, label, messages, tools, prompt, context, completion; instruction, input, output); status.resolved.columns shows those in force."""
 
     text: Column | None = Field(None, description="The text to classify.")
     text_pair: Column | None = Field(None, description="A second text, for pairs of sentences.")
     label: Column | None = Field(None, description="The class: a string, integer or boolean.")
     messages: Column | None = Field(None, description="A chat: a list of {role, content}.")
+    tools: Column | None = Field(None, description="The tools that a chat may call: a list of objects, or the same as JSON text; may be empty.")
     prompt: Column | None = Field(None, description="The text that the model is given.")
+    context: Column | None = Field(None, description="A text that the prompt is about, put behind it after a blank line (Alpaca's input); may be empty.")
     completion: Column | None = Field(None, description="The text that the model learns to write.")
 
     RULES = (
@@ -80,6 +86,17 @@ class Columns(Model):
         ),
         Rule(
             "!has(self.textPair) || has(self.text)", "set text too", lambda s: s.text_pair is None or s.text is not None, field="textPair",
+        ),
+        Rule(
+            "!has(self.tools) || has(self.messages)", "set messages too; only chats have tools", lambda s: s.tools is None or s.messages is not None, field="tools",
+        ),
+        Rule(
+            "!has(self.context) || has(self.prompt)", "set prompt and completion too; only a prompt has a context",
+            lambda s: s.context is None or s.prompt is not None, field="context",
+        ),
+        Rule(
+            f"{_NAMED}.all(c, c == '' || {_NAMED}.exists_one(d, d == c))", "one column cannot play two roles; choose another for one of them",
+            lambda s: len(set(s.to_json().values())) == len(s.to_json()),
         ),
     )  # fmt: skip
 

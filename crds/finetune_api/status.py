@@ -110,6 +110,7 @@ class Resolved(Model):
     learning_rate: float | None = Field(None, description="Peak learning rate.")
     warmup_steps: int | None = Field(None, ge=0, description="Steps of the warm-up.")
     max_length: int | None = Field(None, ge=1, description="Most tokens of a row.")
+    columns: Annotated[dict[MetricName, Short], Field(max_length=4)] | None = Field(None, description="Which column plays which role.")
     metric: Short | None = Field(None, description="Which metric chooses the best checkpoint.")
     evaluate_every_steps: int | None = Field(None, ge=1, description="Steps between evaluations.")
     model_revision: Short | None = Field(None, description="Commit of an hf:// model.")

@@ -85,6 +85,13 @@ def resolved_lines(before: Resolved | None, now: Resolved) -> Iterator[str]:
         told.append(f"{now.parameters / 1e6:.1f} M weights{share}")
     if told:
         yield ", ".join(told)
+    if now.columns and (before is None or before.columns != now.columns):
+        yield f"columns: {columns(now.columns)}"
+
+
+def columns(roles: dict[str, str]) -> str:
+    """text = body, label = class."""
+    return ", ".join(f"{role} = {column}" for role, column in roles.items())
 
 
 def metrics(values: dict[str, float]) -> str:

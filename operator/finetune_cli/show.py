@@ -9,7 +9,7 @@ import click
 
 from finetune_api.lenient import parse_lenient
 from finetune_api.status import Attempt, Checkpoint, Phase, Status
-from finetune_cli.narrate import data_lines, metrics, progress
+from finetune_cli.narrate import columns, data_lines, metrics, progress
 from finetune_cli.terminal import size
 from finetune_operator.plan.display import duration
 from finetune_operator.plan.times import seconds
@@ -55,6 +55,8 @@ def job_lines(body: dict[str, Any], now: float) -> Iterator[str]:
         first, *rest = data_lines(status.data)
         yield _row("Data", first.removeprefix("data: "))
         yield from (_row("", line) for line in rest)
+    if status.resolved and status.resolved.columns:
+        yield _row("Columns", columns(status.resolved.columns))
     yield from _table("Checkpoints", [_checkpoint(c, now) for c in status.checkpoints])
     if len(status.attempts) > 1 or (status.attempts and phase is not Phase.SUCCEEDED):
         yield from _table("Attempts", [_attempt(a) for a in status.attempts])

@@ -200,6 +200,8 @@ def _checkpoints(result: Result) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_value(each)}" for name, each in value.items())
     return (
         f"{value:g}"
         if isinstance(value, float)

@@ -42,6 +42,8 @@ def setting(value: Any) -> str:
         return number(value) if abs(value) >= 1e-12 else "0"
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {setting(each)}" for name, each in value.items())
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
