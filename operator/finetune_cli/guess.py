@@ -47,6 +47,9 @@ PROMPTS = (
     ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
     ("question", "answer"), ("input", "output"), ("source", "target"),
 )  # fmt: skip
+CONTEXTS = ("input", "context")
+"""A text that the prompt is about, as in Alpaca's and Dolly's sets; empty in many rows."""
+TOOLS = "tools"
 MOST_CLASSES = 256
 
 
@@ -79,7 +82,12 @@ def _chat(rows: list[dict[str, Any]], names: list[str]) -> Guess | None:
     for name in names:
         values = [row.get(name) for row in rows]
         if all(_is_chat(value) for value in values):
-            return Guess("causal-lm", {"messages": name}, (f"{name} holds chats: lists of role and content",), {})
+            tools = [n for n in names if n.lower() == TOOLS and n != name]
+            reasons = [
+                f"{name} holds chats: lists of role and content",
+                *(f"{n} holds what they may call" for n in tools),
+            ]
+            return Guess("causal-lm", {"messages": name} | {"tools": n for n in tools[:1]}, tuple(reasons), {})
         if all(isinstance(v, list) and v and isinstance(v[0], dict) and {"from", "value"} <= set(v[0]) for v in values):
             raise Stop(
                 f"{name} holds chats as from and value",
@@ -92,7 +100,10 @@ def _is_chat(value: Any) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value)
+        and all(
+            isinstance(turn, dict) and "role" in turn and ("content" in turn or turn.get("tool_calls"))
+            for turn in value
+        )
     )
 
 
@@ -102,12 +113,19 @@ def _prompt(rows: list[dict[str, Any]], names: list[str]) -> Guess | None:
         if prompt in lower and completion in lower:
             pair = (lower[prompt], lower[completion])
             if all(isinstance(row.get(name), str) for row in rows for name in pair) and not _few(rows, pair[1]):
-                return Guess(
-                    "causal-lm",
-                    dict(zip(("prompt", "completion"), pair, strict=True)),
-                    (f"{pair[1]} is a text that answers {pair[0]}",),
-                    {},
-                )
+                context = [
+                    n
+                    for n in names
+                    if n.lower() in CONTEXTS
+                    and n not in pair
+                    and all(isinstance(row.get(n) or "", str) for row in rows)
+                ][:1]
+                reasons = [
+                    f"{pair[1]} is a text that answers {pair[0]}",
+                    *(f"{n} is what {pair[0]} is about" for n in context),
+                ]
+                roles = {"prompt": pair[0]} | {"context": n for n in context} | {"completion": pair[1]}
+                return Guess("causal-lm", roles, tuple(reasons), {})
     return None
 
 

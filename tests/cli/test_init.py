@@ -79,6 +79,19 @@ def test_chats_and_prompts_are_for_language_models(terminal: Terminal) -> None:
     assert spec["data"]["columns"] == {"prompt": "instruction", "completion": "output"}
 
 
+def test_what_a_prompt_is_about_and_what_a_chat_may_call_is_not_left_out(terminal: Terminal) -> None:
+    alpaca = [{**row, "input": "" if n % 2 else f"about {n}"} for n, row in enumerate(PAIRS)]
+    (terminal.folder / "alpaca.jsonl").write_bytes(jsonl(alpaca))
+    spec, said = written(terminal, "alpaca.jsonl")
+    assert spec["data"]["columns"] == {"prompt": "instruction", "context": "input", "completion": "output"}
+    assert "input is what instruction is about" in said
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    calling = [{"messages": [*row["messages"], call], "tools": "[]"} for row in CHATS]
+    (terminal.folder / "calls.jsonl").write_bytes(jsonl(calling))
+    spec, _ = written(terminal, "calls.jsonl", "--force")
+    assert spec["data"]["columns"] == {"messages": "messages", "tools": "tools"}
+
+
 def test_columns_with_odd_names_and_what_the_user_knows_better(terminal: Terminal) -> None:
     rows = [{"der Text: #1": f"wort {i} " * 5, "yes": f"x {i} " * 3, "kind": i % 2} for i in range(20)]
     (terminal.folder / "d.jsonl").write_bytes(jsonl(rows))

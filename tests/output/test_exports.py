@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Lora, Method
-from finetune_trainer.finish import learned_ends
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model
 from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
+from finetune_trainer.tasks import learned_ends
 from finetune_trainer.tasks.base import IGNORE, Example
 from support.attempts import Bench
 from support.models import chats, mails, tiny_bert, tiny_llama, write_jsonl

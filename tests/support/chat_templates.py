@@ -45,7 +45,7 @@ MARKED = (
     + _PROMPT
 )
 TOOLS = (  # a list of tools in the system turn, calls as objects, answers of tools gathered in a turn of the user
-    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %}\n{{ t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %}{{ '\n' + t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
     "{% for m in messages %}{% if m['role'] == 'tool' %}{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}<|im_start|>user{% endif %}"
     "\n<result>\n{{ m['content'] }}\n</result>{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}<|im_end|>\n{% endif %}"
     "{% elif m.tool_calls %}<|im_start|>assistant\n{% if m.content %}{{ m.content }}\n{% endif %}{% for c in m.tool_calls %}{% set f = c.function or c %}"
@@ -63,7 +63,7 @@ THINKING = (  # what a turn thought is shown behind the last question only, and 
     "{% if m.reasoning_content %}{% set thought = m.reasoning_content %}{% elif '</think>' in said %}"
     "{% set thought = said.split('</think>')[0].split('<think>')[-1] %}{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
     "<|im_start|>assistant\n{% if loop.index0 > ns.last and (loop.last or thought) %}<think>\n{{ thought.strip('\n') }}\n</think>\n\n{% endif %}{{ said }}"
-    "{% for c in m.tool_calls or [] %}\n<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|>\n"
+    "{% for c in m.tool_calls or [] %}{{ '\n' }}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|>\n"
     "{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
 )
 NUMBERED = "{% for m in messages %}{{ loop.index }}. {{ m['role'] }}: {{ m['content'] }}</s>\n{% endfor %}"

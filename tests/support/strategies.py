@@ -78,6 +78,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     classify = task == "text-classification"
     pairs = st.fixed_dictionaries({"prompt": _WORD, "completion": _WORD})
     columns = optional(text=_WORD, label=_WORD) if classify else st.one_of(optional(messages=_WORD), pairs)
+    columns = columns.filter(lambda roles: len(set(roles.values())) == len(roles))
     data = {"train": _SOURCE}
     extras: dict[str, Any] = {
         "validation": _HELD_OUT,

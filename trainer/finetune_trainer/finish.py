@@ -6,8 +6,7 @@ Other ranks wait for rank 0's commit, so that exit 0 means on every one of them 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,7 @@ from finetune_trainer.output.model import write_model
 from finetune_trainer.output.result import license_of, loadable
 from finetune_trainer.session import Session, scratch_folder
 from finetune_trainer.stream import sweep_cache
-from finetune_trainer.tasks import Example
-from finetune_trainer.tasks.base import IGNORE
+from finetune_trainer.tasks import Example, learned_ends
 from finetune_trainer.tasks.generate import greedy, prompts
 
 SAMPLES = 3
@@ -151,12 +149,13 @@ def samples(s: Session) -> list[dict[str, str]]:
         return []
     with s.stream("validation") as stream:
         chosen = prompts(stream.rows(), s.profile.columns, s.tokenizer, SAMPLES, s.max_length - NEW_TOKENS)
+    ends = {*(s.profile.ends or ()), s.tokenizer.eos_id}
     with torch.inference_mode(), s.ranks.autocast():
         return [
             {
                 "prompt": p.text,
                 "reference": p.reference,
-                "text": greedy(s.model, s.tokenizer, p.ids, NEW_TOKENS, s.stop),
+                "text": greedy(s.model, s.tokenizer, p.ids, NEW_TOKENS, s.stop, ends),
             }
             for p in chosen
         ]
@@ -172,7 +171,7 @@ def _write_model(s: Session, folder: Path) -> None:
         base=loadable(s.config.model.uri),
         revision=s.profile.model_revision,
         merge=s.config.output.merge,
-        stops=learned_ends(seen, s.tokenizer.special_ids),
+        stops=learned_ends(seen, s.tokenizer.special_ids) if s.profile.ends is None else s.profile.ends,
     )
 
 
@@ -181,13 +180,3 @@ def _some_examples(s: Session) -> list[Example]:
     with s.stream(next(split for split in ("test", "validation", "train") if s.rows_in(split))) as stream:
         encoded = (s.encode(row) for row in islice(stream.rows(), EXAMPLES))
         return [example for example in encoded if example is not None]
-
-
-def learned_ends(examples: Iterable[Example], special: frozenset[int | None]) -> tuple[int, ...]:
-    """The special tokens that were learned as the end of a turn or of a text, the most frequent first: what stops generation."""
-    ends: Counter[int] = Counter()
-    for example in examples:
-        if isinstance(example.labels, list) and example.length == len(example.input_ids):
-            following = [*example.labels[1:], IGNORE]
-            ends.update(a for a, b in zip(example.labels, following, strict=True) if a in special and b == IGNORE)
-    return tuple(token for token, _ in ends.most_common())

@@ -27,7 +27,7 @@ from finetune_trainer.output import EventLog
 from finetune_trainer.state import Run
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Manifest, Profile, Stream, load_profile
-from finetune_trainer.tasks import Example, Task, Unlearnable, task_for
+from finetune_trainer.tasks import Example, Task, Unlearnable, task_for, with_name
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,8 @@ class Session:
     def encode(self, row: dict[str, Any]) -> Example | None:
         """The row as the model takes it; None where nothing of it is left to learn."""
         try:
+            if self.profile.label_names:
+                row = dict(with_name(row, self.profile.columns["label"], self.profile.label_names))
             return self.task.encode(row, self.profile.columns, self.profile.labels, self.tokenizer, self.max_length)
         except Unlearnable:
             return None
@@ -119,7 +121,7 @@ def open_session(
         manifest, profile = load_profile(out)
         resolved = profile.resolved
         task = task_for(config.task)
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, profile.moment)
         seed = config.training.seed
         model = load_model(folder, config.task, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
         if config.training.gradient_checkpointing:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import json
+from collections.abc import Mapping, Set
 from typing import Any
 
 from finetune_api.exits import JobError
 from finetune_api.forms import one_form
 from finetune_api.job import Columns
 from finetune_api.run import RunConfig
+from finetune_api.status import Finding
 from finetune_trainer.prepare.scan import peek_columns
+from finetune_trainer.scrub import clip
 from finetune_trainer.stream.listing import Listing
+from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
 from finetune_trainer.tasks.base import Task
 
 
@@ -38,6 +43,68 @@ def _wanted(config: RunConfig) -> Columns | None:
     if asked is None:
         return None
     return asked.model_copy(update={role: one_form(name) for role, name in asked if isinstance(name, str)})
+
+
+def columns_left_out(
+    config: RunConfig, task: Task, columns: Mapping[str, str], found: Set[str], rows: int
+) -> list[Finding]:
+    """Columns that could be meant for a role that another plays by its usual name, and others that often say something (I8)."""
+    wanted = config.data.columns.to_json() if config.data.columns else {}
+    used = set(columns.values())
+    noted: list[Finding] = []
+    doubts = {
+        role: [name for name in task.usual[role] if name in found - used] for role in columns if role not in wanted
+    }
+    for role, others in doubts.items():
+        if others:
+            message = f"Column {columns[role]!r} is taken for the {role}, and {_named(others)} could be meant, too. "
+            advice = f"Name the right one in spec.data.columns.{role}."
+            noted.append(Finding(kind="AmbiguousColumns", count=rows, message=clip(message + advice, 384)))
+    known = {name for others in doubts.values() for name in others}
+    missing = {name: role for role in task.usual if role not in columns for name in task.usual[role]}
+    usual = [*task.beside, *(name for name, role in missing.items() if not wanted or role in task.optional)]
+    left = [name for name in dict.fromkeys(usual) if name in found - used - known]
+    if left:
+        named = next((missing[name] for name in left if missing.get(name) in task.optional), None)
+        advice = (
+            f"name it in spec.data.columns.{named}"
+            if named
+            else f"write what matters of it into {_named(list(columns.values()))}"
+        )
+        message = f"Left out: {_named(left)}. The model sees nothing of it; if it should, {advice}."
+        noted.append(Finding(kind="UnusedColumns", count=rows, message=clip(message, 384)))
+    return noted
+
+
+def _named(names: list[str]) -> str:
+    return ("column " if len(names) == 1 else "columns ") + ", ".join(repr(name) for name in names)
+
+
+def label_names(config: RunConfig, listing: Listing, column: str | None) -> tuple[str, ...] | None:
+    """The data set's own names of the numbers in its label column, by its card or its parquet files; None if it has none.
+
+    They do not count where spec.data.labels names other classes: the numbers themselves, for instance.
+    """
+    if column is None:
+        return None
+    names = tuple(map(one_form, listing.class_names.get(column) or _in_parquet(listing, column) or ()))
+    asked = map(one_form, config.data.labels or ())
+    return names if names and len(set(names)) == len(names) and set(asked) <= set(names) else None
+
+
+def _in_parquet(listing: Listing, column: str) -> tuple[str, ...] | None:
+    first = next(((info, kind) for info, kind in listing.objects if kind.name == "parquet"), None)
+    if first is None:
+        return None
+    try:
+        info = first[0]
+        said = json.loads(
+            ParquetReader(listing.store, info.key, info.size, info.etag).metadata.get(b"huggingface", b"{}")
+        )
+        names = said["info"]["features"][column]["names"]
+        return tuple(names) if all(isinstance(name, str) and name for name in names) else None
+    except (DamagedParquet, ValueError, KeyError, TypeError):
+        return None
 
 
 def _as_asked(config: RunConfig) -> dict[str, str]:

@@ -19,7 +19,8 @@ ANNOUNCED_BYTES = 64 << 20
 _SEVERITY = (
     "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "TableFiles", "Overlap",
     "NothingToLearn", "Contradiction",
-    "Truncated", "UnseenLabel", "Imbalance", "Duplicates", "SimilarLabels", "UnicodeForm", "EmptyText", "EmptyObject", "Copied",
+    "HiddenTurns", "HiddenTools", "UnusedColumns", "AmbiguousColumns",
+    "Truncated", "UnseenLabel", "UnjudgedLabel", "Imbalance", "Duplicates", "SimilarLabels", "UnicodeForm", "EmptyText", "EmptyObject", "Copied",
 )  # fmt: skip
 
 
@@ -120,6 +121,21 @@ def duplicates(seen: Surveyed, numbers: np.ndarray) -> list[Finding]:
             )
         )
     return found
+
+
+def class_counts(seen: Surveyed, numbers: np.ndarray) -> dict[str, int]:
+    """class -> rows, of the rows at these positions."""
+    counts = np.bincount(np.frombuffer(seen.classes, dtype=np.uint16)[numbers], minlength=len(seen.label_counts) + 1)
+    return {name: int(n) for name, n in zip(seen.label_counts, counts[1:], strict=True) if n}
+
+
+def unjudged(train: Mapping[str, int], held: Mapping[str, int], split: str) -> list[Finding]:
+    """Classes that are learned, and of which a held-out split has no row."""
+    absent = [name for name in train if name not in held]
+    if not absent:
+        return []
+    message = f"No {split} row has the class {', '.join(map(repr, absent[:5]))}{', …' if len(absent) > 5 else ''}: how well it is learned is not judged there."
+    return [Finding(kind="UnjudgedLabel", count=sum(train[name] for name in absent), message=clip(message, 384))]
 
 
 def overlap(train: np.ndarray, held: np.ndarray, split: str, where: Surveyed, numbers: np.ndarray) -> list[Finding]:

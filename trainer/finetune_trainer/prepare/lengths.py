@@ -5,16 +5,19 @@ Lengths are estimated (tokenising everything takes minutes for a million rows); 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding, Lengths
+from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.prepare.survey import Sampled
-from finetune_trainer.tasks.base import Task, Unlearnable
+from finetune_trainer.scrub import clip
+from finetune_trainer.tasks.base import Example, Task, Unlearnable, learned_ends
+from finetune_trainer.tasks.messages import Chat, chat_of
 
 UNCUT = 1 << 30
 
@@ -26,6 +29,10 @@ class Measured:
     rows: Sequence[Sampled]
     lengths: np.ndarray
     troubles: Mapping[int, str]
+    hidden: Mapping[int, int]
+    """row -> turns of the assistant that its template does not show whole."""
+    ends: tuple[int, ...]
+    """Tokens that are learned as the end of a turn or a text, the most frequent first."""
 
     @property
     def longest(self) -> int:
@@ -40,13 +47,60 @@ def measure(
     rows: Sequence[Sampled], task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer
 ) -> Measured:
     """Encode the sample without cutting."""
-    lengths, troubles = np.zeros(len(rows), dtype=np.int64), {}
-    for n, row in enumerate(rows):
-        try:
-            lengths[n] = task.encode(row.values, columns, labels, tokenizer, UNCUT).length
-        except Unlearnable as error:
-            troubles[n] = str(error)
-    return Measured(rows, lengths, troubles)
+    lengths = np.zeros(len(rows), dtype=np.int64)
+    troubles: dict[int, str] = {}
+    hidden: dict[int, int] = {}
+
+    def examples() -> Iterator[Example]:
+        for n, row in enumerate(rows):
+            try:
+                example = task.encode(row.values, columns, labels, tokenizer, UNCUT)
+            except Unlearnable as error:
+                troubles[n] = str(error)
+                continue
+            lengths[n] = example.length
+            if example.hidden:
+                hidden[n] = example.hidden
+            yield example
+
+    ends = learned_ends(examples(), tokenizer.special_ids)
+    return Measured(rows, lengths, troubles, hidden, ends)
+
+
+def chat_findings(
+    measured: Measured, split: str, total: int, columns: Mapping[str, str], tokenizer: Tokenizer
+) -> list[Finding]:
+    """What the model's chat template leaves out of these rows."""
+    rows, hidden, found = measured.rows, measured.hidden, []
+    if hidden:
+        n, share = min(hidden), len(hidden) / len(rows)
+        message = (
+            f"In {share:.1%} of the {split} rows looked at the chat template does not show all that the assistant wrote (reasoning of earlier turns, "
+            f"say): {sum(hidden.values())} turns are not learned, the others are."
+        )
+        found.append(_finding("HiddenTurns", rows[n], share * total, message))
+    if "tools" in columns:
+        unseen = [
+            n for n, row in enumerate(rows) if n not in measured.troubles and _tools_hidden(row, columns, tokenizer)
+        ]
+        if unseen:
+            message = f"The model's chat template shows nothing of the tools in column {columns['tools']!r}: calls are learned without it."
+            found.append(_finding("HiddenTools", rows[unseen[0]], len(unseen) / len(rows) * total, message))
+    return found
+
+
+def _tools_hidden(row: Sampled, columns: Mapping[str, str], tokenizer: Tokenizer) -> bool:
+    chat = chat_of(row.values[columns["messages"]], row.values.get(columns["tools"]), tokenizer)
+    try:
+        return bool(chat.tools) and chat.render(tokenizer) == Chat(chat.messages).render(tokenizer)
+    except RefusedChat:
+        return False
+
+
+def _finding(kind: str, row: Sampled, count: float, message: str) -> Finding:
+    return Finding(
+        kind=kind, count=max(1, round(count)), file=row.file[-256:], line=row.line, message=clip(message, 384)
+    )
 
 
 def judge(
@@ -72,17 +126,15 @@ def judge(
     if troubles:
         n = min(troubles)
         share = len(troubles) / len(rows)
-        findings.append(Finding(
-            kind="NothingToLearn", count=max(1, round(share * train_rows)), file=rows[n].file[-256:], line=rows[n].line,
-            message=f"In {share:.1%} of the rows looked at nothing is left to learn: {troubles[n]}"[:384],
-        ))  # fmt: skip
+        message = f"In {share:.1%} of the rows looked at nothing is left to learn: {troubles[n]}"
+        findings.append(_finding("NothingToLearn", rows[n], share * train_rows, message))
     if cut > 0:
         n = int(np.flatnonzero(lengths > max_length)[0])
-        findings.append(Finding(
-            kind="Truncated", count=max(1, round(cut * train_rows)), file=rows[n].file[-256:], line=rows[n].line,
-            message=f"About {cut:.1%} of the rows are longer than maxLength {max_length} and are cut; the longest seen has "
-            f"{measured.longest} tokens. Raise spec.training.maxLength if what is cut matters.",
-        ))  # fmt: skip
+        message = (
+            f"About {cut:.1%} of the rows are longer than maxLength {max_length} and are cut; the longest seen has "
+            f"{measured.longest} tokens. Raise spec.training.maxLength if what is cut matters."
+        )
+        findings.append(_finding("Truncated", rows[n], cut * train_rows, message))
     quantiles = Lengths(
         p50=measured.quantile(0.5), p95=measured.quantile(0.95), max=measured.longest, truncated_fraction=round(cut, 6)
     )

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,15 @@ from finetune_trainer.model.size import model_bytes
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import completed
 from finetune_trainer.prepare import findings as look
-from finetune_trainer.prepare.columns import pick_columns
+from finetune_trainer.prepare.columns import columns_left_out, label_names, pick_columns
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.layout import lay_out
-from finetune_trainer.prepare.lengths import judge, measure
+from finetune_trainer.prepare.lengths import chat_findings, judge, measure
 from finetune_trainer.prepare.owner import claim_output
 from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.report import Reporter
+from finetune_trainer.scrub import clip
 from finetune_trainer.storage import Location, blaming, location
 from finetune_trainer.stream.blocks import CACHE, sweep_cache
 from finetune_trainer.stream.listing import Listing, field_of
@@ -85,7 +87,9 @@ class _Model:
         architecture = facts.architecture(facts.read_config(folder), config.task)
         self.class_name = architecture.class_name
         self.bytes = model_bytes(config, self.revision)
-        self.tokenizer: Tokenizer = load_tokenizer(folder)
+        self.now = datetime.now(UTC).replace(microsecond=0)
+        """What its chat template takes for the present, in this step and ever after."""
+        self.tokenizer: Tokenizer = load_tokenizer(folder, self.now)
         self.max_length = facts.model_max_length(architecture, self.tokenizer.max_length)
         wanted = config.training.max_length
         if wanted is not None and wanted > self.max_length:
@@ -170,25 +174,28 @@ def _profiled(
     task, given = task_for(config.task), _given_labels(config)
     with blaming(field_of("train")):
         columns = pick_columns(config, task, listings["train"])
-    sample, held_out = Sample(SAMPLE_SEED), HeldOut(config.data, out)
+        names = label_names(config, listings["train"], columns.get("label"))
+    samples = {role: Sample(SAMPLE_SEED) for role in listings}
+    held_out = HeldOut(config.data, out)
     with blaming(field_of("train")):
-        seen["train"] = survey(listings["train"], task, columns, given, tally, sample, held_out)
+        known = given or names
+        seen["train"] = survey(listings["train"], task, columns, known, tally, samples["train"], held_out, names)
     if not seen["train"].usable:
         raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
-    labels = _labels(config, seen["train"], columns, tally) if config.task == "text-classification" else None
-    samples = dict[str, Sample]()
+    labels = _labels(known, seen["train"], columns, tally) if config.task == "text-classification" else None
     for role in listings:
         if role != "train":
             with blaming(field_of(role)):
-                samples[role] = Sample(SAMPLE_SEED)
-                seen[role] = survey(listings[role], task, columns, labels, tally, samples[role])
+                seen[role] = survey(listings[role], task, columns, labels, tally, samples[role], label_names=names)
     if tally.too_many:
         raise tally.refusal()
     told = [finding for listing in listings.values() for finding in listing.findings]
     noted: list[Finding] = [*tally.findings(), *look.without_rows(seen), *told]
     counts, classes, overlaps = _splits(config, seen, tally.rows)
     noted += overlaps
-    measured = measure(sample.rows, task, columns, labels, model.tokenizer)
+    there = set().union(*(found.columns for found in seen.values()))
+    noted += columns_left_out(config, task, columns, there, counts["train"])
+    measured = measure(samples["train"].rows, task, columns, labels, model.tokenizer)
     resolved = resolve(
         config,
         train_rows=counts["train"],
@@ -201,9 +208,12 @@ def _profiled(
         measured, task, columns, labels, model.tokenizer, resolved.max_length, counts["train"]
     )
     noted += more
-    for role, of_role in samples.items():
-        found = measure(of_role.rows, task, columns, labels, model.tokenizer)
-        noted += judge(found, task, columns, labels, model.tokenizer, resolved.max_length, counts[role])[2]
+    noted += chat_findings(measured, "train", seen["train"].usable, columns, model.tokenizer)
+    for role in seen:
+        if role != "train":
+            found = measure(samples[role].rows, task, columns, labels, model.tokenizer)
+            noted += judge(found, task, columns, labels, model.tokenizer, resolved.max_length, counts[role])[2]
+            noted += chat_findings(found, role, seen[role].usable, columns, model.tokenizer)
     if labels is not None:
         noted += look.balance(classes, labels)
     noted += [*_empty(seen), *look.other_forms(seen)]
@@ -221,6 +231,7 @@ def _profiled(
             "data_revision": revision,
             "architecture": model.class_name,
             "model_bytes": model.bytes,
+            "columns": {role: clip(name, 128) for role, name in columns.items()},
         }
     )
     data = DataProfile(
@@ -232,7 +243,7 @@ def _profiled(
     profile = Profile(
         job_id=config.job.id, basis=basis, digest=layout.digest, data=data, resolved=resolved, columns=columns,
         labels=labels, bad=tally.rows, model_revision=model.revision, conditional_writes=out.store.conditional_writes,
-        order=layout.order, held_out=copies,
+        order=layout.order, held_out=copies, now=model.now.isoformat(), ends=measured.ends, label_names=names,
     )  # fmt: skip
     return manifest, profile
 
@@ -251,8 +262,8 @@ def _given_labels(config: RunConfig) -> tuple[str, ...] | None:
     return labels
 
 
-def _labels(config: RunConfig, train: Surveyed, columns: dict[str, str], tally: Tally) -> tuple[str, ...]:
-    labels = _given_labels(config) or sort_labels(list(train.label_counts))
+def _labels(known: Sequence[str] | None, train: Surveyed, columns: dict[str, str], tally: Tally) -> tuple[str, ...]:
+    labels = known or sort_labels(list(train.label_counts))
     if len(train.label_counts) == 1 and not tally.too_many:
         (only,) = train.label_counts
         raise JobError(
@@ -285,14 +296,11 @@ def _splits(
             raise _empty_split(split, share.whole, where)
         prints = np.frombuffer(where.prints, dtype=np.uint64)[numbers]
         if split == "train":
-            train = prints
-            codes = np.bincount(
-                np.frombuffer(where.classes, dtype=np.uint16)[numbers], minlength=len(where.label_counts) + 1
-            )
-            classes = {name: int(codes[code]) for code, name in enumerate(where.label_counts, 1)}
+            train, classes = prints, look.class_counts(where, numbers)
             noted += look.duplicates(where, numbers)
         else:
             noted += look.overlap(train, prints, split, where, numbers)
+            noted += look.unjudged(classes, look.class_counts(where, numbers), split)
     return counts, classes, noted
 
 

@@ -10,6 +10,7 @@ import heapq
 import json
 import logging
 import random
+import re
 import unicodedata
 from array import array
 from collections import Counter
@@ -27,7 +28,7 @@ from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.stream.blocks import to_bytes
 from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.manifest import DataObject, Source
-from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.base import Task, with_name
 
 log = logging.getLogger(__name__)
 SAMPLE_ROWS = 2_000
@@ -36,6 +37,7 @@ LEAST_SAMPLE = 64
 MOST_CLASSES = 1_000
 MOST_CHARACTERS = 2 << 20
 """More text in one row is a file in the wrong place: hundreds of thousands of tokens, of which no model takes part."""
+_NUMBER = re.compile("-?[0-9]{1,18}")
 BAD = 0
 """Fingerprint of a row that cannot be used."""
 
@@ -54,6 +56,8 @@ class Surveyed:
     """Rows that name a column or their class in another Unicode form than NFC."""
     first_other: tuple[str, int] | None = None
     usable: int = 0
+    columns: set[str] = field(default_factory=set)
+    """All columns that were seen, used or not."""
     weights: list[tuple[int, ...]] = field(default_factory=list)
     """Of each object, the bytes that each of its blocks takes in memory."""
     first_lines: list[int | None] = field(default_factory=list)
@@ -103,9 +107,10 @@ class Sample:
 
 def survey(
     listing: Listing, task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, tally: Tally, sample: Sample | None,
-    held_out: HeldOut | None = None,
+    held_out: HeldOut | None = None, label_names: Sequence[str] | None = None,
 ) -> Surveyed:  # fmt: skip
-    """Read a source. `labels` None: any class will do. Raises JobError for what no allowance covers."""
+    """Read a source. `labels` None: any class will do; `label_names`: of the numbers in the label column. Raises JobError
+    for what no allowance covers."""
     found = Surveyed(Source(listing.uri, (), listing.revision))
     names = tuple(dict.fromkeys(columns.values()))
     codes: dict[str, int] = {}
@@ -122,6 +127,11 @@ def survey(
             if isinstance(values, dict) and odd:
                 odd = bool(added := in_form(values, names).keys() - values.keys())
                 values = {**values, **in_form(values, names)} if added else values
+            if isinstance(values, dict):
+                if scan.columns is None and not found.columns.issuperset(values):
+                    found.columns.update(values)
+                if label_names is not None:
+                    values = dict(with_name(values, columns["label"], label_names))
             fault = values if isinstance(values, Fault) else _problem(values, task, columns, labels, scan.columns)
             if fault is None:
                 assert isinstance(values, dict)
@@ -159,6 +169,7 @@ def survey(
                 found.first_empty = found.first_empty or (scan.name, line)
             if sample is not None:
                 sample.offer(kept, len(text), scan.name, line)
+        found.columns.update(scan.columns or ())
         objects.append(scan.result)
         whole_lines = tuple(block.size + ROW_BYTES * block.rows for block in scan.result.blocks)
         found.weights.append(whole_lines if kind.name == "jsonl" else scan.weights)
@@ -187,7 +198,7 @@ def _problem(
         return None
     if message.startswith("class "):
         return Fault("UnknownLabel", message)
-    absent = [name for name in columns.values() if name not in values]
+    absent = [name for role, name in columns.items() if role not in task.optional and name not in values]
     if absent:
         there = ", ".join(repr(name) for name in list(found or values)[:20]) or "none"
         return Fault("MissingColumn", f"has no column {absent[0]!r}; its columns are {there}")
@@ -227,7 +238,7 @@ def fingerprint(text: str) -> int:
 
 
 def sort_labels(names: Sequence[str]) -> tuple[str, ...]:
-    """Classes in order: numbers by value, everything else as text."""
-    if all(name.lstrip("-").isdecimal() and name.isascii() for name in names):
-        return tuple(sorted(names, key=int))
+    """Classes in order: by value if all are plain whole numbers, else as text."""
+    if all(_NUMBER.fullmatch(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))

@@ -37,7 +37,7 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
         info = store.info()
         pinned = HubStore(uri, info.sha, config.hub)
         files = files_of(info)
-        splits = _resolved(pinned, [found.key for found in files], uri, role, split)
+        splits, class_names = _resolved(pinned, [found.key for found in files], uri, role, split)
     wanted = split.rpartition("/")[2]
     if wanted not in splits:
         raise _no_split(uri, role, split, list(splits), [found.key for found in files])
@@ -51,11 +51,13 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
                     field=f"spec.data.{role}.split", hint="Choose a split of jsonl, csv or parquet files, or try revision refs/convert/parquet.",
                 )  # fmt: skip
             objects.append((found, kind))
-    return Listing(role, uri, pinned, tuple(objects), info.sha)
+    return Listing(role, uri, pinned, tuple(objects), info.sha, class_names=class_names)
 
 
-def _resolved(store: HubStore, names: Sequence[str], uri: str, role: str, split: str) -> dict[str, list[str]]:
-    """split -> names of its files, of the configuration that `split` names, else the default one."""
+def _resolved(
+    store: HubStore, names: Sequence[str], uri: str, role: str, split: str
+) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
+    """split -> names of its files, of the configuration that `split` names, else the default one; and column -> names of its classes."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -70,14 +72,20 @@ def _resolved(store: HubStore, names: Sequence[str], uri: str, role: str, split:
                 raise _no_configuration(uri, role, split, known)
             builder = datasets.load_dataset_builder(str(folder), config, cache_dir=f"{scratch}/cache")
         except (FileNotFoundError, datasets.exceptions.DatasetsError):
-            return {}  # nothing that the library takes for data
+            return {}, {}  # nothing that the library takes for data
         except (ValueError, TypeError, KeyError, AttributeError, YAMLError) as error:
             raise JobError(
                 Reason.INVALID_DATA, f"the card of {uri} cannot be understood: {str(error).replace(str(folder), uri)[:200] or type(error).__name__}",
                 hint="Mend the configs section of its README.md, or choose a revision without the fault.",
             ) from None  # fmt: skip
         found = builder.config.data_files or {}
-        return {str(name): [_name(path, folder, uri) for path in paths] for name, paths in found.items()}
+        features = builder.info.features or {}
+        classes = {
+            name: tuple(kind.names)
+            for name, kind in features.items()
+            if isinstance(kind, datasets.ClassLabel) and kind.names
+        }
+        return {str(name): [_name(path, folder, uri) for path in paths] for name, paths in found.items()}, classes
 
 
 def _skeleton(store: HubStore, names: Sequence[str], folder: Path) -> list[Path]:

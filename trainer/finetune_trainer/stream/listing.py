@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from finetune_api.formats import Format
 from finetune_api.status import Finding
@@ -21,6 +22,8 @@ class Listing:
     objects: tuple[tuple[ObjectInfo, Format], ...]
     revision: str | None = None
     findings: tuple[Finding, ...] = ()
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """column -> names of the numbers that it holds, as the data set's card says."""
 
     @property
     def digest(self) -> str:

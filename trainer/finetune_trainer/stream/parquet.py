@@ -103,6 +103,11 @@ class ParquetReader:
         """Names of the top-level columns."""
         return list(self._file.schema_arrow.names)
 
+    @property
+    def metadata(self) -> dict[bytes, bytes]:
+        """What the writer noted beside the schema."""
+        return dict(self._file.schema_arrow.metadata or {})
+
     def groups(self) -> Iterator[tuple[int, int]]:
         """(rows, uncompressed bytes) of each row group."""
         for n in range(self._file.metadata.num_row_groups):

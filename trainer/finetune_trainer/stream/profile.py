@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -44,6 +45,17 @@ class Profile:
     order: int = WHOLE_BLOCKS
     held_out: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
     """split -> blocks of the job's cache that hold copies of its rows: those of a fraction of the training rows."""
+    now: str | None = None
+    """What chat templates take for the present, ISO 8601; None (an older profile): the real clock."""
+    ends: tuple[int, ...] | None = None
+    """Tokens that are learned as the end of a turn or a text; None: not looked for."""
+    label_names: tuple[str, ...] | None = None
+    """The data set's names of the numbers that the label column holds."""
+
+    @property
+    def moment(self) -> datetime | None:
+        """`now` as a moment."""
+        return None if self.now is None else datetime.fromisoformat(self.now)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -53,6 +65,8 @@ class Profile:
             "labels": None if self.labels is None else list(self.labels), "modelRevision": self.model_revision,
             "bad": {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in self.bad.items()},
             "conditionalWrites": self.conditional_writes, "order": self.order,
+            "now": self.now, "ends": None if self.ends is None else list(self.ends),
+            "labelNames": None if self.label_names is None else list(self.label_names),
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
         }  # fmt: skip
 
@@ -69,7 +83,12 @@ class Profile:
             bad={role: {int(n): tuple(rows) for n, rows in numbers.items()} for role, numbers in data["bad"].items()},
             conditional_writes=data["conditionalWrites"], order=data.get("order", WHOLE_BLOCKS),
             held_out={split: tuple(Block(*b) for b in blocks) for split, blocks in data.get("heldOut", {}).items()},
+            now=data.get("now"), ends=_tuple(data.get("ends")), label_names=_tuple(data.get("labelNames")),
         )  # fmt: skip
+
+
+def _tuple(value: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if value is None else tuple(value)
 
 
 def order_digest(

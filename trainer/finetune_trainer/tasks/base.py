@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,8 @@ class Task:
     label(row, columns)                       the row's class as text, None where the task has no classes
     check_row(row, columns, labels)           what is wrong with the row and what to do, or None. `labels` None: any class will do
     encode(row, columns, labels, tokenizer, max_length)   the Example; Unlearnable where nothing can be learned
+    usual, beside                             role -> the names that its column usually has; other columns that often say something
+    optional                                  roles whose column a row may lack
     """
 
     name: str
@@ -54,6 +57,9 @@ class Task:
     label: Callable[[Row, Mapping[str, str]], str | None]
     check_row: Callable[[Row, Mapping[str, str], Sequence[str] | None], str | None]
     encode: Callable[..., Example]
+    usual: Mapping[str, Sequence[str]]
+    beside: Sequence[str] = ()
+    optional: frozenset[str] = frozenset()
 
 
 def pick(role: str, wanted: str | None, usual: Sequence[str], found: Sequence[str]) -> str | None:
@@ -74,6 +80,27 @@ def missing(role: str, why: str, found: Sequence[str]) -> JobError:
         field=f"spec.data.columns.{role}",
         hint=f"Name the right column in spec.data.columns.{role}.",
     )
+
+
+def learned_ends(examples: Iterable[Example], special: Container[int | None]) -> tuple[int, ...]:
+    """The special tokens that were learned as the end of a turn or of a text, the most frequent first: what stops generation."""
+    ends: Counter[int] = Counter()
+    for example in examples:
+        if isinstance(example.labels, list) and example.length == len(example.input_ids):
+            following = [*example.labels[1:], IGNORE]
+            ends.update(a for a, b in zip(example.labels, following, strict=True) if a in special and b == IGNORE)
+    return tuple(token for token, _ in ends.most_common())
+
+
+def with_name(row: Row, column: str, names: Sequence[str]) -> Row:
+    """The row with the name of its class, where the column holds its number (as csv has it, too) and the data set has names for them."""
+    value = row.get(column)
+    number = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and value not in names and value.isascii() and value.isdecimal() and len(value) < 7:
+        number = int(value)
+    return {**row, column: names[number]} if 0 <= number < len(names) else row
 
 
 def text_problem(row: Row, column: str) -> str | None:

@@ -14,24 +14,38 @@ from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, Unlearnable,
 from finetune_trainer.tasks.chat import encode_chat
 from finetune_trainer.tasks.messages import chat_of, messages_problem, tools_problem
 
-MESSAGES = ("messages", "conversation", "conversations", "chat")
-PROMPT = ("prompt", "instruction", "question", "input")
-COMPLETION = ("completion", "response", "answer", "output")
+USUAL = {
+    "messages": ("messages", "conversation", "conversations", "chat"),
+    "tools": ("tools",),
+    "prompt": ("prompt", "instruction", "question", "input"),
+    "context": ("input", "context"),
+    "completion": ("completion", "response", "answer", "output"),
+}
+BESIDE = (
+    "system", "system_prompt", "history", "functions", "documents", "reasoning", "reasoning_content", "thinking", "thought", "chosen", "rejected",
+)  # fmt: skip
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
-    """Role messages, or roles prompt and completion. Raises JobError naming the field."""
+    """Roles messages and, if there are any, tools; or prompt, completion and, if there is one, context. Raises JobError naming the field.
+
+    A context is looked for only where the prompt is not named: who names the two columns has left out the third.
+    """
     w = wanted or Columns()
-    if w.prompt is None and (chat := pick("messages", w.messages, MESSAGES, found)):
-        return {"messages": chat}
-    prompt, completion = pick("prompt", w.prompt, PROMPT, found), pick("completion", w.completion, COMPLETION, found)
+    if w.prompt is None and (chat := pick("messages", w.messages, USUAL["messages"], found)):
+        tools = pick("tools", w.tools, [name for name in USUAL["tools"] if name != chat], found)
+        return {"messages": chat} | ({"tools": tools} if tools else {})
+    prompt = pick("prompt", w.prompt, USUAL["prompt"], found)
+    completion = pick("completion", w.completion, USUAL["completion"], found)
     if prompt is None and completion is None:
         raise missing("messages", "no column has a usual name for a chat, or for a prompt and its completion", found)
     if prompt is None:
         raise missing("prompt", "no column has a usual name for the prompt", found)
     if completion is None:
         raise missing("completion", "no column has a usual name for the completion", found)
-    return {"prompt": prompt, "completion": completion}
+    free = [name for name in USUAL["context"] if name != prompt] if w.prompt is None else []
+    context = pick("context", w.context, free, found)
+    return {"prompt": prompt} | ({"context": context} if context else {}) | {"completion": completion}
 
 
 def label(row: Row, columns: Mapping[str, str]) -> None:
@@ -44,7 +58,10 @@ def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None
         if "tools" in columns and (problem := tools_problem(row.get(columns["tools"]), columns["tools"])):
             return problem
         return messages_problem(row.get(columns["messages"]), columns["messages"])
-    if problem := text_problem(row, columns["prompt"]) or text_problem(row, columns["completion"]):
+    texts = [columns["prompt"], columns["completion"]]
+    if "context" in columns and row.get(columns["context"]) is not None:
+        texts.append(columns["context"])
+    if problem := next(filter(None, (text_problem(row, column) for column in texts)), None):
         return problem
     if not row[columns["completion"]].strip():
         return f"column {columns['completion']!r} is empty: nothing to learn; give it a text, or leave the row out"
@@ -71,9 +88,9 @@ def encode(
 
 
 def prompt_of(row: Row, columns: Mapping[str, str]) -> str:
-    """The text that the model is given."""
-    prompt: str = row[columns["prompt"]]
-    return prompt
+    """The text that the model is given: the prompt, and the context behind a blank line where there is one."""
+    context = row.get(columns["context"]) if "context" in columns else None
+    return f"{row[columns['prompt']]}\n\n{context}" if context and context.strip() else str(row[columns["prompt"]])
 
 
 def encode_completion(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
@@ -85,4 +102,4 @@ def encode_completion(tokenizer: Tokenizer, prompt: str, completion: str) -> tup
     return start + learned, [IGNORE] * len(start) + learned
 
 
-TASK = Task("causal-lm", columns, label, check_row, encode)
+TASK = Task("causal-lm", columns, label, check_row, encode, USUAL, BESIDE, frozenset({"tools", "context"}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -66,8 +66,10 @@ def _words(message: Mapping[str, Any]) -> str:
     return "\n".join(filter(None, parts))[:CHARACTERS]
 
 
-def greedy(model: Any, tokenizer: Tokenizer, ids: list[int], new_tokens: int, stop: Callable[[], bool]) -> str:
-    """The most likely continuation, up to the end-of-text token. The model is left in the mode it was in."""
+def greedy(
+    model: Any, tokenizer: Tokenizer, ids: list[int], new_tokens: int, stop: Callable[[], bool], ends: Container[int | None] = (),
+) -> str:  # fmt: skip
+    """The most likely continuation, up to one of the tokens that end a turn. The model is left in the mode it was in."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -77,7 +79,7 @@ def greedy(model: Any, tokenizer: Tokenizer, ids: list[int], new_tokens: int, st
         while len(text) < new_tokens and not stop():
             answer = model(input_ids=given, past_key_values=cache, use_cache=True)
             token = int(answer.logits[0, -1].argmax())
-            if token == tokenizer.eos_id:
+            if token in ends:
                 break
             text.append(token)
             given, cache = torch.tensor([[token]], device=device), answer.past_key_values

@@ -14,14 +14,20 @@ from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.base import Example, Row, Task, missing, pick, text_problem
 
-TEXT = ("text", "sentence", "body", "content", "document")
-LABEL = ("label", "labels", "class", "category", "target")
+USUAL = {
+    "text": ("text", "sentence", "body", "content", "document"),
+    "label": ("label", "labels", "class", "category", "target"),
+    "textPair": (),
+}
+BESIDE = (
+    "sentence1", "sentence2", "question1", "question2", "premise", "hypothesis", "text_a", "text_b", "text_pair", "context", "question",
+)  # fmt: skip
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
     """Roles text, label and, only if asked for, textPair. Raises JobError naming the field."""
     w = wanted or Columns()
-    text, label = pick("text", w.text, TEXT, found), pick("label", w.label, LABEL, found)
+    text, label = pick("text", w.text, USUAL["text"], found), pick("label", w.label, USUAL["label"], found)
     if text is None:
         raise missing("text", "no column has a usual name for the text", found)
     if label is None:
@@ -80,4 +86,4 @@ def encode(
     return Example(ids, labels.index(name), type_ids, length)
 
 
-TASK = Task("text-classification", columns, label, check_row, encode)
+TASK = Task("text-classification", columns, label, check_row, encode, USUAL, BESIDE)
