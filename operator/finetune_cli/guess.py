@@ -87,7 +87,7 @@ def _chat(rows: list[dict[str, Any]], names: list[str]) -> Guess | None:
                 f"{name} holds chats: lists of role and content",
                 *(f"{n} holds what they may call" for n in tools),
             ]
-            return Guess("causal-lm", {"messages": name} | {"tools": n for n in tools[:1]}, tuple(reasons), {})
+            return Guess("causal-lm", {"messages": name} | ({"tools": tools[0]} if tools else {}), tuple(reasons), {})
         if all(isinstance(v, list) and v and isinstance(v[0], dict) and {"from", "value"} <= set(v[0]) for v in values):
             raise Stop(
                 f"{name} holds chats as from and value",
@@ -124,7 +124,7 @@ def _prompt(rows: list[dict[str, Any]], names: list[str]) -> Guess | None:
                     f"{pair[1]} is a text that answers {pair[0]}",
                     *(f"{n} is what {pair[0]} is about" for n in context),
                 ]
-                roles = {"prompt": pair[0]} | {"context": n for n in context} | {"completion": pair[1]}
+                roles = {"prompt": pair[0]} | ({"context": context[0]} if context else {}) | {"completion": pair[1]}
                 return Guess("causal-lm", roles, tuple(reasons), {})
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -16,6 +17,7 @@ from finetune_api.run import RunConfig
 from finetune_trainer.storage import Location, blaming
 
 MARKER = "job.json"
+CREATED = "%Y-%m-%dT%H:%M:%SZ"
 FIELD = "spec.output.uri"
 _SWEPT = ("result.json", "ckpt/", "generations/", "prepare/")
 _MODELS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
@@ -43,6 +45,14 @@ def claim_output(config: RunConfig, out: Location) -> None:
         else:
             out.put("prepare/.writable", b"")  # the marker is older than the credentials may be
             out.delete(["prepare/.writable"])
+
+
+def claimed_at(out: Location) -> datetime:
+    """When the owner claimed its output, in UTC: the same at each later prepare step of the job."""
+    try:
+        return datetime.strptime(_read(out)["created"], CREATED).replace(tzinfo=UTC)
+    except (KeyError, TypeError, ValueError):
+        return datetime.now(UTC).replace(microsecond=0)
 
 
 def _never_trained(out: Location) -> bool:
@@ -76,7 +86,7 @@ def _finished(out: Location) -> bool:
 
 
 def _marker(config: RunConfig, swept: bool) -> bytes:
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    created = time.strftime(CREATED, time.gmtime())
     return json.dumps(
         {"jobId": config.job.id, "name": config.job.name, "created": created, "swept": swept}, indent=1
     ).encode()

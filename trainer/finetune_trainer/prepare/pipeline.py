@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from finetune_trainer.prepare.columns import columns_left_out, label_names, pick
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.lengths import chat_findings, judge, measure
-from finetune_trainer.prepare.owner import claim_output
+from finetune_trainer.prepare.owner import claim_output, claimed_at
 from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.report import Reporter
@@ -55,7 +55,7 @@ def prepare(config: RunConfig, reporter: Reporter) -> Profile:
     reporter.update(stage=Stage.PREPARING)
     out = location(config.output.uri, config.storage)
     claim_output(config, out)
-    model = _Model(config)
+    model = _Model(config, claimed_at(out))
     listings = {role: _list(config, role) for role in ("train", *HELD_OUT) if _has_source(config, role)}
     basis = _basis(config, model.revision, listings)
     profile = _reusable(config, out, basis)
@@ -79,17 +79,16 @@ def _has_source(config: RunConfig, role: str) -> bool:
 
 
 class _Model:
-    """The model's small files: where they are, what they say."""
+    """The model's small files: where they are, what they say. Its chat template takes `now` for the present, here and ever after."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, now: datetime) -> None:
+        self.now = now
         self.revision = fetch.resolve_revision(config)
         folder = fetch.fetch_model(config, weights=False, revision=self.revision)
         architecture = facts.architecture(facts.read_config(folder), config.task)
         self.class_name = architecture.class_name
         self.bytes = model_bytes(config, self.revision)
-        self.now = datetime.now(UTC).replace(microsecond=0)
-        """What its chat template takes for the present, in this step and ever after."""
-        self.tokenizer: Tokenizer = load_tokenizer(folder, self.now)
+        self.tokenizer: Tokenizer = load_tokenizer(folder, now)
         self.max_length = facts.model_max_length(architecture, self.tokenizer.max_length)
         wanted = config.training.max_length
         if wanted is not None and wanted > self.max_length:
