@@ -128,7 +128,7 @@ def test_hidden_turns_of_every_source_are_counted(language: Path, run: Any) -> N
     write_jsonl(language / "data" / "test.jsonl", [{"messages": long}] * 10)
     base = language.as_uri()
     data = {"train": {"uri": f"{base}/data/train.jsonl"}, "test": {"uri": f"{base}/data/test.jsonl"}}
-    profile = run(job_config(language, task="causal-lm", data=data))
+    profile = run(job_config(language, task="causal-lm", data=data, training={"maxLength": 200}))
     found = said(profile, "HiddenTurns")["HiddenTurns"]
     assert found.message.startswith("In 100.0% of the test rows looked at")
     assert (found.count, found.line, (found.file or "").rpartition("/")[2]) == (10, 1, "test.jsonl")

@@ -55,10 +55,19 @@ def test_hopeless_rows_are_counted_in_every_split(make: Make) -> None:
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_held_out_split_of_hopeless_rows_is_an_error(make: Make, split: str) -> None:
-    bench = make(
-        rows(8, 0), rows(4, 0) if split == "test" else rows(0, 4), rows(0, 4) if split == "test" else rows(4, 0)
-    )
+def test_a_held_out_split_of_hopeless_rows_is_refused_before_training(make: Make, split: str) -> None:
+    hopeless = (rows(4, 0), rows(0, 4)) if split == "test" else (rows(0, 4), rows(4, 0))
+    with pytest.raises(AssertionError, match=rf"NothingToLearn.*{split}\.jsonl:1: nothing is left to learn"):
+        make(rows(8, 0), *hopeless)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_held_out_split_that_only_seemed_to_have_others_is_an_error(
+    make: Make, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make(rows(8, 0), *([{"prompt": name, "completion": "x"}] * 4 for name in ("validation", "test")))
+    encode = Session.encode
+    monkeypatch.setattr(Session, "encode", lambda self, row: None if row["prompt"] == split else encode(self, row))
     error = bench.failing()
     assert error.reason is Reason.NOTHING_TO_LEARN
     assert error.message.startswith(f"none of the 4 {split} rows")
