@@ -41,6 +41,14 @@ class Rule:
     cluster_only: bool = False  # not applied by `finetune run` (file:// URIs, Secrets)
 
 
+def cel_text(text: str) -> str:
+    """A text as a CEL literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+NO_SPACE = r"^[^\p{Z}]*$"
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """The form of a text: a regular expression that RE2 (the API server) and Rust (pydantic) read alike, and what people are told.
@@ -50,13 +58,16 @@ class Form:
 
     regex: str
     message: str
+    spaced: str | None = None  # told instead where the text holds a space
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        form = core_schema.str_schema(pattern=self.regex)
-        return core_schema.chain_schema([handler(source), core_schema.custom_error_schema(form, "form", custom_error_message=self.message)])
+        forms = [(NO_SPACE, self.spaced), (self.regex, self.message)] if self.spaced else [(self.regex, self.message)]
+        steps = [core_schema.custom_error_schema(core_schema.str_schema(pattern=p), "form", custom_error_message=m) for p, m in forms]
+        return core_schema.chain_schema([handler(source), *steps])
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(schema), "x-finetune-form": {"regex": self.regex, "message": self.message}}
+        spaced = {"spaced": self.spaced} if self.spaced else {}
+        return {**handler(schema), "x-finetune-form": {"regex": self.regex, "message": self.message, **spaced}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from finetune_api.base import Model, Rule
+from finetune_api.base import NO_SPACE, Model, Rule, cel_text
 from finetune_api.job import Spec
 from finetune_api.status import Status
 
@@ -152,7 +152,12 @@ def _default(value: Any, made: dict[str, Any]) -> Any:
 def _rules(schema: dict[str, Any]) -> list[dict[str, Any]]:
     rules = [_rule(rule.cel, rule.message, rule.field) for rule in schema.get("x-finetune-rules", ())]
     if form := schema.get("x-finetune-form"):
-        rules.append(_rule(f"self.matches({cel_text(form['regex'])})", form["message"]))
+        fits = f"self.matches({cel_text(form['regex'])})"
+        if "spaced" in form:
+            no_space = f"self.matches({cel_text(NO_SPACE)})"
+            rules.append(_rule(no_space, form["spaced"]))
+            fits = f"!{no_space} || {fits}"
+        rules.append(_rule(fits, form["message"]))
     if form := schema.get("propertyNames", {}).get("x-finetune-form"):
         longest = schema["propertyNames"]["maxLength"]
         rules.append(
@@ -182,11 +187,6 @@ def _frozen(spec: dict[str, Any]) -> list[dict[str, Any]]:
             same = f"has(self.{alias}) == has(oldSelf.{alias}) && (!has(self.{alias}) || {same})"
         rules.append(_rule(same, f"spec.{alias} is frozen after creation; delete the job and create a new one", alias))
     return rules
-
-
-def cel_text(text: str) -> str:
-    """A text as a CEL literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _column(name: str, kind: str, path: str, description: str, priority: int) -> dict[str, Any]:

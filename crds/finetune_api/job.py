@@ -39,6 +39,8 @@ from finetune_api.uris import (
     Revision,
     S3Uri,
     Split,
+    reads,
+    reads_cel,
 )
 
 __all__ = [
@@ -60,6 +62,22 @@ class RestartPolicy(Model):
 def mutable(default: Any, **kwargs: Any) -> Any:
     """A field that may change after creation; every other field of the spec is frozen."""
     return Field(default, json_schema_extra={"x-finetune-mutable": True}, **kwargs)
+
+
+def _not_in(role: str) -> Rule:
+    """The output is not among the data: a job would read what it writes itself."""
+    source = f"self.data.{role}"
+    there = f"!has({source}) || !has({source}.uri) || " if role != "train" else ""
+
+    def check(spec: Any) -> bool:
+        found = getattr(spec.data, role)
+        return found is None or found.uri is None or not reads(found.uri, spec.output.uri)
+
+    return Rule(
+        f"{there}!{reads_cel(f'{source}.uri', 'self.output.uri')}",
+        f"lies among the objects that data.{role}.uri names, so the job would read what it writes itself; choose another prefix",
+        check, field="output.uri",
+    )  # fmt: skip
 
 
 class Spec(Model):
@@ -123,6 +141,7 @@ class Spec(Model):
             "must not lie in model.uri; choose another prefix",
             lambda s: not f"{s.output.uri}/".startswith(f"{s.model.uri.removesuffix('/')}/"), field="output.uri",
         ),
+        _not_in("train"), _not_in("validation"), _not_in("test"),
     )  # fmt: skip
 
 

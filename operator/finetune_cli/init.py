@@ -13,6 +13,8 @@ from finetune_api import API_VERSION, KIND
 from finetune_cli.check import check
 from finetune_cli.guess import Guess, guess
 from finetune_cli.manifest import read_documents
+from finetune_cli.next_steps import quoted
+from finetune_cli.places import file_uri
 from finetune_cli.sample import Sample, sample
 from finetune_cli.terminal import Stop, next_steps, note, plural
 
@@ -58,7 +60,10 @@ def init(
         raise Stop(f"{target}: cannot be written: {error.strerror}") from None
     click.echo(f"wrote {target}: {guessed.task} from {plural(len(seen.rows), 'row')} looked at", err=True)
     next_steps(
-        [("read and change it", f"{os.environ.get('EDITOR', 'vi')} {target}"), ("tune here", f"finetune run {target}")]
+        [
+            ("read and change it", f"{os.environ.get('EDITOR', 'vi')} {quoted(target)}"),
+            ("tune here", f"finetune run {quoted(target)}"),
+        ]
     )
 
 
@@ -93,7 +98,7 @@ spec:
     uri: {_quoted(model)}  # s3://, hf:// or file:///; a cluster reads no file://
   data:
     train:
-      uri: {_quoted(f"file://{path}")}  # for a cluster: upload it, and write s3://bucket/prefix/*.jsonl
+      uri: {_quoted(file_uri(path))}  # for a cluster: upload it, and write s3://bucket/prefix/*.jsonl
     validation:
       fraction: 0.1  # held out of the training rows, to judge by; or uri: …
     test:
@@ -107,7 +112,7 @@ spec:
     # learningRate, globalBatchSize, maxLength and more are chosen from model and data; status.resolved shows them
   # evaluation: {{metric: …}}  # {choices}
   output:
-    uri: {_quoted(f"file://{path.parent}/{name}-model")}  # the model, its report and the checkpoints
+    uri: {_quoted(f"{file_uri(path.parent)}/{name}-model")}  # the model, its report and the checkpoints
     merge: true  # one model that loads by itself, beside the adapter
 """
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote
+import shlex
 
 from finetune_api.job import Manifest
+from finetune_cli.places import local_path
 
 
 def after_success(manifest: Manifest) -> list[tuple[str, str]]:
@@ -14,32 +14,40 @@ def after_success(manifest: Manifest) -> list[tuple[str, str]]:
     steps = []
     if uri.startswith("file://"):
         folder = str(local_path(uri))
-        steps.append(("read the report", f"xdg-open {folder}/report.html"))
+        steps.append(("read the report", f"xdg-open {quoted(folder)}/report.html"))
     else:
         folder = manifest.metadata.name
-        endpoint = f" --endpoint-url {spec.storage.endpoint}" if spec.storage.endpoint else ""
+        endpoint = f" --endpoint-url {quoted(spec.storage.endpoint)}" if spec.storage.endpoint else ""
         steps.append(
-            ("fetch the model and its report", f"aws s3 cp{endpoint} --recursive --exclude 'ckpt/*' {uri} {folder}")
+            (
+                "fetch the model and its report",
+                f"aws s3 cp{endpoint} --recursive --exclude 'ckpt/*' {quoted(uri)} {folder}",
+            )
         )
         steps.append(("read the report", f"xdg-open {folder}/report.html"))
     steps.append(("use the model", _snippet(manifest, folder)))
     return steps
 
 
-def local_path(uri: str) -> Path:
-    """The folder of a file:// URI."""
-    return Path(unquote(uri.removeprefix("file://")))
-
-
 def _snippet(manifest: Manifest, folder: str) -> str:
     spec = manifest.spec
     if spec.method.type == "lora" and not spec.output.merge:
-        return f"less {folder}/README.md    # how to load the adapter over its base model; spec.output.merge: true makes one model"
+        return f"less {quoted(folder)}/README.md    # how to load the adapter over its base model; spec.output.merge: true makes one model"
     model = f"{folder}/merged" if spec.output.merge else folder
     if spec.task == "text-classification":
-        use = f"pipeline('text-classification', '{model}')('You have won a prize')"
+        use = f"pipeline('text-classification', {model!r})('You have won a prize')"
     else:
         use = (
-            f"pipeline('text-generation', '{model}')([{{'role': 'user', 'content': 'Hello'}}])[0]['generated_text'][-1]"
+            f"pipeline('text-generation', {model!r})([{{'role': 'user', 'content': 'Hello'}}])[0]['generated_text'][-1]"
         )
-    return f'python -c "from transformers import pipeline; print({use})"'
+    return f"python -c {_shell(f'from transformers import pipeline; print({use})')}"
+
+
+def quoted(text: object) -> str:
+    """A word of a shell command: quoted only where it must be."""
+    return shlex.quote(str(text))
+
+
+def _shell(code: str) -> str:
+    """Code as one word, in double quotes, which read best around code that holds single ones."""
+    return f'"{code}"' if not any(c in code for c in '"\\$`!') else quoted(code)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finetune_api.exits import BY_CODE, COMPLETE, Reason
 from finetune_api.report import Outcome
+from finetune_cli.next_steps import quoted
 from finetune_cli.process import Step
 from finetune_operator.plan.causes import Cause
 
@@ -29,11 +30,11 @@ def end_of(step: Step, code: int, outcome: Outcome | None, log: Path) -> End:
         return End(step, code, None, outcome, log)
     problem = outcome.problem if outcome else None
     if problem is not None:
-        cause = Cause(problem.reason, problem.message, problem.hint, problem.field, problem.rank, code)
+        cause = Cause(problem.reason, problem.message, problem.hint, problem.field, problem.rank, code, problem.place)
     elif code in BY_CODE:
         cause = Cause(BY_CODE[code].reason, BY_CODE[code].cause, exit_code=code)
     else:
-        cause = Cause(Reason.CRASHED, _crash(step, code, log), hint=f"Read its log: {log}", exit_code=code)
+        cause = Cause(Reason.CRASHED, _crash(step, code, log), hint=f"Read its log: {quoted(log)}", exit_code=code)
     return End(step, code, cause, outcome, log)
 
 

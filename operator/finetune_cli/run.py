@@ -6,6 +6,7 @@ What a user sees stands on stderr, so that `finetune run job.yaml > status.yaml`
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import sys
@@ -25,7 +26,8 @@ from finetune_cli.display import display
 from finetune_cli.folder import Folder, Record, state_root
 from finetune_cli.local import Device, Machine, cores, job_id, notes, spec_digest
 from finetune_cli.manifest import STDIN, ManifestError
-from finetune_cli.next_steps import after_success, local_path
+from finetune_cli.next_steps import after_success, quoted
+from finetune_cli.places import local_path
 from finetune_cli.runner import Result, Runner, Signals
 from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, plural, to_yaml
 from finetune_operator.plan.times import rfc3339
@@ -89,7 +91,7 @@ def _print_status(folder: Folder) -> None:
         lines = text.splitlines(keepends=True)
         points = [line for line in lines if line.startswith("  - {step:")]
         if points:
-            counted = f"  # history: {plural(len(points), 'point')}, see {folder.status}\n"
+            counted = f"  # history: {plural(len(points), 'point')}, see {quoted(folder.status)}\n"
             text = "".join(counted if line == "  history:\n" else line for line in lines if line not in points)
     click.echo(text, nl=False)
 
@@ -137,7 +139,12 @@ def _record(folder: Folder, manifest: Manifest, restart: bool) -> Record:
 def _still_there(manifest: Manifest) -> bool:
     """Whether a result that was committed is still at its place, as far as can be seen without a storage client."""
     uri = manifest.spec.output.uri
-    return not uri.startswith("file://") or (local_path(uri) / "result.json").exists()
+    if not uri.startswith("file://"):
+        return True
+    try:  # one without a report only holds the place while it is made again
+        return "report" in json.loads((local_path(uri) / "result.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _already(folder: Folder, job: Job, hint: Hint) -> None:
@@ -156,7 +163,7 @@ def _tell(result: Result, folder: Folder, job: Job, hint: Hint) -> int:
         folder.drop_scratch()
         steps = after_success(job.manifest)
         if job.document.file != STDIN and _fits_cluster(job):
-            steps.append(("the same in a cluster", f"kubectl apply -f {job.document.file}"))
+            steps.append(("the same in a cluster", f"kubectl apply -f {quoted(job.document.file)}"))
         hint(steps)
         return 0
     if status.phase is Phase.SUSPENDED:
@@ -178,7 +185,7 @@ def _tell(result: Result, folder: Folder, job: Job, hint: Hint) -> int:
     click.echo(f"  {failure.hint}", err=True)
     if failure.reason == Reason.OUTPUT_IN_USE:
         click.echo("  `finetune run --restart` takes it over.", err=True)
-    click.echo(f"  Log: {result.log}", err=True)
+    click.echo(f"  Log: {quoted(result.log)}", err=True)
     return EXITS[Reason(failure.reason)].code or 1
 
 

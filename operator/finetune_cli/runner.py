@@ -93,6 +93,7 @@ class Runner:
 
     def _until_it_passes(self, step: Callable[[], End]) -> tuple[End, Failure | None]:
         """The last end of a step, and the failure of the job if it was the last try; a stop is no failure."""
+        before: str | None = None
         while True:
             end = step()
             if end.cause is None:
@@ -103,8 +104,14 @@ class Runner:
             self._fruitless = 0 if progress else self._fruitless + 1
             limit = self._manifest.spec.restart_policy.max_restarts
             next_ = restart.after(
-                end.cause, used=self._used, progress=progress, fruitless=self._fruitless, max_restarts=limit
+                end.cause,
+                used=self._used,
+                progress=progress,
+                fruitless=self._fruitless,
+                max_restarts=limit,
+                before=before,
             )
+            before = end.cause.place
             if isinstance(next_, Failure):
                 return end, next_
             self._used = next_.used

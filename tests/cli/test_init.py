@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ import zstandard
 from pyarrow import parquet
 
 from cli.conftest import Terminal
+from finetune_api.base import parse
+from finetune_api.job import Manifest
+from finetune_api.run import StorageAccess
+from finetune_cli.next_steps import after_success
+from finetune_trainer.storage import open_store
 
 MAILS = [
     {"id": i, "body": f"mail number {i} " * 9, "label": "spam" if i % 3 == 0 else "ham", "subject": f"s{i}"}
@@ -172,3 +178,46 @@ def test_files_that_cannot_be_used(terminal: Terminal, name: str, content: bytes
     assert done.returncode == 1
     assert words in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("place", ["with space/mails.jsonl", "50% off/mails #1.jsonl", "größe\u00a0/mails%20.jsonl"])
+def test_a_path_becomes_a_uri_that_means_the_same_path(terminal: Terminal, place: str) -> None:
+    path = terminal.folder / place
+    path.parent.mkdir()
+    path.write_bytes(jsonl(MAILS))
+    spec, _ = written(terminal, place)
+    store, key = open_store(spec["data"]["train"]["uri"], StorageAccess())
+    assert f"/{key}" == str(path)
+    assert store.get(key) == path.read_bytes()
+    assert open_store(spec["output"]["uri"], StorageAccess())[1].startswith(str(path.parent)[1:] + "/")
+
+
+def test_a_path_that_would_be_read_as_a_pattern_is_refused(terminal: Terminal) -> None:
+    (terminal.folder / "what?.jsonl").write_bytes(jsonl(MAILS))
+    done = terminal.run("init", "what?.jsonl")
+    assert done.returncode == 1
+    assert "? stands for other characters in a data URI" in done.stderr
+    assert "Rename the file" in done.stderr
+
+
+def test_what_is_to_be_copied_is_quoted_for_a_shell(terminal: Terminal) -> None:
+    (terminal.folder / "mails.jsonl").write_bytes(jsonl(MAILS))
+    done = terminal.run("init", "mails.jsonl", "-o", "my job.yaml")
+    assert "finetune run 'my job.yaml'" in done.stderr
+    assert "vi 'my job.yaml'" in done.stderr
+
+
+def test_the_next_steps_are_quoted_for_a_shell(terminal: Terminal) -> None:
+    (terminal.folder / "mails.jsonl").write_bytes(jsonl(MAILS))
+    made = yaml.safe_load(terminal.run("init", "mails.jsonl").stdout)
+    folder = "/it's my $HOME/model"
+    for merge in (True, False):
+        made["spec"]["output"] = {"uri": f"file://{folder.replace(' ', '%20')}", "merge": merge}
+        words = [shlex.split(command, comments=True) for _, command in after_success(parse(Manifest, made, local=True))]
+        assert words[0] == ["xdg-open", f"{folder}/report.html"]
+        if merge:
+            assert words[1][:2] == ["python", "-c"]
+            compile(words[1][2], "-c", "exec")
+            assert f"{folder}/merged" in words[1][2].replace("\\'", "'")
+        else:
+            assert words[1] == ["less", f"{folder}/README.md"]

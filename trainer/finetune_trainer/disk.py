@@ -36,7 +36,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def full(error: BaseException, folders: Iterable[str | Path]) -> JobError:
-    """DiskFull with the folder: that of the file which the error names, else the one of `folders` with the least space left."""
+    """DiskFull with the folder: that of the file which the error names, else the first of `folders` that is full."""
     named = getattr(error, "filename", None)
     where = Path(os.fsdecode(named)).parent if isinstance(named, str | bytes) else _fullest(folders)
     left = _left(where)
@@ -54,7 +54,7 @@ def _fullest(folders: Iterable[str | Path]) -> Path:
         if (left := _left(Path(folder))) is not None
     ]
     first = next((path for left, path in known if left < NEARLY_NOTHING), None)
-    return first or min(known, default=(0, Path(tempfile.gettempdir())))[1]
+    return first or (known[0][1] if known else Path(tempfile.gettempdir()))
 
 
 def _left(folder: Path) -> int | None:

@@ -21,11 +21,23 @@ from finetune_trainer.trouble import PeerFailed
 
 log = logging.getLogger(__name__)
 
+KNOWN = "finetune_problem"
+"""The attribute of an error that keeps what problem_for said of it."""
+
 
 def problem_for(error: BaseException, rank: int | None = None, folders: Iterable[str] = ()) -> Problem:
     """What went wrong, in the contract's words and within its bounds. `folders`: where a disk may be full."""
     if isinstance(error, PeerFailed):
         return error.problem
+    if (
+        KNOWN not in error.__dict__
+    ):  # the first look counts: a traceback grows, and a disk fills, while it is raised further
+        error.__dict__[KNOWN] = _problem(error, rank, folders)
+    problem: Problem = error.__dict__[KNOWN]
+    return problem
+
+
+def _problem(error: BaseException, rank: int | None, folders: Iterable[str]) -> Problem:
     if not isinstance(error, JobError) and disk.is_full(error):
         error = disk.full(error, folders)
     if isinstance(error, JobError):
@@ -43,16 +55,9 @@ def problem_for(error: BaseException, rank: int | None = None, folders: Iterable
 
 
 def _place(error: BaseException, where: traceback.StackSummary) -> str:
-    """The same for the same type of error raised by the same calls, whatever its words, its process and its folders are.
-
-    It stays what it was when first asked for: a traceback grows while the error is raised further.
-    """
-    if "finetune_place" in error.__dict__:
-        return str(error.__dict__["finetune_place"])
+    """The same for the same type of error raised by the same calls, whatever its words, its process and its folders are."""
     calls = "\n".join(f"{Path(call.filename).name}:{call.name}:{call.lineno}" for call in where)
-    place = f"{clip(type(error).__name__, 40)}@{hashlib.sha256(calls.encode()).hexdigest()[:12]}"
-    error.__dict__["finetune_place"] = place
-    return place
+    return f"{clip(type(error).__name__, 40)}@{hashlib.sha256(calls.encode()).hexdigest()[:12]}"
 
 
 def _reason_of(error: BaseException) -> Reason:
