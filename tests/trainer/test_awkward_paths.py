@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
+from finetune_api.exits import Reason
 from support.attempts import Bench
 from support.models import mails, write_jsonl
 
@@ -15,14 +17,15 @@ def test_a_run_in_a_folder_with_a_space_a_hash_and_a_percent_sign(bert: Path, tm
     shutil.copytree(bert, folder / "model")
     checkpoints = {"everySteps": 1, "keepLast": 1}
     bench = Bench(
-        folder, {"training": {"maxSteps": 2, "globalBatchSize": 8}, "checkpoints": checkpoints,
+        folder, {"training": {"maxSteps": 4, "globalBatchSize": 8}, "checkpoints": checkpoints,
                  "data": {"train": {"uri": (folder / "data" / "train 100%.jsonl").as_uri()}, "validation": {"fraction": 0.2}}},
     )  # fmt: skip
     bench.prepare()
-    report = bench.attempt()
+    calls = itertools.count()
+    stopped = bench.failing(1, lambda: next(calls) > 2)
+    assert stopped.reason is Reason.INTERRUPTED
+    report = bench.attempt(2)
+    assert report.resumed_from_step is not None
     assert report.output is not None
     assert report.output.uri == (folder / "out").as_uri()
     assert (folder / "out" / "model.safetensors").exists()
-    shutil.rmtree(folder / "out" / "tensorboard")
-    (folder / "out" / "result.json").unlink()
-    assert bench.attempt(2).resumed_from_step == 2

@@ -137,6 +137,18 @@ def test_weights_that_do_not_fill_the_model_are_never_made_up(model: Path, spoil
     assert caught.value.reason is Reason.UNSUPPORTED_MODEL
 
 
+@pytest.mark.parametrize(
+    "change", [{"hidden_size": "wide"}, {"num_attention_heads": 7}, {"pad_token_id": [1]}, {"hidden_act": "no-such"}]
+)
+def test_a_config_that_transformers_refuses_is_no_error_of_ours(model: Path, change: dict[str, Any]) -> None:
+    config = json.loads((model / "config.json").read_text()) | change
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(JobError) as caught:
+        load_model(model, "text-classification", labels=("a", "b"), seed=1, pad_id=0)
+    assert caught.value.reason is Reason.UNSUPPORTED_MODEL
+    assert caught.value.field == "spec.model.uri"
+
+
 def test_a_new_head_is_the_same_for_the_same_seed(bert: Path) -> None:
     heads = [
         load_model(bert, "text-classification", labels=("a", "b", "c"), seed=s, pad_id=0).classifier.weight

@@ -89,7 +89,8 @@ def _source(module: str) -> str | None:
 def _positions(config: dict[str, Any], source: str) -> int | None:
     for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(config.get(key), int) and config[key] > 0:
-            offset = (config.get("pad_token_id") or 0) + 1 if "create_position_ids_from_input_ids" in source else 0
+            pad = config.get("pad_token_id")
+            offset = (pad if isinstance(pad, int) else 0) + 1 if "create_position_ids_from_input_ids" in source else 0
             return config[key] - offset
     return None
 

@@ -57,13 +57,13 @@ def load_model(
             "label2id": {name: i for i, name in enumerate(labels)},
             "problem_type": "single_label_classification",
         }
-    config = cls.config_class.from_pretrained(folder, local_files_only=True, **settings)
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = pad_id
-    if task == "causal-lm":
-        config.use_cache = False
     torch.manual_seed(seed)
     try:
+        config = cls.config_class.from_pretrained(folder, local_files_only=True, **settings)
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = pad_id
+        if task == "causal-lm":
+            config.use_cache = False
         with _quiet_loading(), _PlainMeta():
             model, info = cls.from_pretrained(
                 folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False,
@@ -74,7 +74,7 @@ def load_model(
     except Exception as error:
         if memory.ran_out(error) or disk.is_full(error):
             raise  # nothing is wrong with the model
-        message = f"the weights cannot be loaded into {found.class_name}: {type(error).__name__}: {error}"
+        message = f"the model cannot be loaded as {found.class_name}: {type(error).__name__}: {error}"
         raise JobError(Reason.UNSUPPORTED_MODEL, message[:900], field=FIELD) from error
     _check_filled(info, found.class_name, new_head=task == "text-classification")
     return model.train()
