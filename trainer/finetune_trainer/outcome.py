@@ -39,7 +39,9 @@ def problem_for(error: BaseException, rank: int | None = None, folders: Iterable
 
 def _problem(error: BaseException, rank: int | None, folders: Iterable[str]) -> Problem:
     if not isinstance(error, JobError) and disk.is_full(error):
-        error = disk.full(error, folders)
+        known = error.__dict__.get("finetune_full") or disk.full(error, folders)
+        error.__dict__["finetune_full"] = known  # what is left on it differs from one look to the next
+        error = known
     if isinstance(error, JobError):
         reason, message, hint, field, place = error.reason, error.message, error.hint, error.field, None
     else:
