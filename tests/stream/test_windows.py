@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from finetune_trainer.storage.file import FileStore
 from finetune_trainer.stream import Batch, Cursor, Manifest, Profile, Stream, order
 from finetune_trainer.stream.parquet import ParquetReader
 from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.stream import _Held
 from finetune_trainer.tasks.registry import task_for
 from support.jobs import job_config
 from support.rows import ENDINGS, profiled, rows_of, write
@@ -107,6 +109,20 @@ def test_row_groups_larger_than_a_window_are_read_by_ranges(groups: Path, monkey
     for t in range(30):
         assert two[0][t][0].indices == two[1][t][0].indices == whole[t][0].indices
         assert [*two[0][t][0].rows, *two[1][t][0].rows] == whole[t][0].rows[0::2] + whole[t][0].rows[1::2]
+
+
+def test_no_more_than_two_windows_are_held_at_any_time(groups: Path) -> None:
+    config = job_config(groups, training={"globalBatchSize": 7})
+    manifest, profile = profiled(config)
+    most = 0
+    gc.collect()
+    with Stream(config, manifest, profile, limits=LIMITS) as stream:
+        largest = max(window.rows for window in stream._windows(0))
+        for batch, _ in stream.batches(Cursor()):
+            most = max(most, sum(len(found.rows) for found in gc.get_objects() if isinstance(found, _Held)))
+            if batch.epoch:
+                break
+    assert largest < most <= 2 * largest + 7
 
 
 def _counted(found: Any, held: list[int]) -> Any:
