@@ -18,6 +18,7 @@ from finetune_api.run import RunConfig
 from finetune_trainer.prepare.reblock import reblock
 from finetune_trainer.prepare.scan import ObjectScan, peek_columns
 from finetune_trainer.storage import location
+from finetune_trainer.storage.file import FileStore
 from finetune_trainer.stream import Cursor, Stream, sweep_cache
 from finetune_trainer.stream.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.globs import matcher
@@ -354,6 +355,19 @@ def test_a_table_is_named_as_such(put: Any, kind: str, log: str, rows: str) -> N
     assert len(listing.objects) == 1
     assert [finding.kind for finding in listing.findings] == ["TableFiles"]
     assert f"is a {kind} table" in listing.findings[0].message
+
+
+def test_credentials_need_reach_no_further_than_the_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "data", "a.jsonl", rows_of(3))
+    listed = FileStore.list
+
+    def narrow(self: FileStore, prefix: str) -> Any:
+        if not prefix.endswith("/data/"):
+            raise JobError(Reason.ACCESS_DENIED, f"cannot list {prefix}")
+        return listed(self, prefix)
+
+    monkeypatch.setattr(FileStore, "list", narrow)
+    assert len(list_source(job_config(tmp_path), "train").objects) == 1
 
 
 def test_a_folder_of_ones_own_that_is_called_metadata_is_no_table(put: Any) -> None:
