@@ -22,6 +22,7 @@ from finetune_operator.cluster import (
     JOB,
     KINDS,
     POD,
+    SERVICE,
     ApiError,
     Cluster,
     Conflict,
@@ -246,6 +247,8 @@ class Reconciler:
             except (Forbidden, Invalid) as error:
                 log.warning("%s %s was refused: %s", create.kind, create.name, error, extra=_job(job))
                 return (), (Refusal(create.kind, create.name, error.code, error.message[:1024]),)
+            if kind is SERVICE:
+                self._store.put(kind, answer)
             if kind is JOB:
                 changed = self._store.put(kind, answer)
                 if (answer.get("spec") or {}).get("suspend"):  # held: nothing more of it may come for hours
@@ -298,7 +301,9 @@ class Reconciler:
         except (NotFound, Foreign):
             return
         await self._cluster.delete(kind, job.namespace, delete.name, uid=uid)
-        for key in self._store.drop(kind, uid) if kind is JOB else ():  # should it linger, the watch brings it back
+        for key in (
+            self._store.drop(kind, uid) if kind in (JOB, SERVICE) else ()
+        ):  # should it linger, the watch brings it back
             self._queue.add(key)
 
     # ------------------------------------------------------------ events

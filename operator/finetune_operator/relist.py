@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError, Cluster, Forbidden, Kind, NotFound
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, ApiError, Cluster, Forbidden, Kind, NotFound
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.settings import CHILD_SELECTOR
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 WATCHED: tuple[tuple[Kind, str], ...] = ((FINETUNE_JOB, ""), (JOB, CHILD_SELECTOR), (POD, CHILD_SELECTOR))
 """Kinds and their selectors, owners first."""
+LISTED: tuple[tuple[Kind, str], ...] = (*WATCHED, (SERVICE, CHILD_SELECTOR))
+"""Services are not watched: only we make and delete them."""
 HIDDEN_SECONDS = 30.0
 """All is listed again so soon while a namespace is hidden."""
 
@@ -79,11 +81,11 @@ class Relister:
     async def once(self) -> int:
         """List everything. Returns how many objects differed from the store. Raises ApiError."""
         corrections, silent, hidden = 0, set(), dict[str, str]()
-        for kind, selector in WATCHED:
+        for kind, selector in LISTED:
             changed = await self._list(kind, selector, hidden)
             if self.synced.is_set() and changed:
                 corrections += changed
-                if not self._heard[kind.kind]:
+                if kind is not SERVICE and not self._heard[kind.kind]:
                     silent.add(kind.kind)
         self._hide(hidden)
         self._heard.clear()

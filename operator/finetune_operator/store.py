@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_operator.children import Child, Children, Graves
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Kind
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, Kind
 from finetune_operator.memory import Memory
 from finetune_operator.outputs import Outputs
 from finetune_operator.plan import finish, names
@@ -34,6 +34,7 @@ from finetune_operator.plan.observed import (
 )
 from finetune_operator.plan.times import seconds
 from finetune_operator.recent import Recent
+from finetune_operator.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class Store:
         self._families: dict[names.Family, set[Key]] = defaultdict(set)
         self._children = Children()
         self._graves = Graves()
-        self._outputs: Outputs[Key] = Outputs()
+        self._services = Services()
+        self._outputs: Outputs[Key] = Outputs()  # of those at work
         self._memory: dict[str, Memory] = {}
         self._specs: Recent[tuple[str, int], StoredSpec] = Recent(SPECS)
         self._resources: Recent[tuple[str, int], Resource] = Recent(RESOURCES)
@@ -118,6 +120,9 @@ class Store:
             meta = obj["metadata"]
             if self._graves.hold(meta["uid"], int(meta["resourceVersion"])):
                 return set()
+            if kind is SERVICE:
+                self._services.put(obj)  # made by us alone: what it means for its job is seen when that ends
+                return set()
             return self._put_job(obj) if kind is FINETUNE_JOB else self._put_child(kind, obj)
         except Exception as error:  # whatever it is, it is this object's
             self._complain(kind, obj, error)
@@ -127,6 +132,9 @@ class Store:
         """The object of this UID is gone: at that `version`, where one is known. Returns the keys to reconcile."""
         if version:
             self._graves.bury(uid, version)
+        if kind is SERVICE:
+            self._services.pop(uid)
+            return set()
         if kind is FINETUNE_JOB:
             key = self._keys.get(uid)
             return self._forget_job(key) if key else set()
@@ -150,6 +158,8 @@ class Store:
 
     def begin_relist(self, kind: Kind) -> frozenset[str]:
         """Before a LIST of `kind` is sent: the UIDs known now."""
+        if kind is SERVICE:
+            return self._services.uids()
         if kind is FINETUNE_JOB:
             return frozenset(self._keys)
         return frozenset(self._children.uids(JobView if kind is JOB else PodView))
@@ -161,8 +171,8 @@ class Store:
         """
         changed: set[Key] = set()
         for uid in before - seen:
-            child = self._children.get(uid)
-            namespace = child.family[0] if child else self._keys.get(uid, ("", ""))[0]
+            child, service = self._children.get(uid), self._services.get(uid)
+            namespace = child.family[0] if child else service.namespace if service else self._keys.get(uid, ("", ""))[0]
             if namespace not in hidden:
                 changed |= self.drop(kind, uid)
         return changed
@@ -204,6 +214,7 @@ class Store:
             events=dict(memory.events),
             rivals=self._rivals(record),
             looked_up=frozenset(name for name, job in memory.looked_up.items() if job == self._job(record, name)),
+            services=self._services.of(record.key[0], record.uid),
             settings=settings,
             now=now,
         )
@@ -277,7 +288,9 @@ class Store:
         """Whether a finished job has children that plan/finish.py does not keep."""
         jobs = [v for v in self._children.jobs(record.family, record.uid) if not v.deleting]
         newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
-        return any(not v.terminal or v.attempt <= newest[v.component] - finish.KEEP for v in jobs)
+        if any(not v.terminal or v.attempt <= newest[v.component] - finish.KEEP for v in jobs):
+            return True
+        return bool(finish.idle(self._services.of(record.key[0], record.uid), jobs))
 
     def _pods(self, record: _Record) -> list[PodView]:
         return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)
@@ -344,15 +357,9 @@ class Store:
         )
         self._records[key], self._keys[uid] = record, key
         self._families[record.family].add(key)
-        if old and old.output != record.output:
-            changed |= self._outputs.sharing(old.output) - {key}
-            self._outputs.remove(key, old.output)
-        self._outputs.add(key, record.output)
         if old is None or old.trigger != trigger:
             changed.add(key)
-        if old is None or old.active != record.active:
-            changed |= self._outputs.sharing(record.output) - {key}
-        return changed
+        return changed | self._move(key, _place(old), _place(record))
 
     def _put_child(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
         meta = obj["metadata"]
@@ -374,8 +381,20 @@ class Store:
         if not self._families[record.family]:
             del self._families[record.family]
         self._memory.pop(record.uid, None)
-        self._outputs.remove(key, record.output)
-        return {key} | self._outputs.sharing(record.output)
+        return {key} | self._move(key, _place(record), None)
+
+    def _move(self, key: Key, old: str | None, new: str | None) -> set[Key]:
+        """The job writes to another place now, or to none: only those at work have one. Returns whose rivals have changed."""
+        if old == new:
+            return set()
+        changed: set[Key] = set()
+        if old is not None:
+            self._outputs.remove(key, old)
+            changed |= self._outputs.sharing(old)
+        if new is not None:
+            changed |= self._outputs.sharing(new)
+            self._outputs.add(key, new)
+        return changed - {key}
 
     def _rivals(self, record: _Record) -> tuple[Rival, ...]:
         others = (self._records[key] for key in self._outputs.sharing(record.output) - {record.key})
@@ -391,6 +410,11 @@ def _attempt(status: dict[str, Any]) -> int:
 def _ends(spec: dict[str, Any], status: dict[str, Any]) -> float | None:
     ttl, end = spec.get("ttlSecondsAfterFinished"), seconds(status.get("completionTime"))
     return end + ttl if isinstance(ttl, int) and end is not None else None
+
+
+def _place(record: _Record | None) -> str | None:
+    """Where a job that is at work writes to."""
+    return record.output if record and record.active else None
 
 
 def _output(namespace: str, spec: dict[str, Any]) -> str:

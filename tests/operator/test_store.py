@@ -248,7 +248,18 @@ def test_jobs_with_the_same_output_see_each_other_and_wake_each_other_when_one_e
     ended["metadata"]["resourceVersion"] = "3"
     ended["status"] = {"phase": "Succeeded"}
     assert store.put(FINETUNE_JOB, ended) == {KEY}
-    assert store.drop(FINETUNE_JOB, "22222222-u") == {KEY, (NAMESPACE, "other")}
+    assert store.drop(FINETUNE_JOB, "22222222-u") == {(NAMESPACE, "other")}  # finished, it was in nobody's way
+
+
+def test_a_new_job_wakes_none_of_the_finished_ones_of_its_output() -> None:
+    store = Store()
+    for n in range(500):
+        store.put(FINETUNE_JOB, resource(n + 1, name=f"old-{n}", uid=f"{n:08x}-u", status={"phase": "Failed"}))
+    assert store.put(FINETUNE_JOB, resource(900)) == {KEY}
+    observed = store.snapshot(KEY, SETTINGS, 0)
+    assert observed
+    assert observed.rivals == ()
+    assert store.put(FINETUNE_JOB, resource(901, name="next", uid="99999999-u")) == {KEY, (NAMESPACE, "next")}
 
 
 def test_jobs_whose_outputs_lie_within_each_other_see_each_other(store: Store) -> None:

@@ -163,6 +163,21 @@ def test_a_volume_that_cannot_be_mounted_has_the_pods_events_read() -> None:
     assert (c.phase, c.status.reason) == ("Starting", Reason.SECRET_NOT_FOUND)
 
 
+def test_who_waits_long_is_asked_about_ever_more_seldom() -> None:
+    c = made()
+    waiting(c.pod(0), "ContainerCreating", "")
+    waiting(c.pod(1), "ContainerCreating", "")
+    end, asked, longest = c.now + 3 * 3600, 0, 0.0
+    while c.now < end:
+        found = c.reconcile()
+        asked += bool(found.read_events)
+        assert found.requeue_after is not None
+        longest = max(longest, found.requeue_after)
+        c.wait(found.requeue_after)
+    assert asked < 60  # every 15 s it would be 720
+    assert longest <= 300
+
+
 def test_a_name_that_is_taken_is_shown_and_nothing_is_touched() -> None:
     c = Cluster()
     c.reconcile()

@@ -105,7 +105,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, create, delete]
+  verbs: [get, list, create, delete]
 # Patched when the report server's CA changes while workers are at work.
 - apiGroups: [""]
   resources: [configmaps]

@@ -43,6 +43,7 @@ def plan(observed: Observed) -> Plan:
         _without_eta(draft)
     if draft.finished:
         finish.keep(draft)
+    finish.tidy(draft)
     draft.update(display=display(draft.status, draft.spec.model.uri))
     return draft.seal()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from finetune_operator.plan import names, objects, ttl
 from finetune_operator.plan.draft import Draft
+from finetune_operator.plan.observed import JobView, ServiceView
+from finetune_operator.plan.plan import Delete
 from finetune_operator.plan.tries import tries
 
 KEEP = 2
@@ -21,3 +25,17 @@ def keep(draft: Draft) -> None:
             if not of.done or of.number <= newest - KEEP:
                 draft.delete.extend(objects.removal(job.name, component, job.uid))
     ttl.apply(draft)
+
+
+def tidy(draft: Draft) -> None:
+    """The names of an attempt that has ended are of no use to anybody: its Service goes, the pods stay for their logs."""
+    gone = {(d.kind, d.name) for d in draft.delete}
+    for service in idle(draft.observed.services, draft.observed.jobs):
+        if ("Service", service.name) not in gone:
+            draft.delete.append(Delete("Service", service.name, service.uid))
+
+
+def idle(services: Iterable[ServiceView], jobs: Iterable[JobView]) -> list[ServiceView]:
+    """The Services of attempts that have ended."""
+    ended = {job.name for job in jobs if job.terminal}
+    return [service for service in services if service.name in ended]

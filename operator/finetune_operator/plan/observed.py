@@ -222,6 +222,23 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceView:
+    """The headless Service of an attempt; it has the Job's name."""
+
+    name: str
+    namespace: str
+    uid: str
+    owner_uid: str
+
+    @classmethod
+    def from_object(cls, body: Mapping[str, Any]) -> ServiceView | None:
+        """A core/v1 Service; None if nothing controls it."""
+        meta = body["metadata"]
+        owner = _controller(meta).get("uid")
+        return cls(meta["name"], meta["namespace"], meta["uid"], owner) if owner else None
+
+
+@dataclass(frozen=True, slots=True)
 class EventView:
     """A core/v1 Event about a child."""
 
@@ -364,6 +381,7 @@ class Observed:
     events: Mapping[str, tuple[EventView, ...]] = field(default_factory=dict)  # by name of the Job or Pod asked for
     rivals: tuple[Rival, ...] = ()
     looked_up: Container[str] = frozenset()  # names of Jobs whose pods were listed since the Job is as it is here
+    services: tuple[ServiceView, ...] = ()  # those known; there may be more
 
 
 def report_order(pod: PodView, report: Report) -> tuple[bool, int, float, int]:

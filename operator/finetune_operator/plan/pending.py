@@ -20,7 +20,8 @@ PODS_SECONDS = 10.0
 """A Job that lacks pods after so long has its Events read."""
 MOUNT_SECONDS = 20.0
 """A pod on a node whose container is not made after so long has its Events read."""
-AGAIN_SECONDS = 15.0
+AGAIN_SECONDS, SELDOM_SECONDS = 15.0, 300.0
+"""Events are read again after half the time waited so far, within these: who waits for an hour hears nothing new each minute."""
 
 _IMAGE = (
     "ErrImagePull",
@@ -76,7 +77,8 @@ def to_read(observed: Observed, of: Try) -> tuple[tuple[str, ...], float | None]
     else:
         return (), None
     age = observed.now - since
-    return ((name,), AGAIN_SECONDS) if age >= patience else ((), patience - age)
+    again = min(SELDOM_SECONDS, max(AGAIN_SECONDS, age / 2))
+    return ((name,), again) if age >= patience else ((), patience - age)
 
 
 def _of_pod(pod: PodView) -> Waiting | None:
