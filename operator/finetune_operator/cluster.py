@@ -49,6 +49,7 @@ POD = Kind("Pod", "", "v1", "pods")
 SERVICE = Kind("Service", "", "v1", "services")
 CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps")
 EVENT = Kind("Event", "", "v1", "events")
+SECRET = Kind("Secret", "", "v1", "secrets")
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 TOKEN_REVIEW = Kind("TokenReview", "authentication.k8s.io", "v1", "tokenreviews", namespaced=False)
 KINDS = {kind.kind: kind for kind in (FINETUNE_JOB, JOB, POD, SERVICE, CONFIG_MAP, EVENT, LEASE, TOKEN_REVIEW)}

@@ -22,6 +22,7 @@ from finetune_operator import wiring
 from finetune_operator.access import Access
 from finetune_operator.cluster import Cluster
 from finetune_operator.guard import Limits
+from finetune_operator.issuer import Issuer
 from finetune_operator.lease import Lease, Leases
 from finetune_operator.metrics import Metrics, metrics_app
 from finetune_operator.probe import Watchdog
@@ -67,7 +68,8 @@ class Operator:
             relist=settings.relist_seconds,
             leading=self._leading,
         )
-        self.certificate = Certificate(settings.report_cert_dir)
+        self.certificate = Certificate(settings.report_cert_dir, made_later=bool(settings.report_secret))
+        self._issuer = self._make_issuer() if settings.report_secret else None
         self.reconciler = Reconciler(
             self.store,
             self.cluster,
@@ -100,6 +102,12 @@ class Operator:
         await self.cluster.close()
         await self._lease_client.close()
 
+    def _make_issuer(self) -> Issuer:
+        s = self.settings
+        return Issuer(
+            self.cluster, s.namespace, s.report_secret, s.report_names, s.report_cert_dir, days=s.report_ca_days
+        )
+
     def _lease(self, namespace: str | None) -> Lease:
         """The lease of one namespace lies within it; that of all, where every operator of all looks for it."""
         settings = self.settings
@@ -131,6 +139,10 @@ class Operator:
 
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.close)
+            if self._issuer:
+                await self._issuer.first()
+                self.certificate.load()
+                spawn("issuer", self._issuer.follow())
             for app, port, tls in self._servers():
                 await stack.enter_async_context(
                     serving(app, port, tls, limits=Limits(), count=self.metrics.connection_cut)

@@ -161,15 +161,19 @@ def _parse(body: bytes) -> Report:
 
 
 class Certificate:
-    """The mounted certificate: the context serves new connections with whatever is in the folder now."""
+    """The certificate in a folder: the context serves new connections with whatever is there now.
 
-    def __init__(self, folder: Path) -> None:
+    `made_later`: there is none yet; whoever makes it calls `load`.
+    """
+
+    def __init__(self, folder: Path, *, made_later: bool = False) -> None:
         self._folder = folder
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._stamp: tuple[float, ...] = ()
         self.ca: str | None = None
-        self.load()
+        if not made_later:
+            self.load()
 
     def load(self) -> bool:
         """Read the files if they have changed. Raises OSError or ssl.SSLError, and keeps the old certificate then."""

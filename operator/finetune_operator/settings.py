@@ -40,6 +40,10 @@ class Settings:
     report_url: str  # base, https://<service>.<namespace>.svc:8443
     report_port: int = 8443
     report_cert_dir: Path = Path("/etc/finetune-operator/tls")  # tls.crt, tls.key, ca.crt
+    # A Secret in our own namespace to keep a certificate of our own in, for these names; empty: the folder holds one already.
+    report_secret: str = ""
+    report_names: tuple[str, ...] = ()
+    report_ca_days: int = 3650
     report_auth: Literal["auto", "tokenreview", "jwt"] = (
         "auto"  # auto: TokenReview; JWT in namespaced mode, or when refused
     )
@@ -84,6 +88,9 @@ class Settings:
             ).rstrip("/"),
             report_port=read.port("REPORT_PORT", 8443),
             report_cert_dir=Path(read.text("REPORT_CERT_DIR", "/etc/finetune-operator/tls")),
+            report_secret=read.text("REPORT_SECRET", ""),
+            report_names=read.items("REPORT_NAMES"),
+            report_ca_days=int(read.number("REPORT_CA_DAYS", 3650, least=1)),
             report_auth=read.choice("REPORT_AUTH", "auto", ("auto", "tokenreview", "jwt")),  # type: ignore[arg-type]
             report_write_seconds=read.number("REPORT_WRITE_SECONDS", 4.0, least=0.1),
             watch_namespaces=read.items("WATCH_NAMESPACES"),
@@ -103,6 +110,10 @@ class Settings:
         )
         if urlsplit(settings.report_url).scheme != "https":
             raise SettingsError("FINETUNE_REPORT_URL: must start with https://, tokens travel on it")
+        if settings.report_secret and not settings.report_names:
+            raise SettingsError(
+                "FINETUNE_REPORT_NAMES: must hold the names of the report server, where REPORT_SECRET is set"
+            )
         return settings
 
     def plan_settings(self, report_ca: str | None) -> PlanSettings:

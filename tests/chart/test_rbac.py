@@ -39,9 +39,13 @@ def test_rights_are_those_of_the_golden_file(
 
 
 @pytest.mark.parametrize("values", [(), ("watch.namespaces={team-a}",)])
-def test_no_secrets_and_no_wildcards(render: Callable[..., Objects], values: tuple[str, ...]) -> None:
+def test_no_secrets_but_its_own_and_no_wildcards(render: Callable[..., Objects], values: tuple[str, ...]) -> None:
     for role in roles(render(*values)):
         for rule in role["rules"]:
+            if rule.get("resourceNames") == ["finetune-operator-report-cert"]:
+                assert (role["kind"], role["metadata"]["namespace"]) == ("Role", "finetune-system")
+                assert (rule["resources"], rule["verbs"]) == (["secrets"], ["get", "update"])
+                continue
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
             assert not [resource for resource in rule["resources"] if resource.split("/")[0] == "secrets"]
             assert "pods/exec" not in rule["resources"]
@@ -51,7 +55,7 @@ def test_namespaced_mode_makes_nothing_cluster_wide_but_the_definition(render: C
     objects = render("watch.namespaces={team-a,team-b}")
     assert not CLUSTER_KINDS & {each["kind"] for each in objects}
     bound = {each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"}
-    assert bound == {"team-a", "team-b"}
+    assert bound == {"team-a", "team-b", "finetune-system"}
 
 
 def test_roles_are_bound_to_the_operators_account_only(render: Callable[..., Objects]) -> None:

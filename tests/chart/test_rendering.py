@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
-from cryptography import x509
 
 from .conftest import CHART
 
@@ -100,23 +98,26 @@ def test_a_wrong_value_is_refused_by_name(run_helm: Callable[..., Any], value: s
     assert value.split("=")[0].split(".")[-1] in refused.stderr
 
 
-def test_the_report_certificate_names_the_service_that_trainers_call(render: Callable[..., Objects]) -> None:
+def test_the_operator_makes_the_certificate_of_the_service_that_trainers_call(render: Callable[..., Objects]) -> None:
     objects = render()
     secret = one(objects, "Secret")
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-    certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["tls.crt"]))
-    authority = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["ca.crt"]))
-    certificate.verify_directly_issued_by(authority)
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
-        x509.DNSName
-    )
-    container = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    environment = {each["name"]: each.get("value") for each in container["env"]}
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert environment["FINETUNE_REPORT_SECRET"] == secret["metadata"]["name"]
     host = re.fullmatch(r"https://([^:]+):8443", environment["FINETUNE_REPORT_URL"])
     assert host
-    assert host[1] in names
-    service = one(objects, "Service", "-reports")
-    assert host[1].split(".")[0] == service["metadata"]["name"]
+    assert host[1] in environment["FINETUNE_REPORT_NAMES"].split(",")
+    assert host[1].split(".")[0] == one(objects, "Service", "-reports")["metadata"]["name"]
+    assert next(each for each in pod["volumes"] if each["name"] == "report-tls")["emptyDir"]["medium"] == "Memory"
+
+
+def test_rendering_again_gives_the_same_so_that_no_sync_changes_the_ca(run_helm: Callable[..., Any]) -> None:
+    first, second = (run_helm("template", "finetune", str(CHART), "--namespace", "x").stdout for _ in range(2))
+    assert first == second
+    secrets = [each for each in yaml.safe_load_all(first) if each and each["kind"] == "Secret"]
+    assert [secret["type"] for secret in secrets] == ["Opaque"]
+    assert not [secret for secret in secrets if "data" in secret or "stringData" in secret]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,7 @@ def test_the_report_certificate_names_the_service_that_trainers_call(render: Cal
 def test_no_certificate_is_made_where_another_is_given(render: Callable[..., Objects], values: tuple[str, ...]) -> None:
     objects = render(*values)
     assert not [each for each in objects if each["kind"] == "Secret"]
+    assert not [r for each in objects if each["kind"] == "Role" for r in each["rules"] if "secrets" in r["resources"]]
     volumes = one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
     mounted = next(each for each in volumes if each["name"] == "report-tls")["secret"]["secretName"]
     if values[0].startswith("reports.tls.existing"):

@@ -19,7 +19,7 @@ Ref = tuple[str, str, str]
 
 RESOURCES = {
     "finetunejobs": ("finetune-operator.io", "v1alpha1", "FineTuneJob"), "jobs": ("batch", "v1", "Job"), "pods": ("", "v1", "Pod"),
-    "services": ("", "v1", "Service"), "configmaps": ("", "v1", "ConfigMap"), "events": ("", "v1", "Event"),
+    "services": ("", "v1", "Service"), "secrets": ("", "v1", "Secret"), "configmaps": ("", "v1", "ConfigMap"), "events": ("", "v1", "Event"),
     "leases": ("coordination.k8s.io", "v1", "Lease"),
 }  # fmt: skip
 

@@ -25,8 +25,9 @@ def granted() -> frozenset[Right]:
     helpers = (TEMPLATES / "_helpers.tpl").read_text()
     watched = helpers.split(RULES, 1)[1].split("-}}", 1)[1].split("{{- end -}}", 1)[0]
     rules: list[dict[str, Any]] = yaml.safe_load(watched)
-    roles = yaml.safe_load_all(_plain((TEMPLATES / "rbac.yaml").read_text()))
-    rules += [rule for role in roles for rule in (role or {}).get("rules") or ()]
+    for name in ("rbac.yaml", "report-tls.yaml"):
+        roles = yaml.safe_load_all(_plain((TEMPLATES / name).read_text()))
+        rules += [rule for role in roles for rule in (role or {}).get("rules") or ()]
     return frozenset((verb, resource) for rule in rules for verb in rule["verbs"] for resource in rule["resources"])
 
 

@@ -75,8 +75,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- printf "https://%s.%s.svc:%d" (include "finetune-operator.reportService" .) .Release.Namespace (int .Values.reports.port) -}}
 {{- end -}}
 
+{{/* Whether the operator makes its certificate itself: "true" or nothing. */}}
+{{- define "finetune-operator.ownCertificate" -}}
+{{- if not (or .Values.reports.tls.existingSecret .Values.reports.tls.certManager.enabled) -}}true{{- end -}}
+{{- end -}}
+
+{{/* The Secret of the report server's certificate. The operator's own has another name than one of a chart before 0.2: that one's
+     type asked for data at once, and a type cannot be changed. */}}
 {{- define "finetune-operator.tlsSecret" -}}
-{{- default (printf "%s-report-tls" (include "finetune-operator.fullname" .)) .Values.reports.tls.existingSecret -}}
+{{- $suffix := ternary "report-cert" "report-tls" (eq (include "finetune-operator.ownCertificate" .) "true") -}}
+{{- default (printf "%s-%s" (include "finetune-operator.fullname" .) $suffix) .Values.reports.tls.existingSecret -}}
 {{- end -}}
 
 {{/* The names under which trainers reach the report server: the subject alternative names of its certificate. */}}
@@ -85,7 +93,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- list (printf "%s.%s.svc" $service .Release.Namespace) (printf "%s.%s.svc.cluster.local" $service .Release.Namespace) (printf "%s.%s" $service .Release.Namespace) | toJson -}}
 {{- end -}}
 
-{{/* What the operator may do in the namespaces it watches. Secrets are named in pods and never read. */}}
+{{/* What the operator may do in the namespaces it watches. Secrets of jobs are named in pods and never read. */}}
 {{- define "finetune-operator.rules" -}}
 - apiGroups: [finetune-operator.io]
   resources: [finetunejobs]
