@@ -192,7 +192,8 @@ class Reconciler:
             memory.written = self._clock()
         for delete in plan.delete:
             await self._delete(job, delete)
-        self._metrics.observe(key, plan.status, self._clock())
+        if self._store.uid(key) == job.uid:  # it may have been deleted while that was written
+            self._metrics.observe(key, plan.status, self._clock())
         if plan.status.phase in TERMINAL:
             memory.report = None  # all of it is in the status now
             memory.events.clear()

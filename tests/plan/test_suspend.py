@@ -187,6 +187,38 @@ def test_a_suspend_that_ended_before_its_job_was_deleted_leaves_the_attempt_at_w
     assert c.status.restarts == 1
 
 
+@pytest.mark.parametrize("deletes", [1, 2])
+def test_a_suspend_taken_back_after_half_its_deletes_leaves_the_attempt_whole(deletes: int) -> None:
+    c = running()
+    c.crash_at = c.writes + 1 + deletes  # after the status, and so many deletes; the Job is to go last
+    with pytest.raises(Crash):
+        suspend(c)
+    c.crash_at = None
+    suspend(c, False)
+    name = c.jobs(names.WORKER)[0]["metadata"]["name"]
+    assert sorted(kind for kind, n in c.objects if n == name) == ["ConfigMap", "Job", "Service"]
+    assert (c.phase, c.status.attempt, c.status.restarts) == ("Running", 1, 0)
+    made = len(c.created)
+    c.reconcile()
+    assert len(c.created) == made, "once is enough"
+
+
+def test_a_suspend_of_the_prepare_step_taken_back_half_way_leaves_it_whole() -> None:
+    c = Cluster()
+    c.reconcile()
+    c.control()
+    c.reconcile()
+    c.crash_at = c.writes + 2  # after the status and the delete of the ConfigMap
+    with pytest.raises(Crash):
+        suspend(c)
+    c.crash_at = None
+    suspend(c, False)
+    assert sorted(kind for kind, _ in c.objects) == ["ConfigMap", "Job"]
+    c.start(c.pod(0, names.PREPARE))
+    c.reconcile()
+    assert c.phase == "Validating"
+
+
 def test_an_operator_that_was_away_from_the_deletion_until_after_the_resume_counts_no_restart() -> None:
     c = running()
     c.job["spec"]["suspend"] = True

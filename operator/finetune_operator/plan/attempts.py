@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from finetune_api.exits import EXITS, Reason, Retry
+from finetune_api.exits import Reason
 from finetune_api.report import Outcome, Report
 from finetune_api.status import ATTEMPTS, Attempt, Status
-from finetune_operator.plan.causes import Cause
+from finetune_operator.plan.causes import Cause, from_record
 from finetune_operator.plan.outcomes import outcome
 from finetune_operator.plan.text import clip
 from finetune_operator.plan.times import rfc3339, seconds
@@ -117,7 +117,7 @@ class Record:
 
 
 def record(status: Status) -> Record:
-    """The record of status.attempts; those that left in order, with a checkpoint, are not fruitless."""
+    """The record of status.attempts; those that the user suspended are not fruitless."""
     entries = status.attempts
     newest = max((c.step for c in status.checkpoints), default=None)
     last = entries[0]
@@ -126,7 +126,7 @@ def record(status: Status) -> Record:
     for i, entry in enumerate(entries):
         if entry.from_step is not None and reached is not None and reached > entry.from_step:
             break
-        if not _left_in_order(entry):
+        if not suspended(entry):
             fruitless += 1
             if i > 0 and _counts(entry):
                 used += 1
@@ -134,9 +134,6 @@ def record(status: Status) -> Record:
     return Record(progress, fruitless, used)
 
 
-def _left_in_order(entry: Attempt) -> bool:
-    return entry.reason == Reason.INTERRUPTED
-
-
 def _counts(entry: Attempt) -> bool:
-    return entry.reason in set(Reason) and EXITS[Reason(entry.reason)].retry is Retry.BUDGET
+    cause = from_record(entry)
+    return cause is not None and cause.counts

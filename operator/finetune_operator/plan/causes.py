@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
 from finetune_api.report import Problem
@@ -52,6 +52,8 @@ _OVER_LIMIT = re.compile(r"exceed(s|ed) (the|its) .*limit", re.IGNORECASE)
 """A limit of the pod's own was exceeded: the same would happen on any node ("The node was low on resource" is another)."""
 
 _CANNOT_START = ("StartError", "ContainerCannotRun")
+UNASKED = "though nothing outside its pod had asked for it"
+"""Ends the message of a stop that nobody is known to have asked for: without progress it counts against the budget."""
 _AFTERMATH = (Reason.INTERRUPTED, Reason.POD_DELETED)
 
 
@@ -72,6 +74,11 @@ class Cause:
     @property
     def retry(self) -> Retry:
         return EXITS[self.reason].retry
+
+    @property
+    def counts(self) -> bool:
+        """Whether another try is on the job's own account."""
+        return self.retry is Retry.BUDGET or self.message.endswith(UNASKED)
 
     @property
     def weight(self) -> int:
@@ -114,7 +121,28 @@ def try_cause(
     if found is None or found.weight == 2:
         first_seen = before is not None and before.reason is Reason.PEER_LOST  # then all pods were still there
         found = before if first_seen else _vanished(of, now) or found
+    if found is not None and found.reason is Reason.INTERRUPTED and not _asked(of, found, before):
+        whose = next((_who(p) for p in of.pods if p.name == found.pod), "a worker")
+        found = replace(found, message=f"{whose} stopped (exit code {found.exit_code}), {UNASKED}")
     return found
+
+
+def _asked(of: Try, stop: Cause, before: Cause | None) -> bool:
+    """Whether anything outside asked the pods of the try to stop: one was deleted, evicted or disrupted before this one stopped.
+
+    A stop is told to all workers, so that they write one checkpoint: the pod that was asked may be another. What the Job
+    controller deletes after the first failure comes later, and says nothing.
+    """
+    if of.job is None or of.job.deleting or stop.pod is None or stop.at is None:
+        return True
+    if before is not None and before.reason is Reason.INTERRUPTED and before.pod is not None:
+        return not before.message.endswith(UNASKED)  # the pod that was asked may be gone by now
+    return any(
+        p.disruption is not None
+        or p.reason in POD_REASONS
+        or (p.told is not None and (p.told < stop.at or (p.name == stop.pod and p.told <= stop.at)))
+        for p in of.pods
+    )
 
 
 def pod_cause(pod: PodView, job_uid: str, processes: int, now: float, problem: Problem | None = None) -> Cause | None:

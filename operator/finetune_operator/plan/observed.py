@@ -76,6 +76,7 @@ class PodView:
     message: str = ""
     disruption: tuple[str, str] | None = None  # reason and message of a true DisruptionTarget condition
     deletion: float | None = None  # when its grace period is over, if it is being deleted
+    told: float | None = None  # when its deletion was asked for
     silent: float | None = None  # since when its node is not heard of
     node: str = ""
     scheduled: float | None = None
@@ -119,6 +120,8 @@ class PodView:
         known = names.parse(owner.get("name") or "") if owner.get("kind") == "Job" else None
         if known is None:
             return None
+        deletion = seconds(meta.get("deletionTimestamp"))
+        grace = meta.get("deletionGracePeriodSeconds", spec.get("terminationGracePeriodSeconds"))
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         placed, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
         containers = [c for c in status.get("containerStatuses") or () if c.get("name") == names.CONTAINER]
@@ -138,7 +141,8 @@ class PodView:
             disruption=(disrupted.get("reason") or "", (disrupted.get("message") or "")[:WORDS])
             if disrupted.get("status") == "True"
             else None,
-            deletion=seconds(meta.get("deletionTimestamp")),
+            deletion=deletion,
+            told=None if deletion is None else deletion - (grace if isinstance(grace, int) else 30),
             silent=_silent(conditions),
             node=spec.get("nodeName") or "",
             scheduled=seconds(placed.get("lastTransitionTime")) if placed.get("status") == "True" else None,

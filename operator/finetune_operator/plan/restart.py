@@ -37,7 +37,7 @@ def after(
         return cause.failure()
     if cause.reason is Reason.INTERNAL_ERROR and cause.place is not None and cause.place == before and not progress:
         return _again_at_the_same_place(cause)
-    spent = (0 if progress else used) + (1 if cause.retry is Retry.BUDGET else 0)
+    spent = (0 if progress else used) + (1 if cause.counts else 0)
     if spent > max_restarts:
         return _exhausted(cause, max_restarts)
     return Restart(spent, delay(0 if progress else fruitless))

@@ -11,6 +11,7 @@ from finetune_operator.plan.draft import Draft
 from finetune_operator.plan.times import seconds
 from finetune_operator.plan.tries import LOST_SECONDS, Try
 
+SUSPENDING = "Suspending"
 QUEUED = "WaitingForQueue"
 """Reason of the condition while a queue manager, not the user, lets the job wait: that does not count against the deadline either."""
 
@@ -22,6 +23,7 @@ def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
             draft.condition(ConditionType.SUSPENDED, True, QUEUED, "a queue manager holds the workers back")
         else:
             _resume(draft)
+        _restore(draft, components)
         return False
     resting = True
     for of in (t for tries in components for t in tries):
@@ -38,7 +40,7 @@ def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
             )
             wake_when_lost(draft, of)
     if not resting:
-        draft.condition(ConditionType.RUNNING, False, "Suspending")
+        draft.condition(ConditionType.RUNNING, False, SUSPENDING)
         return True
     draft.condition(ConditionType.RUNNING, False, "Suspended")
     draft.condition(ConditionType.SUSPENDED, True, "Suspended", "spec.suspend is true")
@@ -82,6 +84,19 @@ def _resume(draft: Draft) -> None:
         return
     draft.condition(ConditionType.SUSPENDED, False, "Resumed")
     draft.note("Normal", "Resumed", "spec.suspend is false")
+
+
+def _restore(draft: Draft, components: tuple[tuple[Try, ...], ...]) -> None:
+    """Make again what a suspend, taken back after half its deletes, has left a Job at work without."""
+    running = conditions.get(draft.status.conditions, ConditionType.RUNNING)
+    if running is None or running.reason != SUSPENDING:
+        return
+    observed = draft.observed
+    for of in (t for tries in components for t in tries if t.job and not (t.done or t.job.deleting)):
+        used = of.job.restarts_used if of.job else 0
+        made = objects.attempt(observed.job, draft.spec, observed.settings, of.component, of.number, used, "")
+        draft.create.extend(made[:-1])  # all but the Job
+    draft.condition(ConditionType.RUNNING, False, "Resuming")
 
 
 def _stopping(pods: int) -> str:
