@@ -42,6 +42,7 @@ class Reason(StrEnum):
     INTERRUPTED = "Interrupted"
     PEER_LOST = "PeerLost"
     STORAGE_UNAVAILABLE = "StorageUnavailable"
+    CREDENTIALS_EXPIRED = "CredentialsExpired"
     FENCED = "Fenced"
     INTERNAL_ERROR = "InternalError"
     # seen from outside the container only
@@ -95,6 +96,7 @@ _ROWS = (
     Exit(Reason.STORAGE_UNAVAILABLE, 42, Retry.BUDGET, "The storage did not answer, or answered with errors, for longer than the retries last.", "Check spec.storage.endpoint, DNS and the network policy."),
     Exit(Reason.FENCED, 43, Retry.BUDGET, "A newer attempt of this job has taken over the output.", "Nothing to do: the newer attempt goes on."),
     Exit(Reason.INTERNAL_ERROR, 44, Retry.BUDGET, "An unexpected error in the trainer.", "Read the log of the worker named; please report it with the traceback."),
+    Exit(Reason.CREDENTIALS_EXPIRED, 45, Retry.BUDGET, "The storage or the hub no longer accepts the credentials, which had worked before.", "Renew the Secret named in spec.storage.credentialsSecret (each attempt reads it anew), or use credentials that last as long as the job, as a service account's role."),
     Exit(Reason.OOM_KILLED, None, Retry.NEVER, "The container used more memory than its limit.", "Raise spec.workers.resources.limits.memory, or lower microBatchSize or maxLength."),
     Exit(Reason.EVICTED, None, Retry.ALWAYS, "The node evicted the pod.", "Nothing to do: the job goes on elsewhere from the last checkpoint."),
     Exit(Reason.PREEMPTED, None, Retry.ALWAYS, "A pod of higher priority or a drained node took the pod's place.", "Nothing to do: the job goes on from the last checkpoint."),

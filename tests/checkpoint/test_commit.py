@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.checkpoint import manifest
+from finetune_trainer.checkpoint import manifest, parts, room, uploader
 from finetune_trainer.storage import Location
 from support.checkpoints import faulty, same, state
+from support.launch import until
 
 OUTAGE = JobError(Reason.STORAGE_UNAVAILABLE, "the storage is away")
 
@@ -55,29 +61,37 @@ def test_a_save_that_fails_at_any_write_leaves_no_checkpoint_and_the_next_one_wo
     assert same(reader.load(reader.claim().resume), state(4))
 
 
-def test_short_outages_in_the_background_do_not_end_the_run_but_long_ones_do(start, out: Location) -> None:
+def test_outages_are_waited_out_for_so_long_from_the_first_failure(
+    start, out: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, failures = 1000.0, 0
+    monkeypatch.setattr(uploader, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(uploader, "time", SimpleNamespace(monotonic=lambda: now))
     away = True
 
     def fault(operation: str, key: str, done: bool) -> None:
+        nonlocal failures
         if away and operation == "put" and "ckpt/" in key:
+            failures += 1
             raise OUTAGE
 
     writer = start(faulty(out, fault))
     writer.claim()
-
-    def save(step: int) -> None:
-        writer.save(state(step))
-        writer._uploader.wait()
-
-    save(1)
-    save(2)
-    away = False
-    save(3)
+    writer.save(state(1))
+    until(lambda: failures >= 20)  # tried again and again, however often
+    now += uploader.PATIENCE_SECONDS - 1
     writer.check()
-    assert [c.step for c in writer.listed()] == [3]
-    away = True
-    for step in (4, 5, 6):
-        save(step)
+    away = False
+    writer._uploader.wait()
+    writer.check()
+    assert [c.step for c in writer.listed()] == [1]
+    now += uploader.PATIENCE_SECONDS  # the first failure is forgotten after a success
+    away, failures = True, 0
+    writer.save(state(2))
+    until(lambda: failures >= 20)
+    writer.check()
+    now += uploader.PATIENCE_SECONDS
+    writer._uploader.wait()
     with pytest.raises(JobError, match="away"):
         writer.check()
 
@@ -156,8 +170,23 @@ def test_the_list_of_checkpoints_is_told_after_each_commit(start, out: Location)
     assert newest.bytes == sum(info.size for info in out.list("ckpt/1/3/") if not info.key.endswith("json"))
 
 
-def test_slow_storage_never_holds_up_the_run_and_keeps_the_best_and_the_newest(start, out: Location) -> None:
+def test_slow_storage_never_holds_up_the_run_and_two_snapshots_at_most_are_in_memory(
+    start, out: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow, begun = threading.Event(), threading.Event()
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+    copy = parts.snapshot
+
+    def snapshot(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        nonlocal most
+        made = copy(tensors)
+        alive.append(weakref.ref(made["model.layer.weight"]))
+        gc.collect()
+        most = max(most, sum(ref() is not None for ref in alive))
+        return made
+
+    monkeypatch.setattr(parts, "snapshot", snapshot)
 
     def fault(operation: str, key: str, done: bool) -> None:
         if operation == "put" and "ckpt/" in key and not done:
@@ -170,14 +199,49 @@ def test_slow_storage_never_holds_up_the_run_and_keeps_the_best_and_the_newest(s
     assert begun.wait(30)
     for step, score in {2: None, 3: 0.5, 4: 0.9, 5: 0.7, 6: None, 7: None}.items():
         writer.save(state(step), metrics={"macro-f1": score} if score else None)  # none of them waits for storage
+    assert most == 2
+    assert not writer.missed  # it is, but there is no place yet
     slow.set()
-    writer.close()
-    assert [(c.step, c.best) for c in writer.listed()] == [(7, False), (4, True), (1, False)]
-    writer.save(state(6), wait=True)  # what was dropped may be saved after all
-    assert {c.step for c in writer.listed()} == {1, 4, 6, 7}
+    until(lambda: writer.missed)  # and now there is
+    assert [(c.step, c.best) for c in writer.listed()] == [(4, True), (1, False)]
+    writer.save(state(8))
+    assert not writer.missed
+    writer.save(state(6), wait=True)  # what was not taken may be saved after all
+    assert {c.step for c in writer.listed()} == {1, 4, 6, 8}
 
 
-def test_an_outage_does_not_lose_the_best(start, out: Location) -> None:
+def test_where_no_copy_fits_into_memory_the_step_waits(start, out: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "fits", lambda size: False)
+    monkeypatch.setattr(parts, "snapshot", lambda tensors: pytest.fail("a copy was made"))
+    writer = start()
+    writer.claim()
+    live = state(4)
+    writer.save(live)
+    for tensor in live.tensors.values():
+        tensor.zero_()  # the run goes on: what was saved is the step's all the same
+    assert same(start().load(writer._refs[0]), state(4))
+
+
+def test_memory_is_what_the_container_may_still_use(tmp_path: Path) -> None:
+    group, proc = tmp_path / "sys/fs/cgroup", tmp_path / "proc"
+    assert room.available(tmp_path) is None
+    assert room.fits(1 << 40, tmp_path)
+    for folder in (group, proc):
+        folder.mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   4194304 kB\n")
+    assert room.available(tmp_path) == 4 << 30
+    (group / "memory.max").write_text("max\n")
+    (group / "memory.current").write_text(f"{3 << 30}\n")
+    assert room.available(tmp_path) == 4 << 30
+    (group / "memory.max").write_text(f"{4 << 30}\n")
+    (group / "memory.stat").write_text(f"anon 1\ninactive_file {1 << 30}\n")
+    assert room.available(tmp_path) == 2 << 30
+    assert room.fits((2 << 30) - room.MARGIN_BYTES, tmp_path)
+    assert not room.fits(2 << 30, tmp_path)
+
+
+def test_an_outage_does_not_lose_the_best(start, out: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploader, "PAUSE_SECONDS", 0.001)
     left = 1
 
     def fault(operation: str, key: str, done: bool) -> None:
@@ -188,7 +252,6 @@ def test_an_outage_does_not_lose_the_best(start, out: Location) -> None:
 
     writer = start(faulty(out, fault))
     writer.claim()
-    writer.save(state(1), metrics={"macro-f1": 0.9})
     writer.save(state(1), metrics={"macro-f1": 0.9})
     writer._uploader.wait()
     writer.save(state(2), metrics={"macro-f1": 0.1})

@@ -28,7 +28,7 @@ def test_codes_never_change_their_meaning() -> None:
         20: "InvalidConfig", 21: "InvalidData", 22: "DataNotFound", 23: "DataChanged", 24: "BucketNotFound", 25: "AccessDenied",
         26: "ModelNotFound", 27: "UnsupportedModel", 28: "UnsafeModel", 29: "NothingToLearn", 30: "NonFiniteLoss",
         31: "OutOfMemory", 32: "OutputInUse", 33: "CheckpointMismatch", 34: "DiskFull", 40: "Interrupted", 41: "PeerLost",
-        42: "StorageUnavailable", 43: "Fenced", 44: "InternalError",
+        42: "StorageUnavailable", 43: "Fenced", 44: "InternalError", 45: "CredentialsExpired",
     }  # fmt: skip
 
 

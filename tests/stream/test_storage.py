@@ -6,12 +6,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage import Location, blaming, location, open_store
+from finetune_trainer.storage import s3 as s3_module
+from finetune_trainer.storage.s3 import S3Store
 from support.control_plane import free_ports
 from support.proxy import Proxy, proxy_before
 from support.s3 import SERVERS, S3Server, find_versitygw, serve
@@ -283,3 +286,38 @@ def test_a_retry_that_meets_somebody_elses_write_has_lost(proxied: tuple[Proxy, 
     proxy.faults = [("PUT", "503")]
     with pytest.raises(FileExistsError):
         place.put("claim", b"theirs", if_none_match=True)  # same bytes, another writer
+
+
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> tuple[S3Store, list[float]]:
+    """A store whose patience is 30 s of a clock that only requests move."""
+    now = [0.0]
+    monkeypatch.setattr(s3_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None))
+    return S3Store("bucket", StorageAccess(), patience=30.0), now
+
+
+def test_patience_counts_from_the_first_failure(clocked: tuple[S3Store, list[float]]) -> None:
+    store, clock = clocked
+    tries = 0
+
+    def slow_then_good() -> str:
+        nonlocal tries
+        tries += 1
+        clock[0] += 90.0 if tries == 1 else 1.0  # a large part on a slow line, broken at its end
+        if tries < 3:
+            raise ConnectionError
+        return "written"
+
+    assert store.call("write", "k", slow_then_good) == "written"
+
+    def never() -> str:
+        nonlocal tries
+        tries += 1
+        clock[0] += 20.0
+        raise ConnectionError
+
+    tries = 0
+    with pytest.raises(JobError) as caught:
+        store.call("write", "k", never)
+    assert caught.value.reason is Reason.STORAGE_UNAVAILABLE
+    assert tries == 3  # 20 s until the first failure; the others are 20 and 40 s later

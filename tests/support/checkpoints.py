@@ -12,7 +12,7 @@ import torch
 from finetune_api.base import parse
 from finetune_api.run import RunConfig, StorageAccess
 from finetune_trainer.checkpoint import TrainState
-from finetune_trainer.storage import Location, ObjectInfo, ObjectStore
+from finetune_trainer.storage import Location, ObjectInfo, ObjectStore, Read, Unfinished
 
 
 def config(
@@ -94,6 +94,20 @@ class FaultyStore:
         info = self.inner.put(key, data, if_none_match=if_none_match, if_match=if_match)
         self.fault("put", key, True)
         return info
+
+    def put_from(
+        self, key: str, size: int, read: Read, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> ObjectInfo:
+        self.fault("put", key, False)
+        info = self.inner.put_from(key, size, read, if_none_match=if_none_match, if_match=if_match)
+        self.fault("put", key, True)
+        return info
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        return self.inner.unfinished(prefix)
+
+    def discard(self, unfinished: Iterable[Unfinished]) -> None:
+        self.inner.discard(unfinished)
 
     def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         self.fault("put", key, False)

@@ -53,13 +53,17 @@ class Proxy(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client may go whenever it likes."""
 
+    def judge(self, method: str) -> str | None:
+        """The fault of a request that none was planned for; tests put their own in its place."""
+        return None
+
     def take(self, method: str) -> str | None:
-        """The fault planned for this request."""
+        """The fault of this request, the last of `seen`."""
         for n, (wanted, kind) in enumerate(self.faults):
             if wanted == method:
                 del self.faults[n]
                 return kind
-        return None
+        return self.judge(method)
 
 
 class _Forward(BaseHTTPRequestHandler):
@@ -69,9 +73,9 @@ class _Forward(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kind = self.server.take(self.command)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("expect", "transfer-encoding")}
         self.server.seen.append((self.command, self.path, headers))
+        kind = self.server.take(self.command)
         if kind not in (None, "lost", "cut"):
             self._refuse(kind or "")
             return

@@ -32,6 +32,7 @@ from finetune_trainer import waits
 from finetune_trainer.report import load_snapshot, outcome_for, problem_for, write_outcome
 from finetune_trainer.retold import tell_again
 from finetune_trainer.signals import StopFlag
+from finetune_trainer.storage import trust
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def launch(config: RunConfig) -> int:
         folder = Path(tempfile.mkdtemp(prefix="launch-", dir=_scratch(config)))
         first = _node_rank(config) * config.world.processes_per_worker
         log.info("attempt %d, worker %d of %d", config.attempt, _node_rank(config), config.world.workers)
+        trust(config.storage)
         if tell_again(config, folder / "snapshot.json" if first == 0 else None):
             end = End(first, COMPLETE, time.monotonic())
         else:

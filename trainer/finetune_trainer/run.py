@@ -149,7 +149,7 @@ def loop(s: Session) -> None:
                 saved_at = time.monotonic()
             if finished(s):
                 break
-    s.save(metrics=run.evaluation if run.evaluated == run.step else None)
+    s.save(metrics=run.evaluation if run.evaluated == run.step else None, wait=True)
 
 
 def finished(s: Session) -> bool:
@@ -158,8 +158,10 @@ def finished(s: Session) -> bool:
 
 
 def checkpoint_is_due(s: Session, saved_at: float) -> bool:
-    """By steps or by minutes. By minutes the ranks may differ, which does no harm: only rank 0 writes."""
+    """By steps or by minutes, or since one was missed. The ranks may differ, which does no harm: only rank 0 writes."""
     rule = s.config.checkpoints
+    if s.checkpoints.missed:
+        return True
     if rule.every_steps is not None:
         return s.run.step % rule.every_steps == 0
     return time.monotonic() - saved_at >= 60.0 * (rule.every_minutes or 10.0)

@@ -22,12 +22,12 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.status import CHECKPOINTS, Checkpoint
 from finetune_trainer.best import is_better
-from finetune_trainer.checkpoint import generations, manifest, parts, retention
+from finetune_trainer.checkpoint import generations, manifest, parts, retention, room
 from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
 from finetune_trainer.checkpoint.state import CheckpointRef, TrainState
 from finetune_trainer.checkpoint.uploader import Save, Uploader
-from finetune_trainer.storage import Location, location
+from finetune_trainer.storage import Location, Unfinished, location
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class Checkpointer:
         self._saved: set[int] = set()  # steps given to the uploader
         self._best: dict[str, float] | None = None  # the best evaluation given to save, or found
         self._swept = False
+        self._left: list[Unfinished] = []
+        self._missed = False
         self.notes: list[str] = []
 
     # ------------------------------------------------------------------ resuming
@@ -88,6 +90,7 @@ class Checkpointer:
             own = (found.generation, found.step) if found and found.generation is not None else None
             record = generations.Record(newest + 1, self._config.attempt, own, self._writer)
             source = found.uri if found and found.generation is None else None
+            self._left = list(self._out.unfinished())  # all of writers that this claim fences
             if generations.put(self._out, record, _now(), source):
                 break
             other = generations.read(self._out, record.number)
@@ -161,7 +164,8 @@ class Checkpointer:
     def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
         """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other ranks.
 
-        Where storage is slower than the saves follow each other, a newer one takes the place of one that waits; never of the best.
+        Where storage is slower than the saves follow each other, a newer one takes the place of one that waits; never of the
+        best: then this one is not taken, and `missed`. Two snapshots at most are in memory.
 
         A step that is saved already is not saved again, but for one that this group resumed from before it was judged: with
         its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier background save
@@ -170,29 +174,48 @@ class Checkpointer:
         if self._rank != 0:
             return
         assert self._generation is not None, "claim() first"
+        self._uploader.check()
         resume = self._generation.resume
         resumed = resume is not None and resume.generation is not None and resume.step == state.step
         judged_anew = resumed and bool(metrics) and resume is not None and not resume.metrics
-        known = state.step in self._saved or (resumed and not judged_anew)
-        if known:
-            self._uploader.check()
-        else:
-            self._loaded = None
-            copy = TrainState(
-                state.step,
-                json.loads(json.dumps(state.cursor)),
-                parts.snapshot(state.tensors),
-                json.loads(json.dumps(state.meta)),
-                dict(state.blobs),
-            )
-            judged = {k: float(v) for k, v in metrics.items()} if metrics else None
-            self._saved.add(state.step)
-            save = Save(
-                lambda: self._commit(copy, judged), self._is_best(judged), lambda: self._saved.discard(copy.step)
-            )
-            self._uploader.submit(save)
+        if not (state.step in self._saved or (resumed and not judged_anew)):
+            if wait and self._uploader.busy:
+                self._uploader.drain()
+            self._take(state, {k: float(v) for k, v in metrics.items()} if metrics else None)
         if wait:
             self._uploader.drain()
+
+    def _take(self, state: TrainState, judged: dict[str, float] | None) -> None:
+        """Give a snapshot to the uploader, where there is a place and memory for it.
+
+        Where not even one copy fits into memory the step waits instead, and the state is written as it lies there.
+        """
+        best = self._is_best(judged)
+        fits = self._uploader.waits or room.fits(sum(tensor.nbytes for tensor in state.tensors.values()))
+        self._missed = not self._uploader.has_place(best=best) or (self._uploader.busy and not fits)
+        if self._missed:
+            log.info("the checkpoint of step %d waits: the storage is slower than the saves follow", state.step)
+            return
+        self._loaded = None
+        self._uploader.make_place()
+        copy = TrainState(
+            state.step,
+            json.loads(json.dumps(state.cursor)),
+            (parts.snapshot if fits else parts.as_they_are)(state.tensors),
+            json.loads(json.dumps(state.meta)),
+            dict(state.blobs),
+        )
+        if best:
+            self._best = judged
+        self._saved.add(state.step)
+        self._uploader.submit(Save(lambda: self._commit(copy, judged), best, lambda: self._saved.discard(copy.step)))
+        if not fits:
+            self._missed = not self._uploader.try_once()
+
+    @property
+    def missed(self) -> bool:
+        """Whether a snapshot was not taken, and may be now."""
+        return self._missed and not self._uploader.busy
 
     def check(self) -> None:
         """Raise what a background save failed with, such as FENCED. Costs nothing."""
@@ -223,10 +246,7 @@ class Checkpointer:
 
     def _is_best(self, judged: dict[str, float] | None) -> bool:
         """Whether a snapshot is the best of all that were given to save."""
-        if not judged or not self._config.checkpoints.keep_best or not is_better(judged, self._best, self._metric):
-            return False
-        self._best = judged
-        return True
+        return bool(judged and self._config.checkpoints.keep_best and is_better(judged, self._best, self._metric))
 
     def _commit(self, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Parts, then the manifest, then the list, then what may go. Runs in the background."""
@@ -238,7 +258,7 @@ class Checkpointer:
         written = []
         try:
             for part, data in parts.pack(state, self._writer):
-                where.put(part.name, data)
+                where.put_from(part.name, data.size, data.read)
                 written.append(part)
             self.check_newest()
             sealed, text = self._sealed(state, metrics, tuple(written))
@@ -263,7 +283,8 @@ class Checkpointer:
             retention.delete(self._out, gone)
         if not self._swept:
             retention.sweep(self._out, self._refs, number - 1)
-            self._swept = True
+            self._out.discard(self._left)
+            self._swept, self._left = True, []
 
     def _sealed(
         self, state: TrainState, metrics: dict[str, float] | None, written: tuple[manifest.Part, ...]

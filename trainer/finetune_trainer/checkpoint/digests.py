@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import google_crc32c
@@ -17,6 +18,15 @@ def crc32c(data: bytes) -> str:
 def sha256(data: bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def both(pieces: Iterable[memoryview]) -> tuple[str, str]:
+    """CRC32C and SHA-256 of bytes that come in pieces."""
+    check, digest = 0, hashlib.sha256()
+    for piece in pieces:
+        check = google_crc32c.extend(check, bytes(piece))  # takes bytes only
+        digest.update(piece)
+    return f"{check:08x}", digest.hexdigest()
 
 
 def json_digest(value: Any) -> str:

@@ -12,8 +12,10 @@ import safetensors.torch
 import torch
 
 from finetune_trainer import memory
+from finetune_trainer.checkpoint import digests
 from finetune_trainer.checkpoint.digests import crc32c, sha256
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest, Part
+from finetune_trainer.checkpoint.serialized import Serialized
 from finetune_trainer.checkpoint.state import TrainState
 from finetune_trainer.storage import Location
 
@@ -28,15 +30,21 @@ def snapshot(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
-def pack(state: TrainState, writer: str, part_bytes: int = PART_BYTES) -> Iterator[tuple[Part, bytes]]:
-    """The parts of a state with their bytes, one after the other: only one is in memory besides the state."""
+def as_they_are(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors themselves where they lie on the CPU in one piece, else copies: for a save that the step waits for."""
+    return {name: t.detach().to(device="cpu").contiguous() for name, t in tensors.items()}
+
+
+def pack(state: TrainState, writer: str, part_bytes: int = PART_BYTES) -> Iterator[tuple[Part, Serialized]]:
+    """The parts of a state with their bytes, which are read from the state itself: there is no second copy."""
     for number, (namespace, group) in enumerate(_groups(state.tensors, part_bytes)):
-        data = safetensors.torch.save(group)
+        data = Serialized.of_tensors(group)
         tensors = {name: (_dtype(t), tuple(t.shape)) for name, t in group.items()}
         name = f"{namespace}-{number:05d}-{writer}.safetensors"
-        yield Part(name, namespace, len(data), crc32c(data), sha256(data), tensors), data
-    for name, data in state.blobs.items():
-        yield Part(f"{name}-{writer}.bin", name, len(data), crc32c(data), sha256(data)), data
+        yield Part(name, namespace, data.size, *digests.both(data.pieces()), tensors), data
+    for name, blob in state.blobs.items():
+        data = Serialized([memoryview(blob)])
+        yield Part(f"{name}-{writer}.bin", name, data.size, *digests.both(data.pieces())), data
 
 
 def unpack(where: Location, manifest: Manifest, *, only: str | None = None, full: bool = False) -> TrainState:

@@ -37,10 +37,10 @@ def delete(out: Location, refs: Iterable[CheckpointRef]) -> None:
         out.delete(key for key in keys if not KEY.match(key))
 
 
-def sweep(out: Location, live: Iterable[CheckpointRef], newest: int, busy: Iterable[tuple[int, int]] = ()) -> int:
-    """Remove what no live checkpoint needs: uncommitted data of dead writers, and what an older generation wrote past the
-    step that a newer one resumed from. `busy`: (generation, step) being written now. Returns how many objects went."""
-    needed = {(ref.generation, ref.step) for ref in live} | set(busy)
+def sweep(out: Location, live: Iterable[CheckpointRef], newest: int) -> int:
+    """Remove what no live checkpoint needs: uncommitted data and unfinished uploads of dead writers, and what an older generation wrote past the
+    step that a newer one resumed from. Returns how many objects went."""
+    needed = {(ref.generation, ref.step) for ref in live}
     stale = []
     for info in out.list("ckpt/"):
         match = _OBJECT.match(info.key)
@@ -48,4 +48,6 @@ def sweep(out: Location, live: Iterable[CheckpointRef], newest: int, busy: Itera
             stale.append(info.key)
     out.delete(key for key in stale if KEY.match(key))
     out.delete(key for key in stale if not KEY.match(key))
+    left = [found for found in out.unfinished() if (at := _OBJECT.match(found.key)) and int(at.group(1)) <= newest]
+    out.discard(left)
     return len(stale)

@@ -42,7 +42,7 @@ def fetch_model(config: RunConfig, *, weights: bool = True, revision: str | None
     """
     uri = config.model.uri
     if uri.startswith("hf://"):
-        return _from_hub(config, weights, revision or config.model.revision)
+        return _from_hub(config, weights, revision or config.model.revision, granted=revision is not None)
     if uri.startswith("file://"):
         folder = Path(unquote(urlsplit(uri).path))
         if not folder.is_dir():
@@ -152,14 +152,14 @@ def _download(source: Location, infos: list[ObjectInfo], folder: Path) -> None:
 # ---------------------------------------------------------------- the hub
 
 
-def _from_hub(config: RunConfig, weights: bool, revision: str | None) -> Path:
-    info = hub_info(config, revision)
+def _from_hub(config: RunConfig, weights: bool, revision: str | None, granted: bool) -> Path:
+    info = hub_info(config, revision, granted=granted)
     names = wanted((s.rfilename for s in info.siblings or () if "/" not in s.rfilename), config.model.uri, weights)
     from huggingface_hub import snapshot_download
     from tqdm import tqdm
 
     tqdm.monitor_interval = 0  # else the first progress bar starts a thread for good, and the launcher forks after this
-    with _hub_errors(config):
+    with _hub_errors(config, granted):
         folder = snapshot_download(
             _repository(config),
             revision=info.sha,
@@ -176,21 +176,21 @@ def _repository(config: RunConfig) -> str:
     return config.model.uri.removeprefix("hf://").strip("/")
 
 
-def hub_info(config: RunConfig, revision: str | None, *, sizes: bool = False) -> Any:
-    """The hub's description of the model. `sizes`: of its files, too."""
+def hub_info(config: RunConfig, revision: str | None, *, sizes: bool = False, granted: bool = False) -> Any:
+    """The hub's description of the model. `sizes`: of its files, too; `granted`: an earlier process had access to it."""
     from huggingface_hub import HfApi
 
-    with _hub_errors(config):
+    with _hub_errors(config, granted):
         return HfApi(endpoint=config.hub.endpoint).model_info(
             _repository(config), revision=revision, files_metadata=sizes
         )
 
 
 class _hub_errors:
-    """Map the hub client's errors to the contract's reasons."""
+    """Map the hub client's errors to the contract's reasons. `granted`: the prepare step had access to this very commit."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self._uri, self._revision = config.model.uri, config.model.revision
+    def __init__(self, config: RunConfig, granted: bool) -> None:
+        self._uri, self._revision, self._granted = config.model.uri, config.model.revision, granted
 
     def __enter__(self) -> None:
         return None
@@ -201,6 +201,9 @@ class _hub_errors:
         from huggingface_hub import errors as hub
 
         status = getattr(getattr(error, "response", None), "status_code", None)
+        if self._granted and status in (401, 403):
+            raise JobError(Reason.CREDENTIALS_EXPIRED, f"the hub no longer lets this token read {self._uri} (HTTP {status}), which it did before", field=FIELD,
+                           hint="Renew the token in the Secret of spec.hub.tokenSecret: each attempt reads it anew.") from None  # fmt: skip
         if isinstance(error, hub.GatedRepoError) or status in (401, 403):
             raise JobError(Reason.ACCESS_DENIED, f"the hub refuses access to {self._uri} (HTTP {status}): it is private, gated or does not exist", field=FIELD,
                            hint="Name a Secret with HF_TOKEN in spec.hub.tokenSecret, and accept the model's terms on the hub.") from None  # fmt: skip

@@ -120,6 +120,7 @@ def _sweep(out: Location) -> None:
         out.delete(_files(result))
     for prefix in _SWEPT[1:]:
         out.delete([info.key for info in out.list(prefix)])
+    out.discard(list(out.unfinished()))
 
 
 def _files(result: bytes) -> list[str]:

@@ -6,10 +6,13 @@ and the winner knows it even if the answer to its request was lost (I5 stands on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+Read = Callable[[int, int], bytes]
+"""read(start, end) gives those bytes of what is to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,14 @@ class ObjectInfo:
     key: str
     size: int
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A write that began and has not ended: of a writer at work, or left by one that was killed. `upload` is the store's name of it."""
+
+    key: str
+    upload: str
 
 
 class ObjectStore(Protocol):
@@ -39,11 +50,25 @@ class ObjectStore(Protocol):
     def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Write whole and at once. Raises FileExistsError when, with if_none_match, the key exists; with if_match, its tag is another."""
 
+    def put_from(
+        self, key: str, size: int, read: Read, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> ObjectInfo:
+        """Write `read`'s bytes [0, size), of which only a few pieces are in memory; they become visible whole and at once.
+
+        `read` is called from several threads, and again for what must be sent again.
+        """
+
     def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Write a file of any size; it becomes visible whole and at once."""
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the keys; those that do not exist are no error."""
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Writes to keys that begin with `prefix` and have not ended; none where the server does not tell."""
+
+    def discard(self, unfinished: Iterable[Unfinished]) -> None:
+        """Abort them and free what they hold; what cannot be aborted now may be later."""
 
     @property
     def conditional_writes(self) -> bool:
@@ -99,6 +124,13 @@ class Location:
         info = self.store.put(self.prefix + key, data, if_none_match=if_none_match, if_match=if_match)
         return ObjectInfo(key, info.size, info.etag)
 
+    def put_from(
+        self, key: str, size: int, read: Read, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> ObjectInfo:
+        """As the store's; the key is relative."""
+        info = self.store.put_from(self.prefix + key, size, read, if_none_match=if_none_match, if_match=if_match)
+        return ObjectInfo(key, info.size, info.etag)
+
     def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """As the store's; the key is relative."""
         info = self.store.put_file(self.prefix + key, path, if_none_match=if_none_match, if_match=if_match)
@@ -107,3 +139,13 @@ class Location:
     def delete(self, keys: Iterable[str]) -> None:
         """As the store's; the keys are relative."""
         self.store.delete(self.prefix + key for key in keys)
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Writes below this location that have not ended, keys relative to it."""
+        cut = len(self.prefix)
+        for found in self.store.unfinished(self.prefix):
+            yield Unfinished(found.key[cut:], found.upload)
+
+    def discard(self, unfinished: Iterable[Unfinished]) -> None:
+        """As the store's; the keys are relative."""
+        self.store.discard(Unfinished(self.prefix + found.key, found.upload) for found in unfinished)

@@ -13,7 +13,7 @@ NO_BUCKET = {"NoSuchBucket"}
 REFUSED = {
     "AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken",
     "ExpiredToken", "TokenRefreshRequired", "InvalidSecurity", "NotSignedUp", "Forbidden", "Unauthorized", "401", "403",
-    "RequestTimeTooSkewed", "UnauthorizedAccess", "XAdminUserNotFound",
+    "RequestTimeTooSkewed", "RequestExpired", "UnauthorizedAccess", "XAdminUserNotFound", "InvalidTokenId",
 }  # fmt: skip
 TRANSIENT = {
     "RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
@@ -69,11 +69,48 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, network)
 
 
-def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: str) -> Exception:
-    """The JobError (or FileNotFoundError) that a botocore error means. `verb`: what we wanted, as "read"."""
+def is_refusal(error: Exception) -> bool:
+    """Whether the storage did not accept the credentials, or whoever provides them gave none."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        code, status = code_and_status(error)
+        if _of_provider(error) or code in REFUSED or status in (401, 403):
+            return True
+        return error.operation_name == "HeadObject" and status == 400  # AWS of an expired token; HEAD has no words
+    return isinstance(
+        error,
+        boto.NoCredentialsError
+        | boto.PartialCredentialsError
+        | boto.CredentialRetrievalError
+        | boto.TokenRetrievalError,
+    )
+
+
+def _of_provider(error: Any) -> bool:
+    """Whether the answer is not the storage's, but that of a service that gives credentials."""
+    return str(error.operation_name).startswith(("AssumeRole", "GetRoleCredentials", "GetSessionToken", "CreateToken"))
+
+
+def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: str, lapsed: bool = False) -> Exception:
+    """The JobError (or FileNotFoundError) that a botocore error means. `verb`: what we wanted, as "read".
+
+    `lapsed`: it is a refusal of credentials that had worked before.
+    """
     from botocore import exceptions as boto
 
     at = f"at {endpoint}"
+    if lapsed:
+        code = code_and_status(error)[0] if isinstance(error, boto.ClientError) else type(error).__name__
+        return JobError(
+            Reason.CREDENTIALS_EXPIRED,
+            f"cannot {verb} {uri}: the storage {at} no longer accepts the credentials ({code}), which had worked before",
+        )
+    if isinstance(error, boto.ClientError) and _of_provider(error):
+        return JobError(
+            Reason.ACCESS_DENIED,
+            f"cannot {verb} {uri}: no credentials for the storage {at}: {error.operation_name} was refused ({code_and_status(error)[0]})",
+        )
     if isinstance(error, boto.ClientError):
         code, status = code_and_status(error)
         if code in NO_BUCKET:
@@ -85,6 +122,11 @@ def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: s
             return JobError(
                 Reason.ACCESS_DENIED, f"cannot {verb} {uri}: the storage {at} refused the credentials ({why})"
             )
+        if code == "NoSuchUpload":
+            return JobError(
+                Reason.STORAGE_UNAVAILABLE, f"cannot {verb} {uri}: its upload was aborted by another writer or a rule of the bucket",
+                hint="Look for a lifecycle rule that aborts incomplete multipart uploads too early.",
+            )  # fmt: skip
         if code in ("NoSuchKey", "404", "NotFound"):
             return FileNotFoundError(uri)
         if (
@@ -113,13 +155,7 @@ def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: s
             f"cannot {verb} {uri}: the storage {at} refused the request ({code}, HTTP {status})",
             hint="Check spec.storage and the URI.",
         )
-    if isinstance(
-        error,
-        boto.NoCredentialsError
-        | boto.PartialCredentialsError
-        | boto.CredentialRetrievalError
-        | boto.TokenRetrievalError,
-    ):
+    if is_refusal(error):
         return JobError(
             Reason.ACCESS_DENIED, f"cannot {verb} {uri}: no usable credentials for the storage {at}",
             hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret named in "

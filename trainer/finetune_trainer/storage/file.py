@@ -6,9 +6,7 @@ Files appear whole (written aside, then renamed), and a conditional write is a h
 from __future__ import annotations
 
 import fcntl
-import io
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from finetune_trainer.storage.base import ObjectInfo
+from finetune_api.exits import JobError
+from finetune_trainer.storage.base import ObjectInfo, Read, Unfinished
 from finetune_trainer.storage.errors import changed, from_os_error
 
 TEMPORARY = ".finetune-tmp-"
+PIECE = 8 << 20
 
 
 class FileStore:
@@ -82,14 +82,21 @@ class FileStore:
 
     def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Write the bytes."""
-        return self._write(key, io.BytesIO(data), if_none_match, if_match)
+        return self._write(key, (data,), if_none_match, if_match)
+
+    def put_from(
+        self, key: str, size: int, read: Read, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> ObjectInfo:
+        """Write piece by piece."""
+        pieces = (read(start, min(start + PIECE, size)) for start in range(0, size, PIECE))
+        return self._write(key, pieces, if_none_match, if_match)
 
     def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
         """Copy the file."""
         with open(path, "rb") as source:
-            return self._write(key, source, if_none_match, if_match)
+            return self._write(key, iter(lambda: source.read(PIECE), b""), if_none_match, if_match)
 
-    def _write(self, key: str, source: BinaryIO, if_none_match: bool, if_match: str | None) -> ObjectInfo:
+    def _write(self, key: str, pieces: Iterable[bytes], if_none_match: bool, if_match: str | None) -> ObjectInfo:
         target = f"/{key}"
         folder = os.path.dirname(target)
         aside = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
@@ -98,7 +105,8 @@ class FileStore:
                 raise FileExistsError(target)
             try:
                 with _create(aside) as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
+                    for piece in pieces:
+                        sink.write(piece)
                     sink.flush()
                     os.fsync(sink.fileno())
                 if if_none_match:
@@ -115,6 +123,19 @@ class FileStore:
                     os.unlink(aside)
             _sync_folder(folder)
             return _info(key, os.stat(target))
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Files that are being written aside, or were when their writer was killed; the key is the place they lie in."""
+        folder = f"/{prefix}".rpartition("/")[0] or "/"
+        for where, _, names in os.walk(folder):
+            for name in names:
+                if name.startswith(TEMPORARY) and f"{where}/".startswith(f"/{prefix}"):
+                    yield Unfinished(f"{where[1:]}/", name)
+
+    def discard(self, unfinished: Iterable[Unfinished]) -> None:
+        """Remove those files, and folders that this leaves empty."""
+        with suppress(JobError):
+            self.delete(found.key + found.upload for found in unfinished)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the files, and folders that this leaves empty."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import random
 import time
 import uuid
@@ -20,14 +21,14 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from finetune_api.exits import JobError
 from finetune_api.run import StorageAccess
-from finetune_trainer.storage.base import ObjectInfo
+from finetune_trainer.storage import credentials, s3_multipart
+from finetune_trainer.storage.base import ObjectInfo, Read, Unfinished
 from finetune_trainer.storage.errors import code_and_status, from_boto, is_transient
 from finetune_trainer.storage.s3_client import client_for
 from finetune_trainer.storage.s3_reader import Reader
 
 log = logging.getLogger(__name__)
 
-PART_BYTES = 16 << 20
 WRITER = "finetune-writer"
 T = TypeVar("T")
 
@@ -56,19 +57,29 @@ class S3Store:
         return client_for(self.access)
 
     def call(self, verb: str, key: str, request: Callable[[], T], *, retried: Callable[[], None] = lambda: None) -> T:
-        """Run one request, with retries while the fault may pass; `retried` is told before each further try."""
-        began, tries = time.monotonic(), 0
+        """Run one request, with retries while the fault may pass; `retried` is told before each further try.
+
+        Patience counts from the first failure: a large part on a slow line may take longer than that before it breaks.
+        """
+        since, tries = math.inf, 0
+        refusals = credentials.Refusals(self.access)
         while True:
             try:
                 return request()
             except (JobError, FileNotFoundError, FileExistsError):
                 raise
             except Exception as error:
-                tries += 1
+                tries, since = tries + 1, min(since, time.monotonic())
+                lapsed = refusals.lapsed(error)
                 pause = random.uniform(0.1, min(5.0, 0.2 * 2**tries))  # full jitter
-                if not is_transient(error) or time.monotonic() + pause - began > self.patience:
+                if not (lapsed or is_transient(error)) or time.monotonic() + pause - since > self.patience:
                     raise from_boto(
-                        error, uri=self.uri(key), bucket=self.bucket, endpoint=self.endpoint, verb=verb
+                        error,
+                        uri=self.uri(key),
+                        bucket=self.bucket,
+                        endpoint=self.endpoint,
+                        verb=verb,
+                        lapsed=lapsed,
                     ) from None
                 log.info("retrying to %s %s (%s)", verb, self.uri(key), type(error).__name__)
                 retried()
@@ -87,6 +98,7 @@ class S3Store:
 
             answer = self.call("list", prefix, page)
             self._listed = True
+            credentials.note(self.access, "list_objects_v2", Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
             for item in answer.get("Contents", ()):
                 yield ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'))
             token = answer.get("NextContinuationToken")
@@ -101,6 +113,7 @@ class S3Store:
             if not self._listed:
                 next(self.list(key), None)
             return None
+        credentials.note(self.access, "head_object", Bucket=self.bucket, Key=key)
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
     def get(self, key: str, *, start: int | None = None, end: int | None = None, if_match: str | None = None) -> bytes:
@@ -123,46 +136,35 @@ class S3Store:
             answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=mark, **condition)
             return str(answer["ETag"]).strip('"')
 
-        return ObjectInfo(key, len(data), self._written(key, write, if_none_match, if_match))
+        return ObjectInfo(key, len(data), self.written(key, write, if_none_match, if_match))
+
+    def put_from(
+        self, key: str, size: int, read: Read, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> ObjectInfo:
+        """One PUT, or a multipart upload whose completion makes it visible."""
+        if size <= 2 * s3_multipart.PART_BYTES:
+            return self.put(key, read(0, size), if_none_match=if_none_match, if_match=if_match)
+        return s3_multipart.write(self, key, size, read, if_none_match=if_none_match, if_match=if_match, writer=WRITER)
 
     def put_file(self, key: str, path: Path, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
-        """One PUT, or a multipart upload whose completion makes it visible."""
-        size = Path(path).stat().st_size
-        if size <= 2 * PART_BYTES:
-            return self.put(key, Path(path).read_bytes(), if_none_match=if_none_match, if_match=if_match)
-        part = max(PART_BYTES, -(-size // 9_000))  # at most 10,000 parts are allowed
-        mark = {WRITER: uuid.uuid4().hex}
-        upload = self.call(
-            "write", key, lambda: self.client.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=mark)
-        )["UploadId"]
+        """As `put_from`, from the file as it is now."""
 
-        def send(number: int) -> dict[str, Any]:
+        def read(start: int, end: int) -> bytes:
             with open(path, "rb") as source:
-                source.seek((number - 1) * part)
-                data = source.read(part)
-            ids = {"Bucket": self.bucket, "Key": key, "UploadId": upload, "PartNumber": number}
-            return {
-                "PartNumber": number,
-                "ETag": self.call("write", key, lambda: self.client.upload_part(**ids, Body=data))["ETag"],
-            }
+                source.seek(start)
+                return source.read(end - start)
 
-        try:
-            with ThreadPoolExecutor(4) as pool:
-                parts = list(pool.map(send, range(1, -(-size // part) + 1)))
+        return self.put_from(key, Path(path).stat().st_size, read, if_none_match=if_none_match, if_match=if_match)
 
-            def complete(condition: dict[str, str], _: dict[str, str]) -> str:
-                ids = {"Bucket": self.bucket, "Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
-                return str(self.client.complete_multipart_upload(**ids, **condition)["ETag"]).strip('"')
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Multipart uploads that have not ended."""
+        return s3_multipart.unfinished(self, prefix)
 
-            return ObjectInfo(key, size, self._written(key, complete, if_none_match, if_match, mark=mark))
-        except BaseException:
-            try:
-                self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
-            except Exception as error:  # the first error is the one to tell
-                log.info("could not abort the upload of %s (%s)", self.uri(key), type(error).__name__)
-            raise
+    def discard(self, unfinished: Iterable[Unfinished]) -> None:
+        """Abort multipart uploads."""
+        s3_multipart.discard(self, unfinished)
 
-    def _written(
+    def written(
         self,
         key: str,
         write: Callable[[dict[str, str], dict[str, str]], str],

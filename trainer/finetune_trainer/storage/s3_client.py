@@ -38,14 +38,23 @@ def client_for(access: StorageAccess) -> Any:
 
     Ask for it at each request: a client that is held would cross a fork.
     """
-    clients, key = _clients(), _key(access)
+    clients, key = _clients(), key_of(access)
     with clients.lock:
         if key not in clients.made:
             clients.made[key] = make_client(access)
         return clients.made[key]
 
 
-def _key(access: StorageAccess) -> tuple[str, int]:
+def renew_client(access: StorageAccess) -> None:
+    """Let the next request have a client that reads its credentials anew: files, environment, web identity, instance profile."""
+    clients, key = _clients(), key_of(access)
+    fresh = make_client(access)
+    with clients.lock:
+        clients.made[key] = fresh
+
+
+def key_of(access: StorageAccess) -> tuple[str, int]:
+    """What a client is good for: an access, and the credentials that the environment names."""
     environment = hash(tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))))
     return access.model_dump_json(), environment
 

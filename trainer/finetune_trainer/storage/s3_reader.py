@@ -6,6 +6,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Any, cast
 
+from finetune_trainer.storage import credentials
 from finetune_trainer.storage.errors import changed, code_and_status
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Reader(io.RawIOBase):
         tag = str(answer["ETag"]).strip('"')
         if self._tag is not None and tag != self._tag:  # a server that ignores If-Match
             raise changed(self._store.uri(self._key))
+        credentials.note(self._store.access, "head_object", Bucket=self._store.bucket, Key=self._key)
         self._tag = tag
         self._body, self._process = answer["Body"], os.getpid()
 

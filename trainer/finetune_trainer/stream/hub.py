@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import HubAccess
-from finetune_trainer.storage import ObjectInfo
+from finetune_trainer.storage import ObjectInfo, Read, Unfinished
 
 _RANGE = 8 << 20
 _TIMEOUT_SECONDS = 30.0
@@ -27,8 +27,9 @@ class HubStore:
 
     conditional_writes = False
 
-    def __init__(self, uri: str, revision: str | None, access: HubAccess) -> None:
-        self.repository, self.revision, self._access = repository(uri), revision, access
+    def __init__(self, uri: str, revision: str | None, access: HubAccess, *, granted: bool = False) -> None:
+        """`granted`: the prepare step has read this commit, so that a refusal means that the token has lapsed."""
+        self.repository, self.revision, self._access, self._granted = repository(uri), revision, access, granted
 
     def uri(self, key: str) -> str:
         """hf://organisation/name/file."""
@@ -64,7 +65,7 @@ class HubStore:
         headers = build_hf_headers()
         if start is not None or end is not None:
             headers["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
-        with hub_errors(self.repository, self.revision):
+        with hub_errors(self.repository, self.revision, granted=self._granted):
             answer = http_backoff("GET", url, headers=headers, timeout=_TIMEOUT_SECONDS, retry_on_status_codes=_RETRIED)
             if answer.status_code == 416:
                 return b""
@@ -77,6 +78,20 @@ class HubStore:
         return io.BufferedReader(_Ranges(self, key), 1 << 20)
 
     def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
+        """Never: the hub is an input."""
+        raise AssertionError("the hub is read-only")
+
+    def put_from(
+        self, key: str, size: int, read: Read, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> ObjectInfo:
+        """Never: the hub is an input."""
+        raise AssertionError("the hub is read-only")
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """None: the hub is an input."""
+        return iter(())
+
+    def discard(self, unfinished: Iterable[Unfinished]) -> None:
         """Never: the hub is an input."""
         raise AssertionError("the hub is read-only")
 
@@ -127,8 +142,8 @@ def files_of(info: Any) -> list[ObjectInfo]:
 
 
 @contextmanager
-def hub_errors(name: str, revision: str | None) -> Iterator[None]:
-    """Map the hub client's errors to the contract's reasons."""
+def hub_errors(name: str, revision: str | None, *, granted: bool = False) -> Iterator[None]:
+    """Map the hub client's errors to the contract's reasons. `granted`: this very commit was read before."""
     from huggingface_hub import errors as hub
 
     try:
@@ -137,6 +152,11 @@ def hub_errors(name: str, revision: str | None) -> Iterator[None]:
         raise
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
+        if granted and status in (401, 403):
+            raise JobError(
+                Reason.CREDENTIALS_EXPIRED, f"the hub no longer lets this token read data set {name} (HTTP {status}), which it did before",
+                hint="Renew the token in the Secret of spec.hub.tokenSecret: each attempt reads it anew.",
+            ) from None  # fmt: skip
         if isinstance(error, hub.GatedRepoError) or (
             status in (401, 403) and not isinstance(error, hub.RepositoryNotFoundError)
         ):

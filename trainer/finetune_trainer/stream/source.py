@@ -37,7 +37,7 @@ def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectSto
     if source.uri.startswith("hf://"):
         from finetune_trainer.stream.hub import HubStore
 
-        return HubStore(source.uri, revision or source.revision, config.hub)
+        return HubStore(source.uri, revision or source.revision, config.hub, granted=revision is not None)
     return open_store(source.uri, config.storage, patience=0.75 * config.world.timeout_seconds)[0]
 
 
