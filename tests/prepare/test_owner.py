@@ -82,7 +82,7 @@ def test_what_trained_is_never_lost_to_a_job_of_the_same_name(
 ) -> None:
     claim_output(config("one", name="spam"), out)
     for key in left:
-        out.put(key, b'{"generation": 1, "attempt": 1, "resumeFrom": null, "writer": "w"}')
+        out.put(key, b'{"generation": 1, "attempt": 1, "resumeFrom": null, "writer": "w", "report": {}}')
     with pytest.raises(JobError, match=says) as caught:
         claim_output(config("two", name="spam"), out)
     assert re.search(hint, caught.value.hint)
