@@ -68,11 +68,11 @@ class Columns(Model):
 
     text: Column | None = Field(None, description="The text to classify.")
     text_pair: Column | None = Field(None, description="A second text, for pairs of sentences.")
-    label: Column | None = Field(None, description="The class: a string, integer or boolean.")
-    messages: Column | None = Field(None, description="A chat: a list of {role, content}.")
+    label: Column | None = Field(None, description="The class: a string, integer or boolean; integers go by the names that the data set has for them.")
+    messages: Column | None = Field(None, description="A chat: a list of {role, content}, tool_calls beside or instead of the assistant's content; or the same as JSON text.")
     tools: Column | None = Field(None, description="The tools that a chat may call: a list of objects, or the same as JSON text; may be empty.")
     prompt: Column | None = Field(None, description="The text that the model is given.")
-    context: Column | None = Field(None, description="A text that the prompt is about, put behind it after a blank line (Alpaca's input); may be empty.")
+    context: Column | None = Field(None, description="A text that the prompt is about, put behind it after a blank line (Alpaca's input); may be empty. Looked for only where prompt is not named.")
     completion: Column | None = Field(None, description="The text that the model learns to write.")
 
     RULES = (
@@ -110,7 +110,7 @@ class Data(Model):
     format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, with .gz or .zst). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing.")
     columns: Columns | None = Field(None, description="Which columns hold what; found by their usual names when absent.")
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None = Field(
-        None, min_length=2, max_length=256, description="The classes, in the order of the model's outputs; all that occur, sorted, when absent.")  # fmt: skip
+        None, min_length=2, max_length=256, description="The classes, in the order of the model's outputs; when absent the data set's own names of them, else all that occur, sorted.")  # fmt: skip
     max_bad_rows: int = Field(0, ge=0, le=1_000_000, description="How many unreadable or unusable rows to leave out, counted and reported, before the job is refused.")
 
     RULES = (

@@ -49,6 +49,7 @@ def test_a_run_to_success(terminal: Terminal) -> None:
     assert [a["reason"] for a in status["attempts"]] == ["Completed"]
     for words in (
         "320 rows to learn from",
+        "columns: text = body, label = kind",
         "step 10/10 (100%), loss 0.1",
         "step 5: macro-f1 0.9",
         "test: macro-f1 0.961 [0.948, 0.973]",

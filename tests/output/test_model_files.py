@@ -194,6 +194,7 @@ def test_the_card_says_what_a_reader_needs() -> None:
         "| spam | 0.952 | 0.938 | 0.945 | 311 |",
         "InvalidJson (2)",
         "| seed | 42 |",
+        "| columns | text: body, label: kind |",
         "ckpt/2/450 (best)",
         "transformers",
     ):

@@ -115,6 +115,10 @@ def test_the_page_stands_alone_and_says_the_main_things(result: Result) -> None:
         assert "No rows were held out" in page.text
 
 
+def test_the_columns_in_force_are_shown() -> None:
+    assert "text: body, label: kind" in Page(html_report(classification(), [])).text
+
+
 def test_metrics_come_with_their_interval_and_rows() -> None:
     text = Page(html_report(classification(), [])).text
     assert "95 %: 0.948 to 0.973" in text

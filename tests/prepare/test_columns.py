@@ -122,7 +122,9 @@ def test_hidden_turns_of_every_source_are_counted(language: Path, run: Any) -> N
     settings = json.loads((language / "model" / "tokenizer_config.json").read_text())
     shown = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     last_only = f"{{% for m in messages if m['role'] != 'assistant' or m == messages[-1] %}}{shown}{{% endfor %}}"
-    (language / "model" / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": last_only}))
+    (language / "model" / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "chat_template": last_only, "eos_token": "<|endoftext|>"})
+    )
     long = [{"role": r, "content": f"{r} {n}"} for n in range(3) for r in ("user", "assistant")]
     write_jsonl(language / "data" / "train.jsonl", [{"messages": long[:2]}] * 10)
     write_jsonl(language / "data" / "test.jsonl", [{"messages": long}] * 10)
@@ -132,7 +134,7 @@ def test_hidden_turns_of_every_source_are_counted(language: Path, run: Any) -> N
     found = said(profile, "HiddenTurns")["HiddenTurns"]
     assert found.message.startswith("In 100.0% of the test rows looked at")
     assert (found.count, found.line, (found.file or "").rpartition("/")[2]) == (10, 1, "test.jsonl")
-    assert profile.ends == (2,)
+    assert profile.ends == (2,), "<|im_end|>, whatever the tokenizer calls its end of text"
 
 
 def test_a_class_that_a_held_out_split_lacks_is_said(folder: Path, run: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+from finetune_trainer.tasks import turns
 from finetune_trainer.tasks.chat import encode_chat
 from finetune_trainer.tasks.messages import chat_of
 from support import chat_templates, one_by_one
@@ -30,6 +31,20 @@ def test_masks_are_those_of_turns_located_one_by_one(tmp_path: Path, name: str) 
     rng = random.Random(7)
     for n in range(60):
         same(tokenizer, chat(rng, 1 + n % 12, strict=name in STRICT))
+
+
+def test_a_template_that_numbers_its_turns_is_slow_and_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns._tell_that_it_is_slow.cache_clear()
+    said = []
+    for name in ("chatml", "numbered"):
+        tokenizer = load_tokenizer(write_tokenizer(tmp_path / name, PLAIN[name]))
+        for n in range(2):
+            same(tokenizer, chat(random.Random(n), 30, strict=True))
+        said.append([r.message for r in caplog.records if "slow for long chats" in r.message])
+    assert said[0] == []
+    assert len(said[1]) == 1
 
 
 @pytest.mark.parametrize("name", CALLING)
@@ -59,10 +74,10 @@ def test_what_is_rendered_grows_as_the_chat_does(tmp_path: Path, name: str, monk
 
     monkeypatch.setattr(Tokenizer, "render", counted)
     costs = []
-    for turns in (50, 200):
+    for asked in (50, 200):
         rng = random.Random(3)
         messages = []
-        for n in range(turns):
+        for n in range(asked):
             messages.append({"role": "user", "content": chat_templates.text(rng)})
             if name in CALLING and n % 2:
                 call = {"function": {"name": "weather", "arguments": {"place": f"town {n}", "day": n}}}

@@ -4,7 +4,7 @@ One turn is located by rendering: the chat up to it, the same with the generatio
 and the chat up to and with it. Three renderings a turn would be quadratic, so only the first turn of each kind is located
 so. For the others the messages around them are found in one rendering with their contents replaced, and they are cut where
 the first one was, if exactly the same text of the template stands around them. Where it does not (templates that alter what
-others wrote, number the turns, or put an id into each), every turn is located by itself, exactly but slowly; it is logged.
+others wrote, number the turns, or put an id into each), every turn is located by itself, exactly but slowly; a warning says so once.
 
 Templates that rewrite earlier turns (that drop past reasoning, say) are not prefixes of themselves: there a turn begins at
 its own words, and ends where the rest of its own rendering does. A turn that is not shown whole is hidden: never guessed (I8).
@@ -16,6 +16,7 @@ import json
 import logging
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
@@ -24,6 +25,8 @@ from finetune_trainer.tasks.messages import Chat, Message, called, says_somethin
 log = logging.getLogger(__name__)
 FEW = 3
 """So many turns are quicker located one by one."""
+KINDS = 12
+"""More turns than this of one chat located one by one are not the first of their kinds any more."""
 MARKER = "\x01\x02\x03"
 """Stands in for a turn's words; no tokenizer's template handles control characters."""
 
@@ -39,14 +42,21 @@ def assistant_turns(tokenizer: Tokenizer, chat: Chat, text: str) -> list[Span | 
     exact = _Exact(tokenizer, chat, text)
     places = _contents(tokenizer, chat, text) if len(numbers) > FEW else None
     if places is None:
-        if len(numbers) > FEW:
-            log.info(
-                "the chat template alters what it shows: the %d turns of a chat are located one by one", len(numbers)
-            )
         spans = {i: exact.span(i) for i in numbers}
     else:
         spans = _by_kind(exact, places, numbers)
+    if exact.turns > KINDS:
+        _tell_that_it_is_slow()
     return [span if span and _whole(chat.messages[i], text[span[0] : span[1]]) else None for i, span in spans.items()]
+
+
+@cache
+def _tell_that_it_is_slow() -> None:
+    """Once a process."""
+    log.warning(
+        "turns of the assistant are located one by one, which is slow for long chats: the chat template alters what others wrote, "
+        "or writes something else into each turn, or the assistant's turns follow each other"
+    )
 
 
 def _whole(message: Message, shown: str) -> bool:
@@ -67,6 +77,8 @@ class _Exact:
     def __init__(self, tokenizer: Tokenizer, chat: Chat, text: str) -> None:
         self.tokenizer, self.chat, self.text = tokenizer, chat, text
         self._prompt: str | None = None
+        self.turns = 0
+        """How many were located so."""
 
     def span(self, i: int) -> Span | None:
         """Begin and end of turn i; None where they cannot be told."""
@@ -75,6 +87,7 @@ class _Exact:
 
     def located(self, i: int) -> _Place | None:
         """The same with the end of what stands before the turn, and the generation prompt there."""
+        self.turns += 1
         before = self._part(i) if i else None
         prompt = self._part(i, generation_prompt=True) if before is not None else None
         after = self.text if i == len(self.chat.messages) - 1 else self._part(i + 1)

@@ -86,9 +86,8 @@ if step == "prepare":
     data["findings"] = [{"kind": "Truncated", "count": 3, "message": "3 rows are longer than maxLength and are cut"}]
     report(stage="preparing")
     if "exit" not in entry:
-        report(
-            stage="finished", data=data, resolved={"totalSteps": total, "globalBatchSize": 32, "learningRate": 0.0002}
-        )
+        resolved = {"totalSteps": total, "globalBatchSize": 32, "learningRate": 0.0002}
+        report(stage="finished", data=data, resolved=resolved | {"columns": {"text": "body", "label": "kind"}})
     leave(entry.get("exit", 0), 0, None, entry.get("problem"))
 
 at = saved = entry.get("from", 0)
