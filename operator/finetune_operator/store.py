@@ -30,10 +30,9 @@ from finetune_operator.plan.observed import (
     Resource,
     Rival,
     StoredSpec,
-    ended,
 )
-from finetune_operator.plan.times import seconds
 from finetune_operator.recent import Recent
+from finetune_operator.record import Record
 from finetune_operator.services import Services
 
 log = logging.getLogger(__name__)
@@ -48,8 +47,6 @@ COMPLAINTS = 1024
 """Of so many objects that cannot be read it is remembered that the log has said so."""
 LOOKS = 16
 """Of so many tries of a job it is remembered that they were looked up."""
-_KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
-_DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +58,6 @@ class Look:
     pods: frozenset[str]  # UIDs
 
 
-@dataclass(slots=True)
-class _Record:
-    """A FineTuneJob: what is asked for often, and the rest packed."""
-
-    key: Key
-    uid: str
-    version: int
-    created: float
-    generation: int
-    phase: str
-    ended: bool  # whether status says, in any version's words, that it is over
-    attempt: int  # the newest that status tells of
-    deleting: bool
-    output: str  # where it writes to, see _output
-    rests: bool  # finished, and the status is of the spec as it is now
-    ends: float | None  # when its time to live is over
-    trigger: int  # changes when something other than the status does
-    packed: bytes
-
-    @property
-    def active(self) -> bool:
-        return not self.ended and not self.deleting
-
-    @property
-    def family(self) -> names.Family:
-        return self.key[0], names.stem(self.key[1], self.uid)
-
-
 class Store:
     """Only touched from the event loop; every method is synchronous, so each sees a consistent whole.
 
@@ -96,7 +65,7 @@ class Store:
     """
 
     def __init__(self, malformed: Callable[[str], None] = lambda kind: None) -> None:
-        self._records: dict[Key, _Record] = {}
+        self._records: dict[Key, Record] = {}
         self._keys: dict[str, Key] = {}
         self._families: dict[names.Family, set[Key]] = defaultdict(set)
         self._children = Children()
@@ -279,12 +248,12 @@ class Store:
 
     # ------------------------------------------------------------ inside
 
-    def _unpack(self, record: _Record) -> Resource:
+    def _unpack(self, record: Record) -> Resource:
         body = json.loads(zlib.decompress(record.packed))
         spec = self._specs.get((record.uid, record.trigger), lambda: StoredSpec.read(body["spec"]))
         return Resource.from_object(body, spec)
 
-    def _untidy(self, record: _Record) -> bool:
+    def _untidy(self, record: Record) -> bool:
         """Whether a finished job has children that plan/finish.py does not keep."""
         jobs = [v for v in self._children.jobs(record.family, record.uid) if not v.deleting]
         newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
@@ -292,17 +261,17 @@ class Store:
             return True
         return bool(finish.idle(self._services.of(record.key[0], record.uid), jobs))
 
-    def _pods(self, record: _Record) -> list[PodView]:
+    def _pods(self, record: Record) -> list[PodView]:
         return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)
 
-    def _job(self, record: _Record, name: str) -> JobView | None:
+    def _job(self, record: Record, name: str) -> JobView | None:
         return next((job for job in self._children.jobs(record.family, record.uid) if job.name == name), None)
 
     def _parents(self, child: Child) -> set[Key]:
         """The FineTuneJob whose child this is: one, or none."""
         return {key for key in self._families.get(child.family, ()) if self._is_child(child, self._records[key])}
 
-    def _is_child(self, child: Child, record: _Record) -> bool:
+    def _is_child(self, child: Child, record: Record) -> bool:
         view = child.view
         if isinstance(view, JobView):
             return view.owner_uid == record.uid
@@ -332,34 +301,12 @@ class Store:
         if old and old.uid != uid:
             changed |= self._forget_job(key)
             old = None
-        spec, status = obj.get("spec") or {}, obj.get("status") or {}
-        slim = {k: v for k, v in meta.items() if k in _KEPT}
-        if _DROPPED in (slim.get("annotations") or {}):
-            slim["annotations"] = {k: v for k, v in slim["annotations"].items() if k != _DROPPED}
-        trigger = hash(json.dumps([slim, spec], sort_keys=True))
-        record = _Record(
-            key=key,
-            uid=uid,
-            version=version,
-            created=seconds(meta.get("creationTimestamp")) or 0.0,
-            generation=int(meta.get("generation") or 0),
-            phase=str(status.get("phase") or ""),
-            ended=ended(status),
-            attempt=_attempt(status),
-            deleting="deletionTimestamp" in meta,
-            output=_output(meta["namespace"], spec),
-            rests=ended(status) and status.get("observedGeneration") == meta.get("generation"),
-            ends=_ends(spec, status),
-            trigger=trigger,
-            packed=zlib.compress(
-                json.dumps({"metadata": slim, "spec": spec, "status": status}, separators=(",", ":")).encode(), 6
-            ),
-        )
+        record = Record.of(obj)
         self._records[key], self._keys[uid] = record, key
         self._families[record.family].add(key)
-        if old is None or old.trigger != trigger:
+        if old is None or old.trigger != record.trigger:
             changed.add(key)
-        return changed | self._move(key, _place(old), _place(record))
+        return changed | self._move(key, old.place if old else None, record.place)
 
     def _put_child(self, kind: Kind, obj: dict[str, Any]) -> set[Key]:
         meta = obj["metadata"]
@@ -381,7 +328,7 @@ class Store:
         if not self._families[record.family]:
             del self._families[record.family]
         self._memory.pop(record.uid, None)
-        return {key} | self._move(key, _place(record), None)
+        return {key} | self._move(key, record.place, None)
 
     def _move(self, key: Key, old: str | None, new: str | None) -> set[Key]:
         """The job writes to another place now, or to none: only those at work have one. Returns whose rivals have changed."""
@@ -396,31 +343,7 @@ class Store:
             self._outputs.add(key, new)
         return changed - {key}
 
-    def _rivals(self, record: _Record) -> tuple[Rival, ...]:
+    def _rivals(self, record: Record) -> tuple[Rival, ...]:
         others = (self._records[key] for key in self._outputs.sharing(record.output) - {record.key})
         rivals = (Rival(r.key[1], r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))
-
-
-def _attempt(status: dict[str, Any]) -> int:
-    value = status.get("attempt")
-    return value if isinstance(value, int) else 0
-
-
-def _ends(spec: dict[str, Any], status: dict[str, Any]) -> float | None:
-    ttl, end = spec.get("ttlSecondsAfterFinished"), seconds(status.get("completionTime"))
-    return end + ttl if isinstance(ttl, int) and end is not None else None
-
-
-def _place(record: _Record | None) -> str | None:
-    """Where a job that is at work writes to."""
-    return record.output if record and record.active else None
-
-
-def _output(namespace: str, spec: dict[str, Any]) -> str:
-    """Where a job writes to, of a spec that may not be readable: namespace, endpoint and the output's URI, without closing slashes.
-
-    Jobs of other namespaces are none of ours to judge, or to name: between those the marker in the storage decides.
-    """
-    uri = str((spec.get("output") or {}).get("uri") or "").rstrip("/")
-    return f"{namespace}/{str((spec.get('storage') or {}).get('endpoint') or '').rstrip('/')} {uri}"
