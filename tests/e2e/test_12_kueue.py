@@ -102,6 +102,12 @@ def test_admission_preemption_and_readmission_keep_every_step_and_are_told(place
     )
 
 
+def stop(cluster: Cluster, policy: str) -> None:
+    """Whether the cluster queue admits anything."""
+    patch = json.dumps({"spec": {"stopPolicy": policy}})
+    cluster.kubectl("patch", "clusterqueue", "e2e", "--type=merge", "-p", patch)
+
+
 def release(place: Place, queue: str) -> None:
     """Let the queue admit what waits in it."""
     patch = json.dumps({"spec": {"stopPolicy": "None"}})
@@ -111,13 +117,13 @@ def release(place: Place, queue: str) -> None:
 def test_a_prepare_step_in_a_namespaces_default_queue_says_that_it_waits(place: Place, kueue: Cluster) -> None:
     """Kueue puts Jobs that name no queue into the one called default."""
     cluster = place.cluster
-    held = {"clusterQueue": "e2e", "stopPolicy": "Hold"}
-    cluster.apply(kueue_object("LocalQueue", "default", spec=held), namespace=place.name)
+    cluster.apply(kueue_object("LocalQueue", "default", spec={"clusterQueue": "e2e"}), namespace=place.name)
     look = ("create", "job", "probe", "--image=none", "--dry-run=server", "-o", "json", "-n", place.name)
     wait("Kueue to know the queue", lambda: "kueue.x-k8s.io/queue-name" in cluster.kubectl(*look), 30)
+    stop(cluster, "Hold")
     job = place.job("defaulted", training__maxSteps=5)
     status = job.wait("the queue", lambda s: s.get("reason") == "WaitingForQueue", 60)
     assert status["phase"] == "Queued"
     assert "queue default has not admitted the prepare step" in status["message"]
-    release(place, "default")
+    stop(cluster, "None")
     job.wait_succeeded(300)
