@@ -6,16 +6,20 @@ lock is handed to the trainer too: it stays held for as long as any process of t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from finetune_api.exits import EXITS, Reason
 from finetune_cli.terminal import Stop
 
 
@@ -37,6 +41,12 @@ class Record:
     def but(self, **changes: Any) -> Record:
         """The record with some fields changed."""
         return replace(self, **changes)
+
+
+class DiskFull(Stop):
+    """The local job's folder has no space left."""
+
+    exit_code = EXITS[Reason.DISK_FULL].code or 1
 
 
 def state_root() -> Path:
@@ -78,6 +88,17 @@ class Folder:
             ) from None
         self.owner(os.getpid())
         return self._lock
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Name the folder where its file system is full."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            message = f"{Reason.DISK_FULL}: no space is left in {self.path}"
+            raise DiskFull(message, hint="Free space there, or name another folder with --state-dir.") from None
 
     def owner(self, pid: int) -> None:
         """Name the process that others should be told of."""

@@ -68,19 +68,20 @@ def run(
     spec = job.manifest.spec
     machine = Machine(cores(), processes, device)
     folder = Folder(state_dir.absolute() if state_dir else state_root(), job.manifest.metadata.name, spec.output.uri)
-    lock = folder.lock()
-    record = _record(folder, job.manifest, restart)
-    if record.completed:
-        _already(folder, job, hint)
-        return
-    method = f"{spec.method.type} tuning of {spec.model.uri} for {spec.task}"
-    headline(f"{job.manifest.metadata.name}: {method}")
-    for line in notes(job.manifest, machine, os.environ):
-        note(line)
-    with Signals() as signals, display() as shown:
-        result = Runner(job.manifest, machine, folder, lock, record, shown, signals, os.environ, verbose).run()
-    folder.status.write_text(to_yaml({"status": result.status.to_json()}))
-    _print_status(folder)
+    with folder.writing():
+        lock = folder.lock()
+        record = _record(folder, job.manifest, restart)
+        if record.completed:
+            _already(folder, job, hint)
+            return
+        method = f"{spec.method.type} tuning of {spec.model.uri} for {spec.task}"
+        headline(f"{job.manifest.metadata.name}: {method}")
+        for line in notes(job.manifest, machine, os.environ):
+            note(line)
+        with Signals() as signals, display() as shown:
+            result = Runner(job.manifest, machine, folder, lock, record, shown, signals, os.environ, verbose).run()
+        folder.status.write_text(to_yaml({"status": result.status.to_json()}))
+        _print_status(folder)
     context.exit(_tell(result, folder, job, hint))
 
 
@@ -141,8 +142,8 @@ def _still_there(manifest: Manifest) -> bool:
     uri = manifest.spec.output.uri
     if not uri.startswith("file://"):
         return True
-    try:  # one without a report only holds the place while it is made again
-        return "report" in json.loads((local_path(uri) / "result.json").read_bytes())
+    try:  # one that is "committing" only holds the place until the result is there
+        return "committing" not in json.loads((local_path(uri) / "result.json").read_bytes())
     except (OSError, ValueError, TypeError):
         return False
 

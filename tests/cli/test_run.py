@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from cli.conftest import MANIFEST, Terminal, status_of
+from finetune_api.exits import EXITS, Reason
+from finetune_cli.folder import Folder
 
 PREPARE = {"step": "prepare"}
 
@@ -182,6 +184,24 @@ def test_the_same_job_does_not_run_twice_at_once(terminal: Terminal) -> None:
     running.communicate()
     assert "already running (process" in terminal.run("run", "job.yaml", script=[]).stderr
     os.kill(terminal.seen()[-1]["pid"], signal.SIGKILL)
+
+
+def test_a_full_state_folder_is_named(terminal: Terminal) -> None:
+    """/dev/full says what a full disk says."""
+    terminal.write()
+    state = next_folder(terminal)
+    (state / "run.json").symlink_to("/dev/full")
+    done = terminal.run("run", "job.yaml", script=[{"exit": 0}, {"exit": 0}])
+    assert done.returncode == EXITS[Reason.DISK_FULL].code
+    assert f"error: DiskFull: no space is left in {state}" in done.stderr
+    assert "--state-dir" in done.stderr
+
+
+def next_folder(terminal: Terminal) -> Path:
+    """The state folder that the job of `write()` will have."""
+    folder = Folder(terminal.folder / "state" / "finetune-operator", "spam-filter", f"file://{terminal.folder}/out")
+    folder.path.mkdir(parents=True)
+    return folder.path
 
 
 def test_a_users_mistake_ends_the_job_with_its_own_code(terminal: Terminal) -> None:
