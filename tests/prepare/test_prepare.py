@@ -138,13 +138,13 @@ def test_a_configuration_that_a_newer_operator_wrote_is_read_and_what_is_unknown
     assert "training.noise, yetToCome" in caplog.text
 
 
-def test_the_step_never_imports_torch_or_the_datasets_library(folder: Path) -> None:
+def test_the_step_builds_the_model_without_libraries_that_only_training_needs(folder: Path) -> None:
     write_jsonl(folder / "data" / "a.jsonl", mails(30))
     (folder / "run.json").write_text(json.dumps(job_config(folder).to_json()))
     code = (
         "import sys; from finetune_trainer.__main__ import main; sys.argv[1:] = ['prepare', '--config', 'run.json']\n"
         "try:\n    code = main() or 0\nexcept SystemExit as end:\n    code = end.code or 0\n"
-        "assert code == 0, code; heavy = {'torch', 'datasets', 'peft', 'accelerate', 'pandas'} & set(sys.modules); assert not heavy, heavy"
+        "assert code == 0, code; heavy = {'datasets', 'peft', 'pandas', 'sympy', 'torch._inductor'} & set(sys.modules); assert not heavy, heavy"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False

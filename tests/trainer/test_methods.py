@@ -15,6 +15,7 @@ from finetune_api.job import Freeze, Lora, Method
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model, parameter_counts
 from support.attempts import Bench
+from support.families import tiny_gpt2
 from support.models import chats, mails, write_jsonl
 
 LABELS = ("ham", "spam")
@@ -120,3 +121,29 @@ def test_what_does_not_fit_the_model_names_its_field(bert: Path, method: Method,
     with pytest.raises(JobError) as caught:
         apply_method(model, method, "text-classification", 0)
     assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, field)
+
+
+def test_adapters_of_gpt2_lie_on_its_transposed_layers_and_merge_right(tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    base = tiny_gpt2(tmp_path / "base")
+    train = write_jsonl(tmp_path / "train.jsonl", chats(40, seed=1))
+    bench = Bench(tmp_path, {
+        "task": "causal-lm", "model": {"uri": base.as_uri()}, "data": {"train": {"uri": train.as_uri()}}, "method": {"type": "lora", "lora": {"rank": 4}},
+        "training": {"maxSteps": 4, "globalBatchSize": 8, "learningRate": 1e-2}, "output": {"uri": (tmp_path / "out").as_uri(), "merge": True},
+    })  # fmt: skip
+    bench.prepare()
+    bench.attempt()
+    adapter = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    for layer in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+        assert any(f".{layer}.lora_B" in name and value.any() for name, value in adapter.items()), layer
+    adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    assert adapted.peft_config["default"].fan_in_fan_out is True
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged").eval()
+    plain = AutoModelForCausalLM.from_pretrained(base).eval()
+    ids = torch.randint(5, 40, (3, 12), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        one, other, before = (m(input_ids=ids).logits for m in (adapted, merged, plain))
+    assert torch.allclose(one, other, atol=1e-5)
+    assert not torch.allclose(one, before, atol=1e-3), "it learned nothing"

@@ -11,10 +11,14 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.util
+import logging
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 FLEX = "torch.nn.attention.flex_attention"
 ENGINE = "transformers.generation.continuous_batching"
@@ -117,6 +121,18 @@ def put_off() -> None:
                 setattr(
                     sys.modules[parent], last, sys.modules[name]
                 )  # as an import does; peft asks for it by attribute
+
+
+def bring(modules: Sequence[str], *, lean: bool = True) -> None:
+    """Import modules, leanly if asked to and possible."""
+    if lean:
+        put_off()
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except Exception as error:
+        log.warning("imports could not be made lean (%s: %s); all is loaded", type(error).__name__, error)
+        give_up()
 
 
 def give_up() -> None:

@@ -50,14 +50,7 @@ def warm_up(config: RunConfig) -> Path:
         architecture(read_config(folder), config.task).module,
         *(["peft"] if config.method.type == "lora" else []),
     ]
-    if config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists():
-        lean.put_off()
-    try:
-        for module in modules:
-            importlib.import_module(module)
-    except Exception as error:
-        log.warning("imports could not be made lean (%s: %s); all is loaded", type(error).__name__, error)
-        lean.give_up()
+    lean.bring(modules, lean=config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists())
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     return folder
 

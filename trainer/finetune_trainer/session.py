@@ -28,6 +28,7 @@ from finetune_trainer.state import Run
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Manifest, Profile, Stream, load_profile
 from finetune_trainer.tasks import Example, Task, Unlearnable, task_for, with_name
+from finetune_trainer.tasks.guard import guarded
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,8 @@ def open_session(
         tokenizer = load_tokenizer(folder, profile.moment)
         seed = config.training.seed
         model = load_model(folder, config.task, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
+        embeddings = len(model.get_input_embeddings().weight)
+        task = guarded(task, tokenizer.beyond(embeddings) if tokenizer.size > embeddings else {}, embeddings)
         if config.training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model = apply_method(model, config.method, config.task, seed).to(ranks.device)

@@ -25,13 +25,16 @@ def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
 
     settings = method.lora or Lora()
     heads = head_modules(model, task)
-    targets = _targets(model, settings, heads)
+    targets = targets_of(model, settings, heads)
+    linear = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in targets and isinstance(m, _linear())]
     adapters = LoraConfig(
         task_type="SEQ_CLS" if task == "text-classification" else "CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha if settings.alpha is not None else 2 * settings.rank,
         lora_dropout=settings.dropout,
         target_modules=targets,
+        fan_in_fan_out=bool(linear)
+        and all(not isinstance(m, nn.Linear) for m in linear),  # GPT-2 keeps its weights transposed
         modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in heads}) if task == "text-classification" else None,
     )
     torch.manual_seed(seed)
@@ -40,11 +43,11 @@ def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
         return get_peft_model(model, adapters)
 
 
-def _targets(model: Any, settings: Lora, heads: dict[str, nn.Module]) -> list[str]:
-    """The last parts of the linear layers' names, heads left out."""
+def targets_of(model: Any, settings: Lora, heads: dict[str, nn.Module]) -> list[str]:
+    """The last parts of the linear layers' names, heads left out. Raises JobError when targetModules match no linear layer."""
     inside = {id(m) for head in heads.values() for m in head.modules()}
     linear = sorted(
-        {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear) and id(m) not in inside}
+        {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, _linear()) and id(m) not in inside}
     )
     if settings.target_modules is None:
         if not linear:
@@ -52,9 +55,16 @@ def _targets(model: Any, settings: Lora, heads: dict[str, nn.Module]) -> list[st
                 Reason.UNSUPPORTED_MODEL, f"{type(model).__name__} has no linear layers outside its head", field=FIELD
             )
         return linear
-    names = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)}
+    names = {n for n, m in model.named_modules() if isinstance(m, _linear() | nn.Embedding)}
     for target in settings.target_modules:
         if not any(name == target or name.endswith(f".{target}") for name in names):
             message = f"no linear layer is named {target!r}; the model has {', '.join(linear[:12])}"
             raise JobError(Reason.INVALID_CONFIG, message, field=FIELD, hint="Name linear layers of the model.")
     return list(settings.target_modules)
+
+
+def _linear() -> Any:
+    """Linear layers: torch's, and the transposed ones of GPT-2 and its kin."""
+    from transformers.pytorch_utils import Conv1D  # late: imports are made lean first
+
+    return nn.Linear | Conv1D

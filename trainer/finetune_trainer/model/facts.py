@@ -67,6 +67,12 @@ def architecture(config: dict[str, Any], task: Task) -> Architecture:
             field=FIELD,
             hint="Choose the model in 16 or 32 bits.",
         )
+    if task == "text-classification" and kind == "xlnet" and config.get("summary_type", "last") == "last":
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            "the model's classifier answers at the last position, which is padding in all rows but the longest",
+            field=FIELD,
+        )
     found = re.findall(_CLASS[task], source, re.MULTILINE)
     if task == "causal-lm" and (
         config.get("is_encoder_decoder") or re.search(r"^class \w+ForMaskedLM\b", source, re.MULTILINE)

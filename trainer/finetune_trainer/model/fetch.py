@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.model.facts import FIELD
+from finetune_trainer.model.weights import Stored, header, headers, weight_files
 from finetune_trainer.storage import Location, ObjectInfo, location
 
 TOKENIZER = (
@@ -59,6 +60,28 @@ def fetch_model(config: RunConfig, *, weights: bool = True, revision: str | None
     return folder
 
 
+def stored_weights(config: RunConfig, *, revision: str | None = None) -> dict[str, Stored]:
+    """What the model's weight files hold, by their headers: nothing else of them is brought."""
+    uri = config.model.uri
+    if uri.startswith("file://"):
+        return headers(Path(unquote(urlsplit(uri).path)))
+    found: dict[str, Stored] = {}
+    if uri.startswith("hf://"):
+        from huggingface_hub import HfApi
+
+        info = hub_info(config, revision or config.model.revision)
+        api = HfApi(endpoint=config.hub.endpoint)
+        for name in weight_files(s.rfilename for s in info.siblings or ()):
+            with _hub_errors(config):
+                said = api.parse_safetensors_file_metadata(_repository(config), name, revision=info.sha)
+            found |= {tensor: Stored(t.dtype, tuple(t.shape)) for tensor, t in said.tensors.items()}
+        return found
+    source = location(uri, config.storage)
+    for name in weight_files(info.key for info in source.list()):
+        found |= header(lambda start, end, name=name: source.get(name, start=start, end=end), name)  # type: ignore[misc]
+    return found
+
+
 def resolve_revision(config: RunConfig) -> str | None:
     """The commit that an hf:// model's revision means now; None for other URIs."""
     if not config.model.uri.startswith("hf://"):
@@ -77,7 +100,7 @@ def wanted(names: Iterable[str], where: str, weights: bool) -> list[str]:
     names = set(names)
     if "config.json" not in names:
         raise JobError(Reason.MODEL_NOT_FOUND, f"no config.json at {where}", field=FIELD)
-    tensors = {n for n in names if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", n)}
+    tensors = set(weight_files(names))
     if not tensors:
         unsafe = sorted(n for n in names if any(fnmatch.fnmatch(n, pattern) for pattern in UNSAFE))
         if unsafe:
@@ -88,9 +111,7 @@ def wanted(names: Iterable[str], where: str, weights: bool) -> list[str]:
     small = {n for n in names if any(fnmatch.fnmatch(n, pattern) for pattern in SMALL)}
     if not weights:
         return sorted(small)
-    if "model.safetensors" in tensors:
-        return sorted(small | {"model.safetensors"})
-    return sorted(small | tensors | ({INDEX} & names))
+    return sorted(small | tensors | ({INDEX} & names if "model.safetensors" not in tensors else set()))
 
 
 def _check_index(folder: Path) -> None:

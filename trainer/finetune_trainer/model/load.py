@@ -10,25 +10,34 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Task
 from finetune_trainer import disk, memory
 from finetune_trainer.model.facts import FIELD, architecture, read_config
+from finetune_trainer.model.labels import head_labels, matches
+from finetune_trainer.model.pads import after_building, before_building
+from finetune_trainer.model.weights import Stored, read_tensors
 
 HEAD = re.compile(
     r"(^|\.)(classifier|score|pre_classifier|classification_head|classifier_\w+|logits_proj|sequence_summary|pooler)(\.|$)"
 )
 """Parts that a classification model may lack in its file: they are learned anew."""
 
-DRAWS = (init.normal_, init.uniform_, init.kaiming_uniform_, torch.Tensor.normal_, torch.Tensor.uniform_)
+FORMATS = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
+    "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""Number formats in safetensors' words."""
+
+DRAWS = ("normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_", "trunc_normal_")
+"""By name: transformers puts guards of its own in the place of torch's."""
 
 
 def load_model(
@@ -41,6 +50,37 @@ def load_model(
     dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The model in train mode on the CPU. `labels`: the classes in the order of the outputs, for text-classification."""
+    cls, config = _class_for(folder, task, labels, pad_id)
+    torch.manual_seed(seed)
+    with _loading(cls):
+        model, info = cls.from_pretrained(
+            folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+    _check_filled(info, model, new_head=task == "text-classification")
+    after_building(model, pad_id)
+    if labels is not None:
+        keep_head(model, folder, labels, seed)
+    return model.train()
+
+
+def empty_model(folder: Path, task: Task, stored: Mapping[str, Stored]) -> tuple[Any, list[str]]:
+    """The model as the workers will have it, without a weight, from what its files hold; and the names of weights that have no
+    use in it. Only small files are read. Raises JobError where a worker would."""
+    labels = ("a", "b") if task == "text-classification" else None
+    cls, config = _class_for(folder, task, labels, 0)
+    weights = {name: torch.empty(s.shape, dtype=FORMATS.get(s.dtype, torch.uint8), device="meta") for name, s in stored.items()}  # fmt: skip
+    with _loading(cls):
+        model, info = cls.from_pretrained(
+            None, config=config, state_dict=weights, dtype=torch.float32, device_map={"": "meta"}, ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    _check_filled(info, model, new_head=task == "text-classification")
+    return model, sorted(str(name) for name in info["unexpected_keys"])
+
+
+def _class_for(folder: Path, task: Task, labels: Sequence[str] | None, pad_id: int) -> tuple[Any, Any]:
+    """The class, and the config to make it with."""
     found = architecture(read_config(folder), task)
     try:
         cls = getattr(importlib.import_module(found.module), found.class_name)
@@ -57,40 +97,41 @@ def load_model(
             "label2id": {name: i for i, name in enumerate(labels)},
             "problem_type": "single_label_classification",
         }
-    torch.manual_seed(seed)
-    try:
+    with _loading(cls):
         config = cls.config_class.from_pretrained(folder, local_files_only=True, **settings)
-        if getattr(config, "pad_token_id", None) is None:
-            config.pad_token_id = pad_id
-        if task == "causal-lm":
-            config.use_cache = False
+    before_building(cls, config, pad_id)
+    if task == "causal-lm":
+        config.use_cache = False
+    return cls, config
+
+
+@contextlib.contextmanager
+def _loading(cls: Any) -> Iterator[None]:
+    """Whatever transformers says against a model's files is the model's fault."""
+    try:
         with _quiet_loading(), _PlainMeta():
-            model, info = cls.from_pretrained(
-                folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False,
-                ignore_mismatched_sizes=True, output_loading_info=True,
-            )  # fmt: skip
-    except JobError:
+            yield
+    except (JobError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if memory.ran_out(error) or disk.is_full(error):
             raise  # nothing is wrong with the model
-        message = f"the model cannot be loaded as {found.class_name}: {type(error).__name__}: {error}"
+        message = f"the model cannot be loaded as {cls.__name__}: {type(error).__name__}: {error}"
         raise JobError(Reason.UNSUPPORTED_MODEL, message[:900], field=FIELD) from error
-    _check_filled(info, found.class_name, new_head=task == "text-classification")
-    return model.train()
 
 
 def reload(folder: Path, cls: Any, device: torch.device) -> Any:
     """What was written to this folder, in float32 and eval mode. Raises JobError where it is not whole."""
-    with _quiet_loading(), _PlainMeta():
+    with _loading(cls):
         model, info = cls.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )  # fmt: skip
-    _check_filled(info, cls.__name__, new_head=False)
+    _check_filled(info, model, new_head=False)
     return model.to(device).eval()
 
 
-def _check_filled(info: dict[str, Any], class_name: str, *, new_head: bool) -> None:
+def _check_filled(info: dict[str, Any], model: Any, *, new_head: bool) -> None:
+    """Every weight comes from the files (but for a new head), and every layer in the files has its place."""
     lost = {str(k) for k in info["missing_keys"]} | {str(k[0]) for k in info["mismatched_keys"]}
     if new_head:
         lost = {name for name in lost if not HEAD.search(name)}
@@ -98,10 +139,53 @@ def _check_filled(info: dict[str, Any], class_name: str, *, new_head: bool) -> N
         some = ", ".join(sorted(lost)[:3])
         raise JobError(
             Reason.UNSUPPORTED_MODEL,
-            f"{len(lost)} weights of {class_name} are missing or have another shape in the model's files ({some}, …)",
+            f"{len(lost)} weights of {type(model).__name__} are missing or have another shape in the model's files ({some}, …)",
             field=FIELD,
-            hint="Choose a model whose files hold this architecture whole.",
+            hint="Choose a model whose files hold this architecture whole."
+            + (" It was saved without its output layer." if all("lm_head" in n or "embed_out" in n for n in lost) else ""),
+        )  # fmt: skip
+    kinds = {re.sub(r"\d+", "#", name) for name in model.state_dict()}
+    if more := sorted(
+        str(k) for k in info["unexpected_keys"] if "." in str(k) and re.sub(r"\d+", "#", str(k)) in kinds
+    ):
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            f"the model's files hold layers that its config.json leaves out: {len(more)} weights ({', '.join(more[:2])}, …)",
+            field=FIELD,
+            hint="Correct the number of layers in config.json; without them the model computes something else.",
         )
+
+
+def keep_head(model: Any, folder: Path, labels: Sequence[str], seed: int) -> None:
+    """Bring the rows of the base's trained output layer to the classes of the same names; other classes start from the seed."""
+    known = head_labels(read_config(folder))
+    place = output_layer(model)
+    if not known or place is None:
+        return
+    name, layer = place
+    tensors = {f"{name}.{part}": tensor for part, tensor in layer.named_parameters(recurse=False)}
+    theirs = {n: t for n, t in read_tensors(folder, tensors.keys()).items() if len(t) == len(known)}
+    if not theirs:
+        return
+    found, draw = matches(labels, known), torch.Generator().manual_seed(seed)
+    spread = float(getattr(model.config, "initializer_range", None) or 0.02)
+    with torch.no_grad():
+        for full, tensor in tensors.items():
+            fresh = (
+                torch.randn(tensor.shape, generator=draw) * spread if tensor.dim() > 1 else torch.zeros(tensor.shape)
+            )
+            for ours, row in found.items() if full in theirs else ():
+                fresh[ours] = theirs[full][row]
+            tensor.copy_(fresh)
+
+
+def output_layer(model: Any) -> tuple[str, Any] | None:
+    """The last linear layer of a classifier, with its name: it has one row a class."""
+    base = getattr(model, model.base_model_prefix, None)
+    inside = {id(module) for module in base.modules()} if base is not None else set()
+    rows = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and id(m) not in inside]
+    rows = [(n, m) for n, m in rows if m.out_features == model.config.num_labels]
+    return rows[-1] if rows else None
 
 
 class _PlainMeta(TorchFunctionMode):
@@ -112,7 +196,7 @@ class _PlainMeta(TorchFunctionMode):
         kwargs = kwargs or {}
         tensor = args[0] if args else kwargs.get("tensor")
         if isinstance(tensor, torch.Tensor) and tensor.is_meta:
-            if func in DRAWS:
+            if getattr(func, "__name__", "") in DRAWS:
                 return tensor
             if func is torch.empty_like and tensor.is_contiguous() and kwargs.keys() <= {"dtype", "device"}:
                 return torch.empty(tensor.shape, **{"dtype": tensor.dtype, "device": "meta", **kwargs})

@@ -14,6 +14,8 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer import disk, memory
+from finetune_trainer.model.facts import read_config
+from finetune_trainer.model.pads import pad_id
 from finetune_trainer.model.template import ChatTemplate
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked, and rows come one at a time
@@ -26,8 +28,9 @@ UNLIMITED = 1_000_000
 class Tokenizer:
     """A tokenizer with its chat template. Holds the Rust tokenizer's truncation setting, so: one thread at a time."""
 
-    def __init__(self, backend: Any, now: datetime | None = None) -> None:
-        """`now`: what chat templates take for the present; None for the real clock."""
+    def __init__(self, backend: Any, now: datetime | None = None, config: Mapping[str, Any] | None = None) -> None:
+        """`now`: what chat templates take for the present; None for the real clock. `config`: the model's config.json, for
+        what the tokenizer must keep to."""
         self._hf, self._now = backend, now
         self._templates: dict[str, ChatTemplate] = {}
         self._fast = backend.backend_tokenizer
@@ -42,9 +45,24 @@ class Tokenizer:
         self._specials = sorted(
             {self._fast.id_to_token(i) for i in self.special_ids if i is not None}, key=len, reverse=True
         )
-        pad = backend.pad_token_id
-        self.pad_id: int = pad if pad is not None else (self.eos_id if self.eos_id is not None else 0)
+        config = config or {}
+        self.pad_id: int = pad_id(backend.pad_token_id, config, self.eos_id)
+        self._types: int = config.get("type_vocab_size") or 0
         self.max_length: int | None = backend.model_max_length if backend.model_max_length < UNLIMITED else None
+
+    @property
+    def added(self) -> frozenset[str]:
+        """Tokens that stand beside the vocabulary, and are found in a text as they are written."""
+        return frozenset(token.content for token in self._fast.get_added_tokens_decoder().values())
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return int(self._fast.get_vocab_size(with_added_tokens=True))
+
+    def beyond(self, size: int) -> dict[str, int]:
+        """Tokens whose id is not below `size`, with their ids."""
+        return {token: i for token, i in self._fast.get_vocab(with_added_tokens=True).items() if i >= size}
 
     @property
     def hf(self) -> Any:
@@ -63,7 +81,10 @@ class Tokenizer:
             self._cut = max_length
         encoding = self._fast.encode(text, pair) if pair is not None else self._fast.encode(text)
         length = len(encoding.ids) + sum(sum(1 for m in o.special_tokens_mask if not m) for o in encoding.overflowing)
-        return encoding.ids, encoding.type_ids if pair is not None else None, length
+        types = encoding.type_ids if pair is not None else None
+        if types is not None and max(types, default=0) >= self._types:
+            types = None  # a model that does not tell the texts of a pair by them, whatever its tokenizer thinks
+        return encoding.ids, types, length
 
     def ids(self, text: str) -> list[int]:
         """Ids of a continuation: no special tokens are added."""
@@ -135,7 +156,8 @@ def load_tokenizer(folder: Path, now: datetime | None = None) -> Tokenizer:
         if (folder / "tokenizer.json").exists():
             from transformers import PreTrainedTokenizerFast
 
-            return Tokenizer(PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True), now)
+            backend = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            return Tokenizer(backend, now, _config(folder))
         from transformers import AutoTokenizer
 
         slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, use_fast=True)
@@ -155,4 +177,10 @@ def load_tokenizer(folder: Path, now: datetime | None = None) -> Tokenizer:
             field=MODEL_FIELD,
             hint="The model folder needs tokenizer.json.",
         )
-    return Tokenizer(slow, now)
+    return Tokenizer(slow, now, _config(folder))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """What the model's config.json says; nothing where a folder has a tokenizer only."""
+    path = folder / "config.json"
+    return read_config(folder) if path.exists() else {}

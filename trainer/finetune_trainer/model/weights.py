@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.model.facts import FIELD
@@ -43,10 +45,16 @@ def header(read: Callable[[int, int], bytes], name: str) -> dict[str, Stored]:
         ) from None
 
 
+def weight_files(names: Iterable[str]) -> list[str]:
+    """Which of a folder's files hold the model's weights: the one file, else all shards."""
+    tensors = sorted(n for n in names if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", n))
+    return ["model.safetensors"] if "model.safetensors" in tensors else tensors
+
+
 def headers(folder: Path) -> dict[str, Stored]:
     """The tensors of all weights in a folder."""
     found: dict[str, Stored] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _paths(folder):
         with open(path, "rb") as file:
 
             def read(start: int, end: int, file: object = file) -> bytes:
@@ -55,3 +63,19 @@ def headers(folder: Path) -> dict[str, Stored]:
 
             found |= header(read, path.name)
     return found
+
+
+def read_tensors(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Some tensors of a folder's weights; those that are not there are left out."""
+    from safetensors import safe_open
+
+    wanted, found = set(names), {}
+    for path in _paths(folder):
+        with safe_open(str(path), "pt") as file:
+            for name in wanted & set(file.keys()):
+                found[name] = file.get_tensor(name)
+    return found
+
+
+def _paths(folder: Path) -> list[Path]:
+    return [folder / name for name in weight_files(p.name for p in folder.iterdir())]

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune_trainer.model.load import reload
+from finetune_trainer.model.load import FORMATS, reload
 from finetune_trainer.model.weights import headers
 from finetune_trainer.output.inherited import copy_tokenizer, write_config, write_generation_config
 from finetune_trainer.output.judge import Judge
 
 SHARD = "4GB"
-FORMATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def write_model(
@@ -88,7 +87,8 @@ def _write_whole(folder: Path, model: Any, source: Path, judge: Judge, stops: tu
 
 def _round(model: Any, source: Path) -> None:
     """Give every weight the number format that it has in the base's files; new ones the format that most of them have."""
-    formats = {name: FORMATS[s.dtype] for name, s in headers(source).items() if s.dtype in FORMATS}
+    stored = {name: FORMATS.get(s.dtype) for name, s in headers(source).items()}
+    formats = {name: kind for name, kind in stored.items() if kind is not None and kind.is_floating_point}
     all_formats = list(formats.values())
     usual = max(dict.fromkeys(all_formats), key=all_formats.count, default=torch.float32)
     prefix = f"{model.base_model_prefix}."

@@ -20,7 +20,8 @@ _SEVERITY = (
     "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "TableFiles", "Overlap",
     "NothingToLearn", "Contradiction",
     "HiddenTurns", "HiddenTools", "UnusedColumns", "AmbiguousColumns",
-    "Truncated", "UnseenLabel", "UnjudgedLabel", "Imbalance", "Duplicates", "SimilarLabels", "UnicodeForm", "EmptyText", "EmptyObject", "Copied",
+    "UnusedWeights", "UntrainedExperts", "Truncated", "TrainedHead",
+    "UnseenLabel", "UnjudgedLabel", "Imbalance", "Duplicates", "SimilarLabels", "UnicodeForm", "EmptyText", "EmptyObject", "Copied",
 )  # fmt: skip
 
 

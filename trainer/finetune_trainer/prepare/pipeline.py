@@ -24,12 +24,14 @@ from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Finding, Resolved
 from finetune_trainer.model import facts, fetch
+from finetune_trainer.model.labels import head_findings, head_labels, in_their_order
 from finetune_trainer.model.size import model_bytes
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import completed
 from finetune_trainer.prepare import findings as look
 from finetune_trainer.prepare.columns import columns_left_out, label_names, pick_columns
 from finetune_trainer.prepare.copies import HeldOut
+from finetune_trainer.prepare.fit import fit
 from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.lengths import chat_findings, judge, measure
 from finetune_trainer.prepare.owner import claim_output, claimed_at
@@ -44,6 +46,7 @@ from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile, find_profile, save_profile
 from finetune_trainer.stream.source import list_source
 from finetune_trainer.stream.splits import HELD_OUT, share_of
+from finetune_trainer.tasks.guard import guarded
 from finetune_trainer.tasks.registry import task_for
 
 log = logging.getLogger(__name__)
@@ -84,8 +87,9 @@ class _Model:
     def __init__(self, config: RunConfig, now: datetime) -> None:
         self.now = now
         self.revision = fetch.resolve_revision(config)
-        folder = fetch.fetch_model(config, weights=False, revision=self.revision)
-        architecture = facts.architecture(facts.read_config(folder), config.task)
+        self.folder = folder = fetch.fetch_model(config, weights=False, revision=self.revision)
+        self.config = facts.read_config(folder)
+        architecture = facts.architecture(self.config, config.task)
         self.class_name = architecture.class_name
         self.bytes = model_bytes(config, self.revision)
         self.tokenizer: Tokenizer = load_tokenizer(folder, now)
@@ -170,7 +174,10 @@ def _bytes(seen: dict[str, Surveyed]) -> int:
 def _profiled(
     config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, tally: Tally, seen: dict[str, Surveyed],
 ) -> tuple[Manifest, Profile]:  # fmt: skip
-    task, given = task_for(config.task), _given_labels(config)
+    stored = fetch.stored_weights(config, revision=model.revision)
+    fits = fit(config, model.folder, stored, model.tokenizer)
+    task = guarded(task_for(config.task), fits.beyond, fits.embeddings)
+    given = _given_labels(config)
     with blaming(field_of("train")):
         columns = pick_columns(config, task, listings["train"])
         names = label_names(config, listings["train"], columns.get("label"))
@@ -181,7 +188,8 @@ def _profiled(
         seen["train"] = survey(listings["train"], task, columns, known, tally, samples["train"], held_out, names)
     if not seen["train"].usable:
         raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
-    labels = _labels(known, seen["train"], columns, tally) if config.task == "text-classification" else None
+    of_head = head_labels(model.config) if config.task == "text-classification" else ()
+    labels = _labels(known, seen["train"], columns, tally, of_head) if config.task == "text-classification" else None
     for role in listings:
         if role != "train":
             with blaming(field_of(role)):
@@ -213,8 +221,10 @@ def _profiled(
             found = measure(samples[role].rows, task, columns, labels, model.tokenizer)
             noted += judge(found, task, columns, labels, model.tokenizer, resolved.max_length, counts[role])[2]
             noted += chat_findings(found, role, seen[role].usable, columns, model.tokenizer)
+    noted += fits.findings
     if labels is not None:
         noted += look.balance(classes, labels)
+        noted += head_findings(labels, of_head)
     noted += [*_empty(seen), *look.other_forms(seen)]
     if not out.store.conditional_writes:
         noted.append(look.unconditional(out.uri()))
@@ -261,8 +271,10 @@ def _given_labels(config: RunConfig) -> tuple[str, ...] | None:
     return labels
 
 
-def _labels(known: Sequence[str] | None, train: Surveyed, columns: dict[str, str], tally: Tally) -> tuple[str, ...]:
-    labels = known or sort_labels(list(train.label_counts))
+def _labels(
+    known: Sequence[str] | None, train: Surveyed, columns: dict[str, str], tally: Tally, of_head: Sequence[str]
+) -> tuple[str, ...]:
+    labels = known or in_their_order(sort_labels(list(train.label_counts)), of_head)
     if len(train.label_counts) == 1 and not tally.too_many:
         (only,) = train.label_counts
         raise JobError(

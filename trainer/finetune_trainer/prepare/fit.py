@@ -1,0 +1,80 @@
+"""Whether the workers will be able to use the model: it is built here as they will build it, without its weights.
+
+Headers of the weight files are compared with the built model: what is missing, has another shape or has no place in it ends
+the job before an accelerator is asked for. So does a method that does not fit, and a tokenizer whose text has no embedding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.job import Lora
+from finetune_api.run import RunConfig
+from finetune_api.status import Finding
+from finetune_trainer import lean
+from finetune_trainer.model.facts import FIELD, architecture, read_config
+from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.model.weights import Stored
+
+BUFFERS = re.compile(r"(^|\.)(inv_freq|position_ids|masked_bias|bias|num_batches_tracked)$")
+"""Left by older versions, and computed anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """`embeddings`: how many tokens the model knows; `beyond`: those of the tokenizer that it does not, by name."""
+
+    embeddings: int
+    beyond: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+
+def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer: Tokenizer) -> Fit:
+    """Build the model and look. Raises JobError: UnsupportedModel, InvalidConfig."""
+    lean.bring([architecture(read_config(folder), config.task).module])
+    from finetune_trainer.model.load import empty_model
+
+    model, unused = empty_model(folder, config.task, stored)
+    findings = [*_unused(model, unused), *_method(model, config)]
+    embeddings = len(model.get_input_embeddings().weight)
+    beyond = tokenizer.beyond(embeddings)
+    words = [token for token in beyond if token not in tokenizer.added]
+    if words:
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            f"the tokenizer has tokens up to {max(beyond.values())} ({words[0]!r}, …), and the model has embeddings for 0 to {embeddings - 1} only",
+            field=FIELD,
+            hint="Use the tokenizer that the model was made with, or resize the model's embeddings.",
+        )
+    return Fit(embeddings, beyond, tuple(findings))
+
+
+def _unused(model: Any, names: Sequence[str]) -> list[Finding]:
+    """Weights inside the layers that the model makes nothing of; heads of other tasks are left behind without a word."""
+    inside = [name for name in names if re.search(r"\.\d+\.", name) and not BUFFERS.search(name)]
+    if not inside:
+        return []
+    message = f"{len(inside)} weights in the model's files have no place in {type(model).__name__} ({', '.join(inside[:2])}, …) and are not used."
+    return [Finding(kind="UnusedWeights", count=len(inside), message=message[:384])]
+
+
+def _method(model: Any, config: RunConfig) -> list[Finding]:
+    from finetune_trainer.methods import apply_method, lora
+    from finetune_trainer.methods.parts import head_modules
+
+    if config.method.type != "lora":
+        apply_method(model, config.method, config.task, config.training.seed)
+        return []
+    lora.targets_of(model, config.method.lora or Lora(), head_modules(model, config.task))
+    left = {name: p.numel() for name, p in model.named_parameters() if p.dim() > 2 and ".experts." in f".{name}."}
+    if not left:
+        return []
+    share = sum(left.values()) / sum(p.numel() for p in model.parameters())
+    kinds = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in left))
+    message = f"Adapters leave the mixture's experts as they are: {kinds}, {share:.0%} of the weights. Use method full or freeze to train them."
+    return [Finding(kind="UntrainedExperts", count=len(left), message=message[:384])]
