@@ -72,7 +72,7 @@ def stored_weights(config: RunConfig, *, revision: str | None = None) -> dict[st
         info = hub_info(config, revision or config.model.revision)
         api = HfApi(endpoint=config.hub.endpoint)
         for name in weight_files(s.rfilename for s in info.siblings or ()):
-            with _hub_errors(config):
+            with _hub_errors(config, granted=False):
                 said = api.parse_safetensors_file_metadata(_repository(config), name, revision=info.sha)
             found |= {tensor: Stored(t.dtype, tuple(t.shape)) for tensor, t in said.tensors.items()}
         return found
