@@ -67,15 +67,22 @@ THINKING = (  # what a turn thought is shown behind the last question only, and 
     "{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
 )
 NUMBERED = "{% for m in messages %}{{ loop.index }}. {{ m['role'] }}: {{ m['content'] }}</s>\n{% endfor %}"
+COUNTING = (  # a number in the assistant's own header only
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|header|>answer {{ loop.index }}<|/header|>{{ m['content'] }}<|eot|>"
+    "{% else %}<|header|>{{ m['role'] }}<|/header|>{{ m['content'] }}<|eot|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|header|>answer {{ messages | length + 1 }}<|/header|>{% endif %}"
+)
 DATED = "<|im_start|>system\nToday is {{ strftime_now('%d %B %Y, %H:%M:%S') }}.<|im_end|>\n" + CHATML
 
 PLAIN = {
     "chatml": CHATML, "default system": DEFAULT_SYSTEM, "headers": HEADERS, "lines": LINES, "brackets": BRACKETS, "alternating": ALTERNATING,
-    "marked": MARKED, "tools": TOOLS, "thinking": THINKING, "numbered": NUMBERED,
+    "marked": MARKED, "tools": TOOLS, "thinking": THINKING, "numbered": NUMBERED, "counting": COUNTING,
 }  # fmt: skip
 """Templates that take any chat of `chat` below; `brackets` and `alternating` want users and assistants in turns."""
 STRICT = ("brackets", "alternating")
 CALLING = ("tools", "thinking")
+NUMBERING = ("numbered", "counting")
+"""Those whose turns are no two alike: each is located by itself."""
 
 
 def write_tokenizer(

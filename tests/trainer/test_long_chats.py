@@ -13,7 +13,7 @@ from finetune_trainer.tasks import turns
 from finetune_trainer.tasks.chat import encode_chat
 from finetune_trainer.tasks.messages import chat_of
 from support import chat_templates, one_by_one
-from support.chat_templates import CALLING, PLAIN, STRICT, chat, write_tokenizer
+from support.chat_templates import CALLING, NUMBERING, PLAIN, STRICT, chat, write_tokenizer
 
 
 def same(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> None:
@@ -61,7 +61,7 @@ def test_so_it_is_between_calls_of_tools(tmp_path: Path, name: str) -> None:
             tried += 1
 
 
-@pytest.mark.parametrize("name", [n for n in PLAIN if n != "numbered"])
+@pytest.mark.parametrize("name", [n for n in PLAIN if n not in NUMBERING])
 def test_what_is_rendered_grows_as_the_chat_does(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = load_tokenizer(write_tokenizer(tmp_path, PLAIN[name]))
     rendered = 0

@@ -206,12 +206,13 @@ class _Place:
 class _Cut:
     """How the turns of a kind are cut from what stands between the words of the message before and of the one after.
 
-    `tail` ends the message before, `opening` is the generation prompt, `rest` begins the message after, and `closing` ends
-    the turn behind its content (None: calls stand in between).
+    `tail` ends the message before, `opening` is the generation prompt, of which at least `shared` characters must stand
+    there, `rest` begins the message after, and `closing` ends the turn behind its content (None: calls stand in between).
     """
 
     tail: str
     opening: str
+    shared: int
     rest: str
     closing: str | None
 
@@ -224,7 +225,8 @@ class _Cut:
             text.startswith(words + self.closing, end - len(self.closing) - len(words)) for words in _spellings(content)
         ):
             return None
-        return start + _common(self.opening, text, start), end
+        shared = _common(self.opening, text, start)
+        return (start + shared, end) if shared >= self.shared else None
 
 
 def _by_kind(exact: _Exact, places: dict[int, Span], numbers: list[int]) -> dict[int, Span | None]:
@@ -251,7 +253,8 @@ def _by_kind(exact: _Exact, places: dict[int, Span], numbers: list[int]) -> dict
             spans[i] = (place.begin, place.end) if place else None
             if place is not None and place.start is not None and left <= place.start and place.end <= right:
                 closing = None if "tool_calls" in messages[i] else exact.closing(i, place)
-                known[kind] = _Cut(text[left : place.start], place.opening, text[place.end : right], closing)
+                shared = place.begin - place.start
+                known[kind] = _Cut(text[left : place.start], place.opening, shared, text[place.end : right], closing)
     return spans
 
 
