@@ -10,7 +10,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from finetune_operator.plan.names import Family
+from finetune_operator.plan.names import WORKER, Family
 from finetune_operator.plan.observed import JobView, PodView
 
 BURIED = 16_384
@@ -81,7 +81,7 @@ class Children:
             return ours and found.family == family
         if controller in gone:
             return gone[controller] == pod.owner_job
-        if not pod.deleting or (pod.is_worker and pod.attempt > attempt):
+        if not pod.deleting or (pod.component == WORKER and pod.attempt > attempt):
             return False
         return all(job.name != pod.owner_job for job in self.jobs(family, owner))
 

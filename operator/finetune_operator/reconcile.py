@@ -43,7 +43,7 @@ from finetune_operator.plan.observed import TERMINAL, EventView, Observed, PlanS
 from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 from finetune_operator.plan.times import rfc3339
 from finetune_operator.queue import WorkQueue
-from finetune_operator.store import Key, Store
+from finetune_operator.store import Key, Store, uid_of
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class Reconciler:
             look, seen = self._store.begin_look(job.uid, name), set()
             async for pod in self._cluster.list(POD, job.namespace, labels=_pods_of(job, name)):
                 self._store.put(POD, pod)
-                seen.add((pod.get("metadata") or {}).get("uid", ""))
+                seen.add(uid_of(pod))
             if self._store.uid((job.namespace, job.name)) == job.uid:
                 self._store.end_look(job.uid, look, seen)
 

@@ -11,8 +11,7 @@ from finetune_operator.plan import names
 from finetune_operator.plan.observed import ended
 from finetune_operator.plan.times import seconds
 
-_KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
-_DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
+_KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp", "labels")
 
 
 @dataclass(slots=True)
@@ -52,8 +51,6 @@ class Record:
         """Of a FineTuneJob as the API server sends it."""
         meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
         slim = {k: v for k, v in meta.items() if k in _KEPT}
-        if _DROPPED in (slim.get("annotations") or {}):
-            slim["annotations"] = {k: v for k, v in slim["annotations"].items() if k != _DROPPED}
         body = json.dumps({"metadata": slim, "spec": spec, "status": status}, separators=(",", ":"))
         return cls(
             key=(meta["namespace"], meta["name"]),

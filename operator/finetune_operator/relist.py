@@ -20,7 +20,7 @@ from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, ApiError,
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.settings import CHILD_SELECTOR
-from finetune_operator.store import Key, Store
+from finetune_operator.store import Key, Store, uid_of
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Relister:
                 continue
             try:
                 async for obj in self._cluster.list(kind, namespace, labels=selector):
-                    seen.add((obj.get("metadata") or {}).get("uid", ""))
+                    seen.add(uid_of(obj))
                     keys = self._store.put(kind, obj)
                     changed += bool(keys) and namespace not in self.hidden  # of one just found again all is news
                     self._add(keys)

@@ -16,6 +16,7 @@ class Services:
         self._of: dict[tuple[str, str], dict[str, ServiceView]] = defaultdict(dict)
 
     def put(self, obj: dict[str, Any]) -> None:
+        self.pop(obj["metadata"]["uid"])  # its owner may be another by now, or none
         view = ServiceView.from_object(obj)
         if view is not None:
             self._all[view.uid] = self._of[view.namespace, view.owner_uid][view.uid] = view

@@ -347,3 +347,9 @@ class Store:
         others = (self._records[key] for key in self._outputs.sharing(record.output) - {record.key})
         rivals = (Rival(r.key[1], r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))
+
+
+def uid_of(obj: Any) -> str:
+    """The UID of a listed object; empty where it has none."""
+    meta = obj.get("metadata") if isinstance(obj, dict) else None
+    return str(meta.get("uid") or "") if isinstance(meta, dict) else ""

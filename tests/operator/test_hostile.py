@@ -154,6 +154,7 @@ TRIES: dict[str, Try] = {
     ),
     "a ConfigMap of the next attempt's name": lambda w: w.make("configmaps", ELSEWHERE, w.name(number=2)),
     "a Service of the victim's Service's name": lambda w: w.make("services", ELSEWHERE, w.name()),
+    "a Service of the victim's name and owner": lambda w: w.make("services", ELSEWHERE, w.name(), meta=w.by_victim()),
     # another namespace: last words, conditions
     "a last word of failure": lambda w: w.make("pods", ELSEWHERE, meta=w.by_job(), status=w.said(20)),
     "a last word of success": lambda w: w.make(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakecluster.driver import NAMESPACE, SETTINGS, SPEC, child
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE
 from finetune_operator.store import Store
 
 KEY = (NAMESPACE, "spam-filter")
@@ -222,6 +222,29 @@ def test_a_child_that_is_orphaned_is_ours_no_more(store: Store) -> None:
     del orphan["metadata"]["ownerReferences"]
     assert store.put(POD, orphan) == {KEY}
     assert pods(store) == []
+
+
+def test_a_service_belongs_to_whoever_controls_it_now(store: Store) -> None:
+    def service(owner: str | None) -> dict[str, Any]:
+        owners = [{"uid": owner, "controller": True}] if owner else []
+        return {
+            "metadata": {
+                "name": "s",
+                "namespace": NAMESPACE,
+                "uid": "s1",
+                "resourceVersion": "9",
+                "ownerReferences": owners,
+            }
+        }
+
+    def held() -> list[str]:
+        observed = store.snapshot(KEY, SETTINGS, 0)
+        assert observed
+        return [s.name for s in observed.services]
+
+    for owner, found in ((UID, ["s"]), ("another", []), (UID, ["s"]), (None, [])):
+        store.put(SERVICE, service(owner))
+        assert held() == found, owner
 
 
 def test_an_answer_about_a_deleted_job_does_not_replace_its_namesake(store: Store) -> None:

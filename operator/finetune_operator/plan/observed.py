@@ -17,46 +17,13 @@ from finetune_api.lenient import parse_lenient
 from finetune_api.report import Report
 from finetune_api.status import Status
 from finetune_operator.plan import names
+from finetune_operator.plan.container import WORDS, ContainerView
 from finetune_operator.plan.times import seconds
 
 _GATES = "ReadinessGatesNotReady"
 """The kubelet's reason where containers are ready and the pod is not."""
 TERMINAL = ("Succeeded", "Failed")
 """Phases, and the conditions of the same names."""
-WORDS = 1024
-"""Longest text kept of a message of Kubernetes' own."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerView:
-    """The trainer's container in a pod: waiting, running (started_at set, exit_code None) or terminated."""
-
-    exit_code: int | None = None
-    reason: str = ""  # of termination: Completed, Error, OOMKilled, ContainerStatusUnknown
-    message: str = ""  # the termination message, at most 4 KiB
-    waiting_reason: str = ""
-    waiting_message: str = ""
-    started_at: float | None = None
-    finished_at: float | None = None
-
-    @property
-    def running(self) -> bool:
-        return self.started_at is not None and self.exit_code is None
-
-    @classmethod
-    def from_status(cls, status: Mapping[str, Any]) -> ContainerView:
-        """A core/v1 ContainerStatus."""
-        state = status.get("state") or {}
-        waiting, running, ended = state.get("waiting") or {}, state.get("running") or {}, state.get("terminated") or {}
-        return cls(
-            exit_code=ended.get("exitCode"),
-            reason=ended.get("reason") or "",
-            message=(ended.get("message") or "")[:4096],
-            waiting_reason=waiting.get("reason") or "",
-            waiting_message=(waiting.get("message") or "")[:WORDS],
-            started_at=seconds(running.get("startedAt") or ended.get("startedAt")),
-            finished_at=seconds(ended.get("finishedAt")),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +55,6 @@ class PodView:
     def stem(self) -> str:
         """What the names of all children of its FineTuneJob begin with."""
         return self.owner_job.rpartition("-")[0]
-
-    @property
-    def is_worker(self) -> bool:
-        return self.component == names.WORKER
 
     @property
     def deleting(self) -> bool:
@@ -171,7 +134,6 @@ class JobView:
     failed_condition: tuple[str, str] | None = None  # reason and message of a true Failed condition
     active: int = 0  # pods that the Job controller counts as at work
     terminating: int = 0  # pods that it counts as on their way out
-    ready: int = 0
     finished: float | None = None  # when it became complete or failed
     started: float | None = None  # status.startTime: reset when a queue manager admits it again
     deleting: bool = False
@@ -210,7 +172,6 @@ class JobView:
             parallelism=spec.get("parallelism", 1),
             active=status.get("active") or 0,
             terminating=status.get("terminating") or 0,
-            ready=status.get("ready") or 0,
             suspended=bool(spec.get("suspend")),
             complete="Complete" in true,
             failing="FailureTarget" in true,
@@ -290,7 +251,6 @@ class Resource:
     created: float
     deleting: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
     spec: Spec | None = None
     spec_errors: tuple[str, ...] = ()
     ignored_fields: tuple[str, ...] = ()
@@ -312,7 +272,6 @@ class Resource:
             created=seconds(meta.get("creationTimestamp")) or 0.0,
             deleting="deletionTimestamp" in meta,
             labels=dict(meta.get("labels") or {}),
-            annotations={k: v for k, v in (meta.get("annotations") or {}).items() if not k.startswith("kubectl.")},
             spec=read.spec,
             spec_errors=read.errors,
             ignored_fields=read.ignored,
