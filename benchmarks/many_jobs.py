@@ -172,7 +172,7 @@ async def outage(count: int, seconds: float) -> dict[str, Any]:
                 end_all(api, ended, 0, count)
                 await asyncio.sleep(max(0.0, gone + seconds - time.monotonic()))
                 back = time.monotonic()
-                away = back - gone
+                away, spent, asked = back - gone, cpu(process.pid), len(api.calls)
                 api.down = False
                 await until(lambda: api.renewed[-1] > back)
                 renewed = api.renewed[-1] - back
@@ -180,7 +180,8 @@ async def outage(count: int, seconds: float) -> dict[str, Any]:
                     await until(lambda: phases(api, 0, count) == {"Succeeded": count}, 200)
                 return {
                     "dirty_jobs": count, "outage_seconds": round(away, 1), "renewed_after_seconds": round(renewed, 2),
-                    "all_written_after_seconds": round(time.monotonic() - back, 1), "phases": phases(api, 0, count),
+                    "all_written_after_seconds": round(time.monotonic() - back, 1), "cpu_seconds_after": round(cpu(process.pid) - spent, 1),
+                    "requests_after": len(api.calls) - asked, "phases": phases(api, 0, count),
                     "largest_renewal_gap_after_seconds": round(api.gap(back + renewed), 2), "peak_rss_mib": round(peak(process.pid), 1),
                 }  # fmt: skip
 

@@ -21,11 +21,11 @@ from aiohttp import web
 from finetune_operator import wiring
 from finetune_operator.access import Access
 from finetune_operator.cluster import Cluster
-from finetune_operator.guard import Limits
+from finetune_operator.guard import Guard, Limits
 from finetune_operator.issuer import Issuer
 from finetune_operator.lease import Lease, Leases
 from finetune_operator.metrics import Metrics, metrics_app
-from finetune_operator.probe import Watchdog
+from finetune_operator.probe import Watchdog, probe_app
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.relist import Relister
@@ -88,9 +88,7 @@ class Operator:
             phases=self.store.phases, depth=lambda: self.queue.depth, delayed=lambda: self.queue.delayed, oldest=self.queue.oldest, leading=self._leading,
             hidden=lambda: self.relister.hidden, standing_by=lambda: self.lease.standing_by,
         )  # fmt: skip
-        self._handlers = wiring.register(
-            access, self.watchdog, wiring.taker(self.store, self.queue, self.relister, self.metrics)
-        )
+        self._handlers = wiring.register(access, wiring.taker(self.store, self.queue, self.relister, self.metrics))
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -139,14 +137,14 @@ class Operator:
 
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.close)
+            for app, port in self._plain_servers():
+                await stack.enter_async_context(self._serving(app, port, None))
             if self._issuer:
-                await self._issuer.first()
-                self.certificate.load()
+                if not await self._certified(self._issuer):
+                    return
                 spawn("issuer", self._issuer.follow())
-            for app, port, tls in self._servers():
-                await stack.enter_async_context(
-                    serving(app, port, tls, limits=Limits(), count=self.metrics.connection_cut)
-                )
+            tls = self.certificate.context
+            await stack.enter_async_context(self._serving(self.reports.app(), self.settings.report_port, tls))
             stopped = spawn("stop", self._stop.wait())
             spawn("relist", self.relister.run())
             spawn("lease", self.lease.run())
@@ -189,12 +187,27 @@ class Operator:
         while self.queue.active and time.monotonic() < end:  # noqa: ASYNC110 - bounded by time
             await asyncio.sleep(0.02)
 
-    def _servers(self) -> list[tuple[web.Application, int, ssl.SSLContext | None]]:
+    async def _certified(self, issuer: Issuer) -> bool:
+        """Wait for a certificate. Returns False if told to stop before there was one."""
+        made, stopped = asyncio.ensure_future(issuer.first()), asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({made, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not made.done():
+            made.cancel()
+            return False
+        made.result()
+        self.certificate.load()
+        return True
+
+    def _plain_servers(self) -> list[tuple[web.Application, int]]:
+        """Metrics and probes: there from the first moment on, whatever the API server does."""
         ready = metrics_app(self.metrics, self._why_not_ready)
-        return [
-            (ready, self.settings.metrics_port, None),
-            (self.reports.app(), self.settings.report_port, self.certificate.context),
-        ]
+        return [(ready, self.settings.metrics_port), (probe_app(self.watchdog), self.settings.probe_port)]
+
+    def _serving(
+        self, app: web.Application, port: int, tls: ssl.SSLContext | None
+    ) -> contextlib.AbstractAsyncContextManager[Guard]:
+        return serving(app, port, tls, limits=Limits(), count=self.metrics.connection_cut)
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()

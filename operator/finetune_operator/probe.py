@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from aiohttp import web
+
 from finetune_operator.queue import WorkQueue
 from finetune_operator.relist import Relister
 from finetune_operator.store import Key
@@ -40,3 +42,17 @@ class Watchdog:
         if self._relister.silent:
             raise Stalled(f"the watch of {', '.join(sorted(self._relister.silent))} is silent")
         return {"queue_oldest_seconds": round(waiting, 1), "relist_age_seconds": round(age, 1)}
+
+
+def probe_app(watchdog: Watchdog) -> web.Application:
+    """GET /healthz: 200 with figures, or 500 and what stands still. Answered from the start on, before the first list is through."""
+
+    async def healthz(request: web.Request) -> web.Response:
+        try:
+            return web.json_response({"watchdog": watchdog.check()})
+        except Stalled as stalled:
+            return web.json_response({"watchdog": str(stalled)}, status=500)
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz)])
+    return app

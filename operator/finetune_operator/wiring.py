@@ -1,7 +1,7 @@
 """Kopf as the watching shell: its handlers write to the store and put keys into the queue, and do nothing else.
 
 An exception in such a handler would be logged and the event lost, so nothing that can fail stands in one. Kopf's login takes
-our own credentials; its probe endpoint asks our watchdog. Nothing of Kopf is known outside this module and settings.py.
+our own credentials. Nothing of Kopf is known outside this module and settings.py.
 """
 
 from __future__ import annotations
@@ -15,25 +15,19 @@ import kopf
 from finetune_operator.access import Access
 from finetune_operator.cluster import Kind
 from finetune_operator.metrics import Metrics
-from finetune_operator.probe import Watchdog
 from finetune_operator.queue import WorkQueue
 from finetune_operator.relist import WATCHED, Relister
 from finetune_operator.settings import Settings, kopf_settings
 from finetune_operator.store import Key, Store
 
 
-def register(access: Access, watchdog: Watchdog, take: Callable[[Kind, Any], None]) -> kopf.OperatorRegistry:
-    """All of Kopf's handlers, in a registry of our own: one for each kind watched, the login and the probe."""
+def register(access: Access, take: Callable[[Kind, Any], None]) -> kopf.OperatorRegistry:
+    """All of Kopf's handlers, in a registry of our own: one for each kind watched, and the login."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry, id="login")
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return _connection(access)
-
-    # PERMANENT: a failing check answers at once instead of being tried again inside the request.
-    @kopf.on.probe(registry=registry, id="watchdog", errors=kopf.ErrorsMode.PERMANENT)
-    async def probe(**_: Any) -> dict[str, float]:
-        return watchdog.check()
 
     for kind, _selector in WATCHED:
         _watch(registry, kind, take)
@@ -71,7 +65,6 @@ async def watch(
         clusterwide=settings.clusterwide,
         namespaces=list(settings.watch_namespaces),
         stop_flag=stop,
-        liveness_endpoint=f"http://0.0.0.0:{settings.probe_port}/healthz",
     )
     started()
     # Tasks older than Kopf's are ours: it leaves them alone when it ends.

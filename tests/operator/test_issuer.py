@@ -148,3 +148,15 @@ async def test_the_operator_serves_with_it_from_its_first_start(api: FakeApi, tm
         context = ssl.create_default_context(cadata=ca)
         _, writer = await asyncio.open_connection("127.0.0.1", run.ports[2], ssl=context, server_hostname="localhost")
         writer.close()
+
+
+async def test_while_no_certificate_can_be_had_the_probe_is_answered_and_a_stop_is_heard(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    options = {"namespace": "system", "report_secret": "missing", "report_names": HOSTS}
+    async with running(api, tmp_path, report_cert_dir=tmp_path / "own", **options) as run:
+        await run.until(lambda: any(call.plural == "secrets" for call in api.calls))
+        assert (await run.get(run.ports[1], "/healthz"))[0] == 200
+        run.operator.stop()
+        assert run.task
+        await asyncio.wait_for(run.task, 10)

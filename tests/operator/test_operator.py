@@ -154,6 +154,8 @@ async def test_without_the_crd_it_waits_and_starts_by_itself_once_it_is_there(
     async with running(api, tmp_path) as run:
         await run.until(lambda: "install the CRD" in caplog.text)
         assert not run.operator.relister.synced.is_set()
+        assert (await run.get(run.ports[1], "/healthz"))[0] == 200  # a long first list is no reason to start again
+        assert (await run.get(run.ports[0], "/readyz"))[0] == 503
         api.faults.clear()
         make(api)
         await run.until(lambda: run.phase() == "Succeeded")
