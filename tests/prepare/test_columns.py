@@ -16,7 +16,7 @@ from finetune_api.status import Finding
 from finetune_trainer.tasks import IGNORE
 from support.hub import Hub
 from support.jobs import job_config
-from support.models import write_jsonl
+from support.models import mails, write_jsonl
 from support.rows import encode, write_lines
 
 
@@ -217,3 +217,13 @@ def test_the_loop_learns_the_classes_by_their_names(folder: Path, run: Any) -> N
     assert with_name({"label": True}, "label", NAMES) == {"label": True}
     assert with_name({"label": "0"}, "label", ["1", "0"]) == {"label": "0"}
     assert IGNORE < 0
+
+
+def test_a_wrong_column_is_told_before_the_model_is_looked_at(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its classes take seconds to import."""
+    monkeypatch.setattr("finetune_trainer.prepare.pipeline.fit", lambda *_: pytest.fail("the model was built"))
+    write_jsonl(folder / "data" / "a.jsonl", mails(4))
+    data = {"train": {"uri": f"{folder.as_uri()}/data/*"}, "columns": {"text": "body"}}
+    assert "'body'" in run.refused(job_config(folder, data=data)).message

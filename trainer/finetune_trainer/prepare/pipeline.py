@@ -174,13 +174,13 @@ def _bytes(seen: dict[str, Surveyed]) -> int:
 def _profiled(
     config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, tally: Tally, seen: dict[str, Surveyed],
 ) -> tuple[Manifest, Profile]:  # fmt: skip
+    given = _given_labels(config)
+    with blaming(field_of("train")):  # what costs little to see goes first: the model's classes take seconds to import
+        columns = pick_columns(config, task_for(config.task), listings["train"])
+        names = label_names(config, listings["train"], columns.get("label"))
     stored = fetch.stored_weights(config, revision=model.revision)
     fits = fit(config, model.folder, stored, model.tokenizer)
     task = guarded(task_for(config.task), fits.beyond, fits.embeddings)
-    given = _given_labels(config)
-    with blaming(field_of("train")):
-        columns = pick_columns(config, task, listings["train"])
-        names = label_names(config, listings["train"], columns.get("label"))
     samples = {role: Sample(SAMPLE_SEED) for role in listings}
     held_out = HeldOut(config.data, out)
     with blaming(field_of("train")):
