@@ -134,7 +134,11 @@ async def start(stored: int) -> dict[str, Any]:
     """The operator starts before so many finished jobs."""
     async with Api().running() as api:
         assert isinstance(api, Api)
-        copy(api, model(finished=True), 0, stored)
+        finished = model(finished=True)
+        finished.objects = {
+            ref: obj for ref, obj in finished.objects.items() if ref[0] != "Service"
+        }  # deleted when it ended
+        copy(api, finished, 0, stored)
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             async with operator(api, Path(folder)) as (process, ports):
