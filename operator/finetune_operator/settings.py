@@ -143,6 +143,7 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     k.posting.enabled = False
     k.persistence.finalizer = f"{GROUP}/unused"
     k.watching.chunk_size = 250
+    k.queueing.idle_timeout = 0.5  # each object seen holds a task and its whole body for so long
     k.watching.inactivity_timeout = 70  # bookmarks come every 60 s: a silent stream is a dead one
     k.watching.label_selectors["batch", "v1", "jobs"] = CHILD_SELECTOR
     k.watching.label_selectors["", "v1", "pods"] = CHILD_SELECTOR
