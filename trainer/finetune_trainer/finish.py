@@ -85,6 +85,7 @@ def finish(s: Session) -> None:
             raise leave(s) from None
         s.narrator.report(test={**tally.metrics(), **tally.intervals()})
         s.events.add("test", s.run.step, **tally.metrics())
+    s.ranks.sum([0.0])  # all have come as far: nothing is committed beside a rank that has failed
     s.ranks.from_first(lambda: write(s, tally))
 
 
