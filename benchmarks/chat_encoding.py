@@ -27,7 +27,7 @@ from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.tasks.chat import encode_chat
 from finetune_trainer.tasks.messages import chat_of
 from support import one_by_one
-from support.chat_templates import NUMBERING, PLAIN, write_tokenizer
+from support.chat_templates import PLAIN, write_tokenizer
 
 WORDS = "what is the reason for this and how would you go about it if there were no time left to ask anyone".split()
 
@@ -77,8 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chat-encoding-") as folder:
         found = [measure(name, arguments.turns, arguments.rounds, Path(folder)) for name in PLAIN]
-    linear = [one for one in found if one["template"] not in NUMBERING]
-    least = {f"least_{name}": min(one[name] for one in linear) for name in ("ratio", "ratio_of_masks")}
+    least = {f"least_{name}": min(one[name] for one in found) for name in ("ratio", "ratio_of_masks")}
     print(json.dumps({"benchmark": "chat_encoding", "turns": arguments.turns, **least, "templates": found}))
 
 

@@ -72,17 +72,34 @@ COUNTING = (  # a number in the assistant's own header only
     "{% else %}<|header|>{{ m['role'] }}<|/header|>{{ m['content'] }}<|eot|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|header|>answer {{ messages | length + 1 }}<|/header|>{% endif %}"
 )
+ROUNDS = (  # a number to each question and its answer, none for the first system text
+    "{% set ns = namespace(n=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.n = ns.n + 1 %}[Round {{ ns.n }}]\n\n"
+    "Asked: {{ m['content'] }}\n\n{% elif m['role'] == 'assistant' %}Answer {{ ns.n }}: {{ m['content'] }}{{ eos_token }}\n"
+    "{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}{% if add_generation_prompt %}Answer {{ ns.n }}: {% endif %}"
+)
+IDS = (  # the id of the call beside what the tool gave, as JSON, and ids of messages where they have any
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'tool' %}<|header|>{{ m.name or 'tool' }}<|/header|>"
+    '{"content": {{ m[\'content\'] | tojson }}, "call_id": "{{ m.tool_call_id }}"}<|eot|>'
+    "{% elif m.tool_calls %}<|header|>assistant<|/header|>{{ m.content or '' }}{% for c in m.tool_calls %}<call>{{ c.function.name }}"
+    " {{ c.function.arguments | tojson }} {{ c.id }}{% endfor %}<|eot|>"
+    "{% else %}<|header|>{{ m['role'] }}{{ ' ' + m.id if m.id }}<|/header|>{{ m['content'] }}<|eot|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|header|>assistant<|/header|>{% endif %}"
+)
+RUNNING_ON = "{% for m in messages %}{{ loop.index }}{{ m['content'] }}{% endfor %}"
+SHOUTING = (  # it alters what others wrote
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}" + _TURN + "{% else %}<|im_start|>{{ m['role'] }}\n"
+    "{{ m['content'] | upper }}<|im_end|>\n{% endif %}{% endfor %}" + _PROMPT
+)  # fmt: skip
 DATED = "<|im_start|>system\nToday is {{ strftime_now('%d %B %Y, %H:%M:%S') }}.<|im_end|>\n" + CHATML
 
 PLAIN = {
     "chatml": CHATML, "default system": DEFAULT_SYSTEM, "headers": HEADERS, "lines": LINES, "brackets": BRACKETS, "alternating": ALTERNATING,
     "marked": MARKED, "tools": TOOLS, "thinking": THINKING, "numbered": NUMBERED, "counting": COUNTING,
+    "rounds": ROUNDS, "ids": IDS,
 }  # fmt: skip
 """Templates that take any chat of `chat` below; `brackets` and `alternating` want users and assistants in turns."""
 STRICT = ("brackets", "alternating")
-CALLING = ("tools", "thinking")
-NUMBERING = ("numbered", "counting")
-"""Those whose turns are no two alike: each is located by itself."""
+CALLING = ("tools", "thinking", "ids")
 
 
 def write_tokenizer(
@@ -122,6 +139,9 @@ _WORDS = [
     "<|user|>",
     "[/INST]",
     "done\n",
+    "12",
+    "3",
+    "2.",
 ]
 
 
@@ -136,7 +156,10 @@ def chat(rng: random.Random, turns: int, *, strict: bool = False, calls: bool = 
         while calls and rng.random() < 0.4:
             made = [_call(rng) for _ in range(rng.choice((1, 1, 2)))]
             messages.append({"role": "assistant", "content": rng.choice(("", text(rng))), "tool_calls": made})
-            messages += [{"role": "tool", "content": json.dumps({"value": rng.random()})} for _ in made]
+            messages += [
+                {"role": "tool", "content": json.dumps({"value": rng.random()}), "tool_call_id": one["id"]}
+                for one in made
+            ]
         messages.append({"role": "assistant", "content": text(rng)})
     return messages + ([{"role": "user", "content": text(rng)}] if rng.random() < 0.2 else [])
 
@@ -148,4 +171,9 @@ def text(rng: random.Random) -> str:
 
 def _call(rng: random.Random) -> dict[str, Any]:
     arguments = {"place": text(rng), "days": rng.randint(1, 9)}
-    return {"type": "function", "function": {"name": rng.choice(("weather", "search")), "arguments": arguments}}
+    name = f"call_{rng.randrange(10**6):x}"
+    return {
+        "id": name,
+        "type": "function",
+        "function": {"name": rng.choice(("weather", "search")), "arguments": arguments},
+    }

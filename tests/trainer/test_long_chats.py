@@ -13,7 +13,7 @@ from finetune_trainer.tasks import turns
 from finetune_trainer.tasks.chat import encode_chat
 from finetune_trainer.tasks.messages import chat_of
 from support import chat_templates, one_by_one
-from support.chat_templates import CALLING, NUMBERING, PLAIN, STRICT, chat, write_tokenizer
+from support.chat_templates import CALLING, PLAIN, RUNNING_ON, SHOUTING, STRICT, chat, write_tokenizer
 
 
 def same(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> None:
@@ -33,13 +33,20 @@ def test_masks_are_those_of_turns_located_one_by_one(tmp_path: Path, name: str) 
         same(tokenizer, chat(rng, 1 + n % 12, strict=name in STRICT))
 
 
-def test_a_template_that_numbers_its_turns_is_slow_and_it_is_said_once(
+def test_a_number_of_the_template_and_one_of_the_turn_are_told_apart(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path, RUNNING_ON, eos="</s>"))
+    rng = random.Random(9)
+    for n in range(40):
+        same(tokenizer, chat(rng, 4 + n % 12, strict=True))
+
+
+def test_a_template_that_alters_what_others_wrote_is_slow_and_it_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     turns._tell_that_it_is_slow.cache_clear()
     said = []
-    for name in ("chatml", "numbered"):
-        tokenizer = load_tokenizer(write_tokenizer(tmp_path / name, PLAIN[name]))
+    for name, template in (("chatml", PLAIN["chatml"]), ("shouting", SHOUTING)):
+        tokenizer = load_tokenizer(write_tokenizer(tmp_path / name, template))
         for n in range(2):
             same(tokenizer, chat(random.Random(n), 30, strict=True))
         said.append([r.message for r in caplog.records if "slow for long chats" in r.message])
@@ -61,7 +68,7 @@ def test_so_it_is_between_calls_of_tools(tmp_path: Path, name: str) -> None:
             tried += 1
 
 
-@pytest.mark.parametrize("name", [n for n in PLAIN if n not in NUMBERING])
+@pytest.mark.parametrize("name", PLAIN)
 def test_what_is_rendered_grows_as_the_chat_does(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = load_tokenizer(write_tokenizer(tmp_path, PLAIN[name]))
     rendered = 0
@@ -80,9 +87,10 @@ def test_what_is_rendered_grows_as_the_chat_does(tmp_path: Path, name: str, monk
         for n in range(asked):
             messages.append({"role": "user", "content": chat_templates.text(rng)})
             if name in CALLING and n % 2:
-                call = {"function": {"name": "weather", "arguments": {"place": f"town {n}", "day": n}}}
+                key = "".join(rng.choices("abcdefgh", k=9))
+                call = {"id": key, "function": {"name": "weather", "arguments": {"place": f"town {n}", "day": n}}}
                 messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-                messages.append({"role": "tool", "content": f"rain {n}"})
+                messages.append({"role": "tool", "content": f"rain {n}", "tool_call_id": key, "name": key[:5]})
             messages.append({"role": "assistant", "content": chat_templates.text(rng)})
         rendered = 0
         found = encode_chat(tokenizer, chat_of(messages, None, tokenizer))

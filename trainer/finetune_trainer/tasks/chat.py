@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import itemgetter
 from typing import NamedTuple
 
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.base import IGNORE, Unlearnable
 from finetune_trainer.tasks.messages import Chat
-from finetune_trainer.tasks.turns import Span, assistant_turns
+from finetune_trainer.tasks.one_turn import Span
+from finetune_trainer.tasks.turns import assistant_turns
 
 
 class EncodedChat(NamedTuple):
@@ -47,15 +49,13 @@ def encode_chat(tokenizer: Tokenizer, chat: Chat) -> EncodedChat:
 def _labelled(tokenizer: Tokenizer, text: str, spans: list[Span]) -> tuple[list[int], list[int], bool]:
     """Ids, labels, and whether the last token is learned."""
     ids, offsets = tokenizer.with_offsets(text)
-    starts = [a for a, _ in offsets]
+    start = itemgetter(0)
     targets = [IGNORE] * len(ids)
     for begin, end in spans:
-        first, last = bisect_left(starts, begin), bisect_left(starts, end)
+        first, last = bisect_left(offsets, begin, key=start), bisect_left(offsets, end, key=start)
         last = _end_of_turn(first, last, ids, tokenizer)
-        targets[first:last] = ids[first:last]
-    for k, (a, b) in enumerate(offsets):
-        if a == b:
-            targets[k] = IGNORE  # a token of no text is nobody's words
+        # a token of no text is nobody's words
+        targets[first:last] = [ids[k] if a < b else IGNORE for k, (a, b) in enumerate(offsets[first:last], first)]
     return ids, targets, bool(targets) and targets[-1] != IGNORE
 
 
