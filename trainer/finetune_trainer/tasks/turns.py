@@ -5,7 +5,8 @@ and the chat up to and with it. Three renderings a turn would be quadratic, so o
 so. For the others the messages around them are found in one rendering with their contents replaced, and they are cut where
 the first one was, if the same text of the template stands around them, but for numbers and what is said of the messages
 beside their contents (the id of a call): there a second turn must confirm the cut. Where the template alters what others
-wrote, or turns of the assistant follow each other, every turn is located by itself, exactly but slowly; a warning says so once.
+wrote, or what the assistant did where its turns follow each other, turns are located by themselves, exactly but slowly; a
+warning says so once.
 
 Templates that rewrite earlier turns (that drop past reasoning, say) are not prefixes of themselves: there a turn begins at
 its own words, and ends where the rest of its own rendering does. A turn that is not shown whole is hidden: never guessed (I8).
@@ -16,6 +17,7 @@ from __future__ import annotations
 import logging
 import re
 from functools import cache
+from itertools import pairwise
 
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
@@ -37,7 +39,11 @@ def assistant_turns(tokenizer: Tokenizer, chat: Chat, text: str) -> list[Span | 
     """
     numbers = [i for i, m in enumerate(chat.messages) if m["role"] == "assistant" and says_something(m)]
     one = OneByOne(tokenizer, chat, text)
-    places = _contents(tokenizer, chat, text) if len(numbers) > FEW else None
+    places = None
+    if len(numbers) > FEW:
+        if any(j - i == 1 for i, j in pairwise(numbers)):
+            places = _contents(tokenizer, chat, text, own=True)
+        places = places or _contents(tokenizer, chat, text)
     if places is None:
         spans = {i: one.span(i) for i in numbers}
     else:
@@ -52,7 +58,7 @@ def _tell_that_it_is_slow() -> None:
     """Once a process."""
     log.warning(
         "turns of the assistant are located one by one, which is slow for long chats: the chat template alters what others wrote, "
-        "or writes something else into each turn, or the assistant's turns follow each other"
+        "or writes something else into each turn, or alters turns of the assistant that follow each other"
     )
 
 
@@ -98,14 +104,16 @@ def _by_kind(one: OneByOne, places: dict[int, Span], numbers: list[int]) -> dict
     return spans
 
 
-def _contents(tokenizer: Tokenizer, chat: Chat, text: str) -> dict[int, Span] | None:
-    """Where the words of the others stand in the text, by the message's number; None where the template alters them.
+def _contents(tokenizer: Tokenizer, chat: Chat, text: str, *, own: bool = False) -> dict[int, Span] | None:
+    """Where the words of the others stand in the text, and the assistant's `own`, by the message's number.
 
-    One rendering with their contents replaced gives the text in between, which must be found again to the last character.
+    None where the template alters them: one rendering with their contents replaced gives the text in between, which must be
+    found again to the last character.
     """
     begin, end = "\ue000", "\ue001"  # private characters: they pass through trimming and JSON as they are
     replaced = [
-        m if m["role"] == "assistant" else {**m, "content": f"{begin}{j}{end}"} for j, m in enumerate(chat.messages)
+        {**m, "content": f"{begin}{j}{end}"} if m["role"] != "assistant" or (own and m.get("content")) else m
+        for j, m in enumerate(chat.messages)
     ]
     try:
         parts = re.split(f"{begin}([0-9]+){end}", tokenizer.render(replaced, chat.tools))
