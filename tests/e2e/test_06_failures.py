@@ -156,8 +156,9 @@ class Running:
 
 
 def ended(pod: Object) -> float:
-    """When this pod's container ended, or the kubelet decided to end it."""
-    stamps = [each["state"]["terminated"]["finishedAt"] for each in pod["status"].get("containerStatuses") or []]
+    """When this pod's container ended, or the kubelet decided to end it: an evicted one may be told of before it has ended."""
+    states = [each["state"].get("terminated") or {} for each in pod["status"].get("containerStatuses") or []]
+    stamps = [state["finishedAt"] for state in states if state.get("finishedAt")]
     stamps = stamps or [each["lastTransitionTime"] for each in pod["status"]["conditions"]]
     return max(datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() for stamp in stamps)
 
