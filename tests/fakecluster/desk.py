@@ -20,7 +20,6 @@ from finetune_operator.store import Key, Store
 from finetune_operator.tokens import Tokens
 
 UID, OTHER = "11111111-u", "22222222-u"
-KEY = (NAMESPACE, "spam-filter")
 PATH = f"/v1/namespaces/{NAMESPACE}/jobs/spam-filter/report"
 
 

@@ -22,6 +22,7 @@ from finetune_operator.relist import Relister
 from finetune_operator.store import Key, Store
 
 NAMESPACE = "team"
+KEY: Key = (NAMESPACE, "spam-filter")
 SPEC: dict[str, Any] = {
     "task": "text-classification",
     "model": {"uri": "s3://models/minilm"},

@@ -15,7 +15,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from fakecluster.api import FakeApi
-from fakecluster.driver import NAMESPACE, SPEC, Driver, job
+from fakecluster.driver import KEY, NAMESPACE, SPEC, Driver, job
 from fakecluster.node import COMPONENT, Node, success
 from finetune_api.report import Outcome, Report
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
@@ -25,7 +25,6 @@ from finetune_operator.tokens import Tokens
 from finetune_operator.wiring import taker
 
 ELSEWHERE = "attacker"
-KEY = (NAMESPACE, "spam-filter")
 DIGITS = "9" * 5000
 KINDS = {"pods": POD, "jobs": JOB, "finetunejobs": FINETUNE_JOB}
 

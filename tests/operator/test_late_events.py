@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from fakecluster.api import FakeApi
-from fakecluster.driver import NAMESPACE, Driver, job
+from fakecluster.driver import KEY, NAMESPACE, Driver, job
 from fakecluster.node import ATTEMPT, COMPONENT, Ending, Node, success
 from fakecluster.objects import Object
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError
 from finetune_operator.wiring import taker
 
-KEY = (NAMESPACE, "spam-filter")
 KINDS = {"finetunejobs": FINETUNE_JOB, "jobs": JOB, "pods": POD}
 STREAMS = ("finetunejobs", "jobs", "pods")
 

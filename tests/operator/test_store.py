@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from fakecluster.driver import NAMESPACE, SETTINGS, SPEC, child
+from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE
 from finetune_operator.store import Store
 
-KEY = (NAMESPACE, "spam-filter")
 UID = "11111111-u"
 
 
