@@ -69,10 +69,10 @@ def test_admission_preemption_and_readmission_keep_every_step_and_are_told(place
     assert status["phase"] == "Queued"
     assert "team" in status["message"]
     urgent.wait("the queue", lambda s: s.get("reason") == "WaitingForQueue", 120)
-    release(place, "team")
+    admit(cluster, "localqueue", "team", "-n", place.name)
     job.wait_step(60, 300)
 
-    release(place, "urgent")
+    admit(cluster, "localqueue", "urgent", "-n", place.name)
     status = job.wait("the preemption", lambda s: s["attempts"][0].get("reason"), 180)
     told = status["attempts"][0]
     assert told["reason"] == "Preempted"
@@ -102,16 +102,10 @@ def test_admission_preemption_and_readmission_keep_every_step_and_are_told(place
     )
 
 
-def stop(cluster: Cluster, policy: str) -> None:
-    """Whether the cluster queue admits anything."""
+def admit(cluster: Cluster, *queue: str, policy: str = "None") -> None:
+    """Let a queue admit what waits in it, or hold it. `queue`: its kind and name, and -n its namespace."""
     patch = json.dumps({"spec": {"stopPolicy": policy}})
-    cluster.kubectl("patch", "clusterqueue", "e2e", "--type=merge", "-p", patch)
-
-
-def release(place: Place, queue: str) -> None:
-    """Let the queue admit what waits in it."""
-    patch = json.dumps({"spec": {"stopPolicy": "None"}})
-    place.cluster.kubectl("patch", "localqueue", queue, "-n", place.name, "--type=merge", "-p", patch)
+    cluster.kubectl("patch", *queue, "--type=merge", "-p", patch)
 
 
 def test_a_prepare_step_in_a_namespaces_default_queue_says_that_it_waits(place: Place, kueue: Cluster) -> None:
@@ -120,10 +114,10 @@ def test_a_prepare_step_in_a_namespaces_default_queue_says_that_it_waits(place: 
     cluster.apply(kueue_object("LocalQueue", "default", spec={"clusterQueue": "e2e"}), namespace=place.name)
     look = ("create", "job", "probe", "--image=none", "--dry-run=server", "-o", "json", "-n", place.name)
     wait("Kueue to know the queue", lambda: "kueue.x-k8s.io/queue-name" in cluster.kubectl(*look), 30)
-    stop(cluster, "Hold")
+    admit(cluster, "clusterqueue", "e2e", policy="Hold")
     job = place.job("defaulted", training__maxSteps=5)
     status = job.wait("the queue", lambda s: s.get("reason") == "WaitingForQueue", 60)
     assert status["phase"] == "Queued"
     assert "queue default has not admitted the prepare step" in status["message"]
-    stop(cluster, "None")
+    admit(cluster, "clusterqueue", "e2e")
     job.wait_succeeded(300)

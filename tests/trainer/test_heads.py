@@ -12,7 +12,7 @@ from finetune_trainer.model.labels import head_labels, in_their_order, matches
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.storage import location
-from finetune_trainer.stream import load_profile
+from finetune_trainer.stream import Profile, load_profile
 from support.attempts import Bench
 from support.families import classifier, tiny_roberta
 from support.models import mails, write_jsonl
@@ -22,6 +22,17 @@ def head(folder: Path, *labels: str, seed: int = 1) -> tuple[torch.Tensor, torch
     pad = load_tokenizer(folder).pad_id
     layer = load_model(folder, "text-classification", labels=labels, seed=seed, pad_id=pad).classifier
     return layer.weight.detach(), layer.bias.detach()
+
+
+def prepared(tmp_path: Path, base: Path) -> Profile:
+    """What the prepare step makes of a few mails and this base."""
+    train = write_jsonl(tmp_path / "train.jsonl", mails(40, seed=1))
+    bench = Bench(tmp_path, {
+        "task": "text-classification", "model": {"uri": base.as_uri()}, "data": {"train": {"uri": train.as_uri()}},
+        "output": {"uri": (tmp_path / "out").as_uri()},
+    })  # fmt: skip
+    bench.prepare()
+    return load_profile(location(bench.config().output.uri, bench.config().storage))[1]
 
 
 def test_rows_of_the_head_follow_their_names(tmp_path: Path) -> None:
@@ -73,13 +84,7 @@ def test_the_prepare_step_keeps_the_heads_order_and_says_what_becomes_of_it(
     tmp_path: Path, names: dict[int, str], order: tuple[str, ...], said: str
 ) -> None:
     base = classifier(tmp_path / "base", names)
-    train = write_jsonl(tmp_path / "train.jsonl", mails(40, seed=1))
-    bench = Bench(tmp_path, {
-        "task": "text-classification", "model": {"uri": base.as_uri()}, "data": {"train": {"uri": train.as_uri()}},
-        "output": {"uri": (tmp_path / "out").as_uri()},
-    })  # fmt: skip
-    bench.prepare()
-    _, profile = load_profile(location(bench.config().output.uri, bench.config().storage))
+    profile = prepared(tmp_path, base)
     assert profile.labels == order
     (finding,) = [f for f in profile.data.findings if f.kind == "TrainedHead"]
     assert said in finding.message
@@ -87,12 +92,6 @@ def test_the_prepare_step_keeps_the_heads_order_and_says_what_becomes_of_it(
 
 def test_a_base_without_a_trained_head_is_not_spoken_of(tmp_path: Path) -> None:
     base = tiny_roberta(tmp_path / "base")
-    train = write_jsonl(tmp_path / "train.jsonl", mails(40, seed=1))
-    bench = Bench(tmp_path, {
-        "task": "text-classification", "model": {"uri": base.as_uri()}, "data": {"train": {"uri": train.as_uri()}},
-        "output": {"uri": (tmp_path / "out").as_uri()},
-    })  # fmt: skip
-    bench.prepare()
-    _, profile = load_profile(location(bench.config().output.uri, bench.config().storage))
+    profile = prepared(tmp_path, base)
     assert profile.labels == ("ham", "spam")
     assert not [f for f in profile.data.findings if f.kind == "TrainedHead"]
