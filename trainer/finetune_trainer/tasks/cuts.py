@@ -59,36 +59,40 @@ class Wording:
     def after(self, text: str, at: int, fields: Fields) -> int | None:
         """Where the wording ends that stands at `at`; None where another text does."""
         for part in self.parts:
-            if part == NUMBER:
-                end = at
-                while text[end : end + 1] in DIGITS:
-                    end += 1
-                if end == at:
-                    return None
-                at = end
-                continue
-            literal = part if isinstance(part, str) else fields(part)
-            if literal is None or not text.startswith(literal, at):
+            shown = _number_after(text, at) if part == NUMBER else _words(part, fields)
+            if not shown or not text.startswith(shown, at):
                 return None
-            at += len(literal)
+            at += len(shown)
         return at
 
     def before(self, text: str, at: int, fields: Fields) -> int | None:
         """Where the wording begins that ends at `at`; None where another text does."""
         for part in reversed(self.parts):
-            if part == NUMBER:
-                begin = at
-                while begin and text[begin - 1] in DIGITS:
-                    begin -= 1
-                if begin == at:
-                    return None
-                at = begin
-                continue
-            literal = part if isinstance(part, str) else fields(part)
-            if literal is None or not text.endswith(literal, 0, at):
+            shown = _number_before(text, at) if part == NUMBER else _words(part, fields)
+            if not shown or not text.endswith(shown, 0, at):
                 return None
-            at -= len(literal)
+            at -= len(shown)
         return at
+
+
+def _words(part: str | Field, fields: Fields) -> str | None:
+    return part if isinstance(part, str) else fields(part)
+
+
+def _number_after(text: str, at: int) -> str:
+    """All the digits that begin at `at`."""
+    end = at
+    while text[end : end + 1] in DIGITS:
+        end += 1
+    return text[at:end]
+
+
+def _number_before(text: str, at: int) -> str:
+    """All the digits that end at `at`."""
+    begin = at
+    while begin and text[begin - 1] in DIGITS:
+        begin -= 1
+    return text[begin:at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +136,8 @@ class Cut:
     def _is_clear(self) -> bool:
         """Whether no gap stands where the turn's own words could run into it."""
         if self.more and self.opening.gapped:
-            return (
-                False  # the generation prompt does not stand there whole: another number may differ earlier, or later
-            )
+            # the generation prompt does not stand there whole: another number may differ earlier, or later
+            return False
         return self.closing is not None or self.rest.parts[:1] != (NUMBER,)
 
     @property
