@@ -126,7 +126,7 @@ def open_session(
         seed = config.training.seed
         model = load_model(folder, config.task, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
         embeddings = len(model.get_input_embeddings().weight)
-        task = guarded(task, tokenizer.beyond(embeddings) if tokenizer.size > embeddings else {}, embeddings)
+        task = guarded(task, tokenizer.beyond(embeddings), embeddings)
         if config.training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model = apply_method(model, config.method, config.task, seed).to(ranks.device)

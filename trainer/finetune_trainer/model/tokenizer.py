@@ -55,11 +55,6 @@ class Tokenizer:
         """Tokens that stand beside the vocabulary, and are found in a text as they are written."""
         return frozenset(token.content for token in self._fast.get_added_tokens_decoder().values())
 
-    @property
-    def size(self) -> int:
-        """How many tokens there are."""
-        return int(self._fast.get_vocab_size(with_added_tokens=True))
-
     def beyond(self, size: int) -> dict[str, int]:
         """Tokens whose id is not below `size`, with their ids."""
         return {token: i for token, i in self._fast.get_vocab(with_added_tokens=True).items() if i >= size}

@@ -36,8 +36,8 @@ def guarded(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
 
     def encode(row: Row, *arguments: Any) -> Example:
         example = task.encode(row, *arguments)
-        if max(example.input_ids, default=0) >= embeddings:
-            worst = max(example.input_ids)
+        worst = max(example.input_ids, default=0)
+        if worst >= embeddings:
             raise JobError(
                 Reason.UNSUPPORTED_MODEL,
                 f"rows hold token {worst}, which the tokenizer or its chat template puts there, and the model has embeddings for 0 to {embeddings - 1} only",
