@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fakecluster.api import Call, FakeApi
-from fakecluster.desk import KEY, OTHER, PATH, UID, Desk
-from fakecluster.driver import NAMESPACE, child
+from fakecluster.desk import OTHER, PATH, UID, Desk
+from fakecluster.driver import KEY, NAMESPACE, child
 from fakecluster.objects import Refusal
 from finetune_api.report import Report, Stage
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
