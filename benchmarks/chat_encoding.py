@@ -24,8 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from finetune_trainer.model.tokenizer import load_tokenizer
-from finetune_trainer.tasks.chat import encode_chat
-from finetune_trainer.tasks.messages import chat_of
+from finetune_trainer.tasks.chats.encode import encode_chat
+from finetune_trainer.tasks.chats.messages import chat_of
 from support import one_by_one
 from support.chat_templates import PLAIN, write_tokenizer
 

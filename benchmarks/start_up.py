@@ -17,7 +17,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from finetune_api import API_VERSION, GROUP, PLURAL, VERSION
+from finetune_api import (
+    API_VERSION,
+    GROUP,
+    PLURAL,
+    VERSION,
+)
 from finetune_cli.manifest import load
 
 

@@ -23,7 +23,15 @@ from typing import Any
 
 from finetune_api.base import parse
 from finetune_api.job import Spec
-from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from finetune_api.run import (
+    HubAccess,
+    Identity,
+    Reporting,
+    RunConfig,
+    StorageAccess,
+    World,
+    run_config,
+)
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Cursor, Stream, load_profile
 

@@ -27,7 +27,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from finetune_api.findings import findings
+from finetune_api.errors import findings
 
 
 @dataclass(frozen=True, slots=True)

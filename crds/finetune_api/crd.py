@@ -13,7 +13,12 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from finetune_api.base import NO_SPACE, Model, Rule, cel_text
+from finetune_api.base import (
+    NO_SPACE,
+    Model,
+    Rule,
+    cel_text,
+)
 from finetune_api.job import Spec
 from finetune_api.status import Status
 

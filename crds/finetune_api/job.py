@@ -11,9 +11,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from finetune_api.base import Model, Rule
-from finetune_api.place import CertificateAuthority, Hub, Prepare, Storage, Workers
+from finetune_api.place import (
+    CertificateAuthority,
+    Hub,
+    Prepare,
+    Storage,
+    Workers,
+)
 from finetune_api.pod import LabelKey, LabelValue, Name
-from finetune_api.sources import Columns, Data, HeldOutSource, ModelSource, TrainSource
+from finetune_api.sources import (
+    Columns,
+    Data,
+    HeldOutSource,
+    ModelSource,
+    TrainSource,
+)
 from finetune_api.status import Status
 from finetune_api.tuning import (
     Checkpoints,

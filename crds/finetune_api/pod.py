@@ -12,7 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Form, Model, Rule, Says
+from finetune_api.base import (
+    Form,
+    Model,
+    Rule,
+    Says,
+)
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"

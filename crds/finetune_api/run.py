@@ -11,7 +11,17 @@ from typing import Literal
 from pydantic import Field
 
 from finetune_api.base import Model
-from finetune_api.job import Checkpoints, Data, Evaluation, Method, ModelSource, Output, Spec, Task, Training
+from finetune_api.job import (
+    Checkpoints,
+    Data,
+    Evaluation,
+    Method,
+    ModelSource,
+    Output,
+    Spec,
+    Task,
+    Training,
+)
 
 
 class Identity(Model):

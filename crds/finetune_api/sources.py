@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from finetune_api.base import Model, Rule
-from finetune_api.uris import REVISION_OF_HUB, Column, DataUri, ModelUri, Revision, Split, no_file
+from finetune_api.uris import (
+    REVISION_OF_HUB,
+    Column,
+    DataUri,
+    ModelUri,
+    Revision,
+    Split,
+    no_file,
+)
 
 
 class ModelSource(Model):

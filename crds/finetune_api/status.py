@@ -1,6 +1,6 @@
 """FineTuneJob's status: what the operator says, and what no other system keeps on the resource.
 
-Every list, map and string is bounded, and `finetune_api.fit` keeps the whole below 32 KiB in the worst case (a test fills
+Every list, map and string is bounded, and `finetune_api.status_budget` keeps the whole below 32 KiB in the worst case (a test fills
 every bound). The conditions carry the truth, after the Kubernetes API conventions; the phase is derived from them.
 """
 

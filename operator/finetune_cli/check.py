@@ -19,7 +19,12 @@ from pydantic.fields import FieldInfo
 from finetune_api import API_VERSION, GROUP, KIND
 from finetune_api.base import FieldError, parse
 from finetune_api.job import Manifest
-from finetune_cli.manifest import Document, Finding, ManifestError, load
+from finetune_cli.manifest import (
+    Document,
+    Finding,
+    ManifestError,
+    load,
+)
 
 
 @dataclass(frozen=True, slots=True)

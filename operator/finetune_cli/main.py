@@ -54,9 +54,9 @@ The manifest is the FineTuneJob of the cluster, word for word: the same rules, t
 
 cli = LazyGroup(
     {
-        "init": "finetune_cli.init:init",
+        "init": "finetune_cli.init.command:init",
         "validate": "finetune_cli.validate:validate",
-        "run": "finetune_cli.run:run",
+        "run": "finetune_cli.local.command:run",
     },
     name="finetune",
     help=HELP,

@@ -17,7 +17,12 @@ from typing import Any, Protocol
 import aiohttp
 
 from finetune_operator.access import Access
-from finetune_operator.settings import FIELD_MANAGER, GROUP, PLURAL, VERSION
+from finetune_operator.settings import (
+    FIELD_MANAGER,
+    GROUP,
+    PLURAL,
+    VERSION,
+)
 
 READ_SECONDS = 30.0
 PAGE = 250

@@ -16,7 +16,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from finetune_operator.cluster import LEASE, ApiError, Cluster, Conflict, Fenced, NotFound, Object
+from finetune_operator.cluster import (
+    LEASE,
+    ApiError,
+    Cluster,
+    Conflict,
+    Fenced,
+    NotFound,
+    Object,
+)
 
 log = logging.getLogger(__name__)
 

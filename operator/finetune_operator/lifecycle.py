@@ -21,19 +21,19 @@ from aiohttp import web
 from finetune_operator import wiring
 from finetune_operator.access import Access
 from finetune_operator.cluster import Cluster
-from finetune_operator.guard import Guard, Limits
-from finetune_operator.issuer import Issuer
 from finetune_operator.lease import Lease, Leases
 from finetune_operator.metrics import Metrics, metrics_app
 from finetune_operator.probe import Watchdog, probe_app
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
-from finetune_operator.relist import Relister
-from finetune_operator.reports import Certificate, ReportServer
-from finetune_operator.serving import serving
+from finetune_operator.report_server.guard import Guard, Limits
+from finetune_operator.report_server.issuer import Issuer
+from finetune_operator.report_server.server import Certificate, ReportServer
+from finetune_operator.report_server.serving import serving
+from finetune_operator.report_server.tokens import Tokens
 from finetune_operator.settings import Settings
-from finetune_operator.store import Key, Store
-from finetune_operator.tokens import Tokens
+from finetune_operator.store.relist import Relister
+from finetune_operator.store.store import Key, Store
 
 log = logging.getLogger(__name__)
 

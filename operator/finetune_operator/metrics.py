@@ -17,8 +17,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from finetune_api.status import Phase, Status
-from finetune_operator.plan.times import seconds
-from finetune_operator.store import Key
+from finetune_api.times import seconds
+from finetune_operator.store.store import Key
 
 _GAUGES = {
     "finetune_job_step": "Optimizer steps done.",

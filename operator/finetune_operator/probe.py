@@ -12,8 +12,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from finetune_operator.queue import WorkQueue
-from finetune_operator.relist import Relister
-from finetune_operator.store import Key
+from finetune_operator.store.relist import Relister
+from finetune_operator.store.store import Key
 
 
 class Stalled(Exception):

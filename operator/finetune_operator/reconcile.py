@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from finetune_api.status import Status
+from finetune_api.times import rfc3339
 from finetune_operator.cluster import (
     EVENT,
     FINETUNE_JOB,
@@ -34,16 +35,29 @@ from finetune_operator.cluster import (
     Object,
     Throttled,
 )  # fmt: skip
-from finetune_operator.memory import Setback
+from finetune_operator.job.decide import plan as decide
+from finetune_operator.job.observed import (
+    TERMINAL,
+    EventView,
+    Observed,
+    PlanSettings,
+    Refusal,
+    Resource,
+)
+from finetune_operator.job.policies import hidden
 from finetune_operator.metrics import Metrics
-from finetune_operator.plan import hidden, names
-from finetune_operator.plan.decide import plan as decide
+from finetune_operator.plan import names
 from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
-from finetune_operator.plan.observed import TERMINAL, EventView, Observed, PlanSettings, Refusal, Resource
-from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
-from finetune_operator.plan.times import rfc3339
+from finetune_operator.plan.plan import (
+    Create,
+    Delete,
+    Note,
+    Patch,
+    Plan,
+)
 from finetune_operator.queue import WorkQueue
-from finetune_operator.store import Key, Store, uid_of
+from finetune_operator.store.memory import Setback
+from finetune_operator.store.store import Key, Store, uid_of
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import kopf
 
-from finetune_operator.plan.observed import PlanSettings
+from finetune_operator.job.observed import PlanSettings
 
 GROUP, VERSION, PLURAL = "finetune-operator.io", "v1alpha1", "finetunejobs"
 FIELD_MANAGER = "finetune-operator"

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from fakecluster.api import FakeApi
 from fakecluster.certificates import self_signed
 from fakecluster.desk import opened
-from finetune_operator.reports import Certificate
+from finetune_operator.report_server.server import Certificate
 
 Objects = list[dict[str, Any]]
 ADDRESS = "https://finetune-operator-reports.finetune-system.svc:8443"

@@ -19,7 +19,7 @@ import torch
 from finetune_api.run import StorageAccess
 from finetune_trainer.checkpoint import Checkpointer
 from finetune_trainer.storage import location
-from finetune_trainer.storage.s3_client import make_client
+from finetune_trainer.storage.s3.client import make_client
 from support.checkpoints import config, faulty, same, state
 
 

@@ -13,7 +13,12 @@ import pytest
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.checkpoint import manifest, parts, room, uploader
+from finetune_trainer.checkpoint import (
+    manifest,
+    parts,
+    room,
+    uploader,
+)
 from finetune_trainer.storage import Location
 from support.checkpoints import faulty, same, state
 from support.launch import until

@@ -11,7 +11,8 @@ import torch
 from finetune_api.run import RunConfig
 from finetune_trainer.checkpoint import Checkpointer, TrainState, parts
 from finetune_trainer.checkpoint.serialized import PIECE, Serialized
-from finetune_trainer.storage import Location, ObjectInfo, Read, s3_multipart
+from finetune_trainer.storage import Location, ObjectInfo, Read
+from finetune_trainer.storage.s3 import multipart
 from support.checkpoints import same, same_bits, state
 
 
@@ -61,7 +62,7 @@ def test_a_tensor_larger_than_a_part_is_read_piece_by_piece() -> None:
 def test_parts_go_to_s3_in_pieces_and_come_back_whole(
     anywhere: tuple[Location, RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_multipart, "PART_BYTES", 5 << 20)  # the least that S3 allows
+    monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)  # the least that S3 allows
     out, settings = anywhere
     writer = Checkpointer(settings, out, 0)
     writer.claim()

@@ -18,7 +18,7 @@ from cli.conftest import Terminal
 from finetune_api.base import parse
 from finetune_api.job import Manifest
 from finetune_api.run import StorageAccess
-from finetune_cli.next_steps import after_success
+from finetune_cli.local.next_steps import after_success
 from finetune_trainer.storage import open_store
 
 MAILS = [

@@ -136,7 +136,7 @@ def api(terminal: Terminal) -> Iterator[Api]:
 
 
 def plugin(terminal: Terminal, *arguments: str) -> Any:
-    return terminal.run(*arguments, program="finetune_cli.kubectl")
+    return terminal.run(*arguments, program="finetune_cli.kubectl.command")
 
 
 def test_a_running_job(terminal: Terminal, api: Api) -> None:
@@ -268,7 +268,7 @@ def test_against_a_real_api_server(terminal: Terminal, control_plane: ControlPla
     job = MANIFEST.replace("file:///", "s3://b/").replace("OUTPUT", "s3://b/out")
     control_plane.kubectl("apply", "-n", "cli-test", "-f", "-", stdin=job)
     script = folder / "kubectl-finetune"
-    script.write_text(f'#!/bin/sh\nexec {" ".join(terminal.command(program="finetune_cli.kubectl"))} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {" ".join(terminal.command(program="finetune_cli.kubectl.command"))} "$@"\n')
     script.chmod(0o755)
     os.environ["PATH"], before = f"{folder}:{os.environ['PATH']}", os.environ["PATH"]
     try:

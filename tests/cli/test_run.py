@@ -12,7 +12,7 @@ import yaml
 
 from cli.conftest import MANIFEST, Terminal, status_of
 from finetune_api.exits import EXITS, Reason
-from finetune_cli.folder import Folder
+from finetune_cli.local.state_dir import Folder
 
 PREPARE = {"step": "prepare"}
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_cli.manifest import ManifestError, load, read_documents, scalar
+from finetune_cli.manifest import (
+    ManifestError,
+    load,
+    read_documents,
+    scalar,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,14 @@ import signal
 
 import pytest
 
-from finetune_api.exits import BY_CODE, COMPLETE, EXITS, JobError, Reason, Retry
+from finetune_api.exits import (
+    BY_CODE,
+    COMPLETE,
+    EXITS,
+    JobError,
+    Reason,
+    Retry,
+)
 
 SHELL = {0, 1, 2, 64, 126, 127, 128, 137, 139, 143}
 REFERENCE = re.compile(r"spec\.([a-zA-Z.*]+)")

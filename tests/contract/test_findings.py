@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from finetune_api.base import FieldError, Model, parse, parse_stored
+from finetune_api.base import (
+    FieldError,
+    Model,
+    parse,
+    parse_stored,
+)
 from finetune_api.job import Manifest, Spec
 from support import judges
 

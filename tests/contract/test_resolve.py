@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.resolve import LEARNING_RATES, higher_is_better, resolve
-from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from finetune_api.run import (
+    HubAccess,
+    Identity,
+    Reporting,
+    RunConfig,
+    StorageAccess,
+    World,
+    run_config,
+)
 from finetune_api.status import Resolved
 
 

@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from finetune_api.base import parse
 from finetune_api.crd import structural
-from finetune_api.fit import STATUS_BYTES, fit, size
-from finetune_api.status import HISTORY_POINTS, Checkpoint, Failure, Phase, Point, Status
+from finetune_api.status import (
+    HISTORY_POINTS,
+    Checkpoint,
+    Failure,
+    Phase,
+    Point,
+    Status,
+)
+from finetune_api.status_budget import STATUS_BYTES, fit, size
 from support.filled import filled
 from support.strategies import json_of
 

@@ -30,7 +30,7 @@ print(json.dumps({
 IMPORTS = """
 import json, time
 began = time.perf_counter()
-import finetune_trainer.run
+import finetune_trainer.train.loop
 print(json.dumps({"seconds": time.perf_counter() - began}))
 """
 

@@ -19,12 +19,12 @@ from finetune_api.exits import JobError, Reason
 def train(*_):
     raise JobError(Reason(sys.argv[1]), "provoked")
 
-stub = types.ModuleType("finetune_trainer.run")
+stub = types.ModuleType("finetune_trainer.train.loop")
 stub.train, stub.warm_up = train, lambda config: None
-sys.modules["finetune_trainer.run"] = stub
-ranks = types.ModuleType("finetune_trainer.distributed")  # without torch: twenty imports of it would take minutes
+sys.modules["finetune_trainer.train.loop"] = stub
+ranks = types.ModuleType("finetune_trainer.distributed.ranks")  # without torch: twenty imports of it would take minutes
 ranks.Place = lambda rank, size, local: types.SimpleNamespace(rank=rank, world_size=size, local_rank=local)
-sys.modules["finetune_trainer.distributed"] = ranks
+sys.modules["finetune_trainer.distributed.ranks"] = ranks
 from finetune_trainer import launcher
 
 launcher.tell_again = lambda *_: False  # there is no storage

@@ -12,12 +12,17 @@ from fakecluster.api import FakeApi
 from fakecluster.driver import NAMESPACE, SPEC, child
 from finetune_api.report import Report
 from finetune_operator.access import Access
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster
+from finetune_operator.cluster import (
+    FINETUNE_JOB,
+    JOB,
+    POD,
+    Cluster,
+)
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
-from finetune_operator.reports import ReportServer
-from finetune_operator.store import Key, Store
-from finetune_operator.tokens import Tokens
+from finetune_operator.report_server.server import ReportServer
+from finetune_operator.report_server.tokens import Tokens
+from finetune_operator.store.store import Key, Store
 
 UID, OTHER = "11111111-u", "22222222-u"
 PATH = f"/v1/namespaces/{NAMESPACE}/jobs/spam-filter/report"

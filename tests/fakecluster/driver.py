@@ -10,16 +10,24 @@ from typing import Any
 from fakecluster.api import Cut, FakeApi, parse
 from fakecluster.node import Node
 from fakecluster.objects import Refusal
+from finetune_api.times import rfc3339
 from finetune_operator.access import Access
-from finetune_operator.cluster import ApiError, Cluster, Fenced, Kind, Recorder, Unavailable, to_error
+from finetune_operator.cluster import (
+    ApiError,
+    Cluster,
+    Fenced,
+    Kind,
+    Recorder,
+    Unavailable,
+    to_error,
+)
+from finetune_operator.job.observed import PlanSettings
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
-from finetune_operator.plan.observed import PlanSettings
-from finetune_operator.plan.times import rfc3339
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
-from finetune_operator.relist import Relister
-from finetune_operator.store import Key, Store
+from finetune_operator.store.relist import Relister
+from finetune_operator.store.store import Key, Store
 
 NAMESPACE = "team"
 KEY: Key = (NAMESPACE, "spam-filter")

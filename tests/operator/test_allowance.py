@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from finetune_operator import allowance
-from finetune_operator.allowance import Allowance
+from finetune_operator.report_server import rate_limit
+from finetune_operator.report_server.rate_limit import Allowance
 
 
 class Clock:
@@ -25,7 +25,7 @@ def test_a_burst_is_followed_by_the_rate_and_keys_do_not_share() -> None:
 
 
 def test_keys_that_are_full_again_are_dropped_and_those_that_are_not_stay(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(allowance, "KEYS", 10)
+    monkeypatch.setattr(rate_limit, "KEYS", 10)
     clock = Clock()
     limit = Allowance(1, 1, clock)
     for i in range(11):

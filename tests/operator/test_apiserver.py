@@ -28,8 +28,8 @@ from finetune_operator.cluster import (
     NotFound,
 )
 from finetune_operator.lifecycle import Operator
+from finetune_operator.report_server.tokens import KeyVerifier, TokenReviewer, Unauthenticated
 from finetune_operator.settings import Settings
-from finetune_operator.tokens import KeyVerifier, TokenReviewer, Unauthenticated
 from support.control_plane import ControlPlane, free_ports
 
 pytestmark = pytest.mark.apiserver

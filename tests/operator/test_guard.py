@@ -16,9 +16,9 @@ from fakecluster.api import FakeApi
 from fakecluster.certificates import self_signed
 from fakecluster.desk import PATH, UID, Desk, opened
 from finetune_api.report import Report, Stage
-from finetune_operator.guard import Guard, Limits, address_of
-from finetune_operator.reports import Certificate
-from finetune_operator.serving import serving
+from finetune_operator.report_server.guard import Guard, Limits, address_of
+from finetune_operator.report_server.server import Certificate
+from finetune_operator.report_server.serving import serving
 from support.control_plane import free_ports
 
 LIMITS = Limits(total=24, per_address=8, receive=0.6, work=5.0, spare=0.1)
@@ -77,7 +77,7 @@ HALVES = [
 async def test_whoever_sends_but_half_is_cut(
     door: Door, sent: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_operator.reports.BODY_SECONDS", 0.5)
+    monkeypatch.setattr("finetune_operator.report_server.server.BODY_SECONDS", 0.5)
     reader, writer = await door.connect(sent, tls=tls)
     async with asyncio.timeout(10):
         with contextlib.suppress(OSError):

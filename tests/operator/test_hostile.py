@@ -20,8 +20,8 @@ from fakecluster.node import COMPONENT, Node, success
 from finetune_api.report import Outcome, Report
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
 from finetune_operator.plan import names
-from finetune_operator.reports import ReportServer
-from finetune_operator.tokens import Tokens
+from finetune_operator.report_server.server import ReportServer
+from finetune_operator.report_server.tokens import Tokens
 from finetune_operator.wiring import taker
 
 ELSEWHERE = "attacker"

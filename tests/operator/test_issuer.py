@@ -16,8 +16,8 @@ from fakecluster.objects import Object
 from fakecluster.run import running
 from finetune_operator.access import Access
 from finetune_operator.cluster import Cluster, NotFound
-from finetune_operator.issuer import Issuer
-from finetune_operator.reports import Certificate
+from finetune_operator.report_server.issuer import Issuer
+from finetune_operator.report_server.server import Certificate
 
 REF = ("secrets", "system", "report-cert")
 HOSTS = ("localhost", "reports.system.svc")

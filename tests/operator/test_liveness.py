@@ -21,17 +21,22 @@ from fakecluster.certificates import self_signed
 from fakecluster.driver import NAMESPACE, SETTINGS, SPEC, child
 from fakecluster.objects import Object
 from finetune_operator.access import Access
-from finetune_operator.cluster import FINETUNE_JOB, JOB, Cluster, Unavailable
+from finetune_operator.cluster import (
+    FINETUNE_JOB,
+    JOB,
+    Cluster,
+    Unavailable,
+)
+from finetune_operator.job.observed import Observed
 from finetune_operator.lease import Lease
 from finetune_operator.lifecycle import Operator
 from finetune_operator.metrics import Metrics
-from finetune_operator.plan.observed import Observed
 from finetune_operator.plan.plan import Plan
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
-from finetune_operator.relist import Relister
 from finetune_operator.settings import Settings
-from finetune_operator.store import Key, Store
+from finetune_operator.store.relist import Relister
+from finetune_operator.store.store import Key, Store
 
 WORKERS = 8
 

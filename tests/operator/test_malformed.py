@@ -15,11 +15,19 @@ from fakecluster.node import COMPONENT, Ending, Node, success
 from finetune_api.report import Report
 from finetune_api.status import Checkpoint, Progress, Status
 from finetune_operator.access import Access
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster, Kind, Unavailable, _answer
-from finetune_operator.memory import Received
+from finetune_operator.cluster import (
+    FINETUNE_JOB,
+    JOB,
+    POD,
+    Cluster,
+    Kind,
+    Unavailable,
+    _answer,
+)
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
-from finetune_operator.store import Store
+from finetune_operator.store.memory import Received
+from finetune_operator.store.store import Store
 from finetune_operator.wiring import taker
 
 DIGITS = "9" * 5000

@@ -32,7 +32,7 @@ def phase(api: FakeApi, namespace: str, name: str) -> str:
 async def test_a_namespace_that_is_forbidden_or_gone_leaves_the_others_alone_and_comes_back(
     api: FakeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_operator.relist.HIDDEN_SECONDS", 0.5)
+    monkeypatch.setattr("finetune_operator.store.relist.HIDDEN_SECONDS", 0.5)
     api.forbidden.add(OTHER)
     other(api, "early")
     make(api, "first")

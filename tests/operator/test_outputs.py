@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_operator.outputs import Outputs
+from finetune_operator.store.output_index import Outputs
 
 HERE = "http://s3:9000 s3://b/out/x"
 

@@ -12,8 +12,13 @@ from fakecluster.driver import KEY, NAMESPACE, SETTINGS, Driver, job
 from fakecluster.node import COMPONENT, success
 from finetune_api.report import Report
 from finetune_api.status import Progress
-from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden
-from finetune_operator.memory import Received
+from finetune_operator.cluster import (
+    FINETUNE_JOB,
+    JOB,
+    Conflict,
+    Forbidden,
+)
+from finetune_operator.store.memory import Received
 
 
 async def test_reconciling_again_writes_nothing_and_the_echo_causes_no_work(driver: Driver) -> None:

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from fakecluster.certificates import self_signed
 from fakecluster.desk import PATH, Desk
-from finetune_operator.reports import Certificate
+from finetune_operator.report_server.server import Certificate
 
 
 async def test_a_rotated_certificate_serves_new_connections_and_a_broken_one_does_not_stop_the_old(

@@ -15,7 +15,7 @@ from fakecluster.driver import KEY, NAMESPACE, child
 from fakecluster.objects import Refusal
 from finetune_api.report import Report, Stage
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
-from finetune_operator.reports import BODY_BYTES, BURST, PEER_BURST
+from finetune_operator.report_server.server import BODY_BYTES, BURST, PEER_BURST
 
 # ------------------------------------------------------------------ who is heard
 

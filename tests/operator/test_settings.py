@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from finetune_operator.access import Access, AccessError, from_kubeconfig, load_access
+from finetune_operator.access import (
+    Access,
+    AccessError,
+    from_kubeconfig,
+    load_access,
+)
 from finetune_operator.settings import Settings, SettingsError, kopf_settings
 
 ENV = {"FINETUNE_TRAINER_IMAGE": "trainer:1", "FINETUNE_REPORT_URL": "https://reports.system.svc:8443/"}

@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE
-from finetune_operator.store import Store
+from finetune_operator.cluster import (
+    FINETUNE_JOB,
+    JOB,
+    POD,
+    SERVICE,
+)
+from finetune_operator.store.store import Store
 
 UID = "11111111-u"
 

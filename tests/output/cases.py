@@ -8,8 +8,22 @@ import random
 from finetune_api.base import parse
 from finetune_api.report import Report, Stage
 from finetune_api.run import RunConfig
-from finetune_api.status import Best, Checkpoint, DataProfile, Finding, Lengths, Point, Progress, Resolved
-from finetune_trainer.output import ClassScore, EventLog, Result, Sample
+from finetune_api.status import (
+    Best,
+    Checkpoint,
+    DataProfile,
+    Finding,
+    Lengths,
+    Point,
+    Progress,
+    Resolved,
+)
+from finetune_trainer.output import (
+    ClassScore,
+    EventLog,
+    Result,
+    Sample,
+)
 
 
 def config(**changes: object) -> RunConfig:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from finetune_api.status import DataProfile
+from finetune_api.times import rfc3339
+from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
-from finetune_operator.plan.decide import plan
-from finetune_operator.plan.times import rfc3339
 from support.planning import Cluster
 
 

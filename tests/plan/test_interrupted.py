@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from finetune_api.exits import Reason
+from finetune_operator.job.attempt.causes import UNASKED
 from finetune_operator.plan import names
-from finetune_operator.plan.causes import UNASKED
 from support.planning import Cluster
 
 STOPPED = 40

@@ -9,8 +9,8 @@ import pytest
 from finetune_api.exits import BY_CODE, Reason, Retry
 from finetune_api.report import Problem, Stage
 from finetune_api.status import DataProfile, Finding, Resolved
+from finetune_operator.job.observed import Rival
 from finetune_operator.plan import names
-from finetune_operator.plan.observed import Rival
 from support.planning import START, Cluster
 
 FINDING = Finding(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.exits import Reason
+from finetune_api.times import rfc3339
+from finetune_operator.job.observed import EventView, PodView, report_order
 from finetune_operator.plan import names
-from finetune_operator.plan.observed import EventView, PodView, report_order
 from finetune_operator.plan.plan import Plan
-from finetune_operator.plan.times import rfc3339
 from support.planning import Cluster
 
 

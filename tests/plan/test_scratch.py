@@ -10,8 +10,9 @@ from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.report import Stage
 from finetune_api.status import Resolved
-from finetune_operator.plan import names, pod, scratch
-from finetune_operator.plan.observed import PlanSettings, Resource
+from finetune_operator.job.children import pod, scratch
+from finetune_operator.job.observed import PlanSettings, Resource
+from finetune_operator.plan import names
 from support.planning import SPEC, Cluster
 
 GIB = 1 << 30

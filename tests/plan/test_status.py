@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 
 from finetune_api.base import parse
-from finetune_api.fit import STATUS_BYTES, size
 from finetune_api.job import Spec
 from finetune_api.report import Outcome, Report, Stage
 from finetune_api.status import (
@@ -22,12 +21,19 @@ from finetune_api.status import (
     Resolved,
     Status,
 )
-from finetune_operator.plan import names, objects
-from finetune_operator.plan.decide import plan
-from finetune_operator.plan.display import duration, model_name, number
-from finetune_operator.plan.goodput import goodput
-from finetune_operator.plan.status import status_at_end, status_from_report, with_outcome, with_report
-from finetune_operator.plan.times import rfc3339, seconds
+from finetune_api.status_budget import STATUS_BYTES, size
+from finetune_api.times import rfc3339, seconds
+from finetune_operator.job.children import objects
+from finetune_operator.job.decide import plan
+from finetune_operator.job.status.display import duration, model_name, number
+from finetune_operator.job.status.goodput import goodput
+from finetune_operator.job.status.merge import (
+    status_at_end,
+    status_from_report,
+    with_outcome,
+    with_report,
+)
+from finetune_operator.plan import names
 from support.planning import SPEC, START, Cluster
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from finetune_api.exits import Reason
+from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
-from finetune_operator.plan.decide import plan
 from support.planning import Cluster, Crash
 
 

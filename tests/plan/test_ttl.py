@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_operator.plan.decide import plan
+from finetune_operator.job.decide import plan
 from support.planning import Cluster, Crash
 
 

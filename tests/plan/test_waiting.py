@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from finetune_api.exits import EXITS, Reason
+from finetune_operator.job.observed import EventView, Refusal
 from finetune_operator.plan import names
-from finetune_operator.plan.observed import EventView, Refusal
 from support.planning import Cluster
 
 POD = 'pods "ft-spam-filter-0a1b2c3d-1-0-{}" is forbidden: '

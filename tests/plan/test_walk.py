@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from finetune_api.report import Stage
-from finetune_api.status import Best, DataProfile, OutputStatus, Resolved
+from finetune_api.status import (
+    Best,
+    DataProfile,
+    OutputStatus,
+    Resolved,
+)
+from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
-from finetune_operator.plan.decide import plan
 from support.planning import Cluster
 
 

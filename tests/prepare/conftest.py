@@ -13,7 +13,7 @@ from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile
 from finetune_trainer.prepare import Profile, prepare
-from finetune_trainer.report import Reporter
+from finetune_trainer.report.reporter import Reporter
 from support import models
 from support.hub import hub
 from support.s3 import moto, s3, s3_credentials, s3_server, versitygw

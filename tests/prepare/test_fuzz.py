@@ -9,9 +9,9 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import format_of
+from finetune_trainer.prepare.bad_rows import Tally
 from finetune_trainer.prepare.scan import peek_columns
 from finetune_trainer.prepare.survey import survey
-from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.stream import Cursor, Stream
 from finetune_trainer.stream.source import list_source
 from finetune_trainer.tasks.registry import task_for

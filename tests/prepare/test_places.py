@@ -11,7 +11,7 @@ import zstandard
 
 from finetune_api.exits import Reason
 from finetune_api.run import HubAccess, RunConfig, StorageAccess
-from finetune_trainer.storage.s3_client import client_for
+from finetune_trainer.storage.s3.client import client_for
 from support.control_plane import free_ports
 from support.hub import Hub
 from support.jobs import job_config

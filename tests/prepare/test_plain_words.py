@@ -14,7 +14,12 @@ import zstandard
 
 from finetune_api.exits import Reason
 from finetune_api.formats import kind_of
-from finetune_api.records import MOST_BYTES, Unreadable, array_records, bounded_lines
+from finetune_api.records import (
+    MOST_BYTES,
+    Unreadable,
+    array_records,
+    bounded_lines,
+)
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Stream, load_profile
 from support.jobs import job_config

@@ -153,6 +153,6 @@ def test_the_step_builds_the_model_without_libraries_that_only_training_needs(fo
 
 
 def test_a_finished_job_is_told_again_without_torch() -> None:
-    code = "import sys; import finetune_trainer.retold; assert 'torch' not in sys.modules"
+    code = "import sys; import finetune_trainer.launch.completed; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

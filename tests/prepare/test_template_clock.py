@@ -13,10 +13,10 @@ from transformers.utils import chat_template_utils
 
 from finetune_api.run import StorageAccess
 from finetune_trainer.model.tokenizer import load_tokenizer
-from finetune_trainer.session import Session
 from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
 from finetune_trainer.stream.profile import Profile
+from finetune_trainer.train.session import Session
 from support.attempts import Bench
 from support.chat_templates import DATED
 from support.jobs import job_config

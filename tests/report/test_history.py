@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from finetune_api.report import Report, Stage
 from finetune_api.status import HISTORY_POINTS
-from finetune_trainer.history import History
-from finetune_trainer.report import Reporter
+from finetune_trainer.report.history import History
+from finetune_trainer.report.reporter import Reporter
 from support.checkpoints import config
 
 

@@ -11,9 +11,28 @@ from pathlib import Path
 import pytest
 
 from finetune_api.exits import BY_CODE, JobError, Reason
-from finetune_api.report import TERMINATION_BYTES, Outcome, Report, Stage
-from finetune_api.status import Best, Checkpoint, DataProfile, Finding, OutputStatus, Progress, Resolved
-from finetune_trainer.report import finish, outcome_for, problem_for, scrub, write_outcome
+from finetune_api.report import (
+    TERMINATION_BYTES,
+    Outcome,
+    Report,
+    Stage,
+)
+from finetune_api.status import (
+    Best,
+    Checkpoint,
+    DataProfile,
+    Finding,
+    OutputStatus,
+    Progress,
+    Resolved,
+)
+from finetune_trainer.report.reporter import (
+    finish,
+    outcome_for,
+    problem_for,
+    scrub,
+    write_outcome,
+)
 from support.checkpoints import config
 
 SETTINGS = config("s3://models/out")

@@ -13,9 +13,15 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Problem, Report, Stage
-from finetune_api.status import Best, Checkpoint, DataProfile, Finding, Progress
-from finetune_trainer import report as module
-from finetune_trainer.report import Reporter, load_snapshot
+from finetune_api.status import (
+    Best,
+    Checkpoint,
+    DataProfile,
+    Finding,
+    Progress,
+)
+from finetune_trainer.report import reporter as module
+from finetune_trainer.report.reporter import Reporter, load_snapshot
 from report.conftest import ReportServer
 from support.checkpoints import config
 
@@ -113,7 +119,7 @@ def test_a_server_that_is_down_answers_500_and_comes_back(
     reporter: Reporter, server: ReportServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.wait(lambda: server.requests == 1)
-    caplog.set_level(logging.INFO, "finetune_trainer.report")
+    caplog.set_level(logging.INFO, "finetune_trainer.report.reporter")
     server.stop()
     for step in range(20):
         reporter.update(progress=Progress(step=step), best=Best(step=step, metric="loss", value=1.0))

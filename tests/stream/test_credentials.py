@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 
-from finetune_api.exits import EXITS, JobError, Reason, Retry
+from finetune_api.exits import (
+    EXITS,
+    JobError,
+    Reason,
+    Retry,
+)
 from finetune_api.run import HubAccess, StorageAccess
-from finetune_trainer.storage import Location, location, s3_client, trust
+from finetune_trainer.storage import Location, location, trust
+from finetune_trainer.storage.s3 import client
 from finetune_trainer.stream.hub import HubStore
 from support.hub import Hub
 from support.proxy import Proxy, proxy_before
@@ -87,7 +93,7 @@ def test_credentials_that_are_renewed_late_are_waited_for(gate: Gate, monkeypatc
     place = gate.place()
     assert [info.key for info in place.list()] == ["a"]
     gate.good = {"second"}
-    fresh = s3_client.make_client
+    fresh = client.make_client
     made: list[StorageAccess] = []
 
     def make(access: StorageAccess) -> Any:
@@ -96,7 +102,7 @@ def test_credentials_that_are_renewed_late_are_waited_for(gate: Gate, monkeypatc
             gate.rotate("second")
         return fresh(access)
 
-    monkeypatch.setattr(s3_client, "make_client", make)
+    monkeypatch.setattr(client, "make_client", make)
     place.put("b", b"2")
     assert len(made) == 3
 
@@ -146,7 +152,7 @@ def test_a_later_process_of_the_job_knows_that_there_was_access(gate: Gate) -> N
 def test_a_provider_that_fails_in_mid_run_is_asked_again(gate: Gate) -> None:
     assert gate.place().get("a") == b"1"
     (gate.folder / "credentials").unlink()
-    s3_client.renew_client(gate.access)
+    client.renew_client(gate.access)
     assert caught_from(lambda: gate.place(patience=0.3).get("a")).reason is Reason.CREDENTIALS_EXPIRED
     gate.rotate("first")
     assert gate.place().get("a") == b"1"

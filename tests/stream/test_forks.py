@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from finetune_api.run import HubAccess
-from finetune_trainer.forks import Own
 from finetune_trainer.storage import Location, location
+from finetune_trainer.storage.forks import Own
 from finetune_trainer.stream.hub import HubStore
 from support.hub import Hub
 from support.s3 import S3Server, serve
@@ -132,10 +132,10 @@ def test_the_hubs_connections_stay_with_the_parent(hub: Hub) -> None:
 
 
 def test_a_lock_that_another_thread_holds_at_the_fork_is_free_in_the_child(place: Location) -> None:
-    from finetune_trainer.storage import s3_client
+    from finetune_trainer.storage.s3 import client
 
     place.get("a")
-    with s3_client._clients().lock:  # a thread of the parent is making a client
+    with client._clients().lock:  # a thread of the parent is making a client
         (found,) = forked(lambda: place.get("a"))
     assert found == content("a")
 

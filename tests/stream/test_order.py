@@ -12,7 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_trainer.stream import Batch, Cursor, Stream, order
+from finetune_trainer.stream import (
+    Batch,
+    Cursor,
+    Stream,
+    order,
+)
 from finetune_trainer.stream import manifest as manifest_module
 from finetune_trainer.stream.manifest import Block, Manifest
 from finetune_trainer.stream.profile import Profile

@@ -12,9 +12,14 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
-from finetune_trainer.storage import Location, blaming, location, open_store
-from finetune_trainer.storage import s3 as s3_module
-from finetune_trainer.storage.s3 import S3Store
+from finetune_trainer.storage import (
+    Location,
+    blaming,
+    location,
+    open_store,
+)
+from finetune_trainer.storage.s3 import store as s3_module
+from finetune_trainer.storage.s3.store import S3Store
 from support.control_plane import free_ports
 from support.proxy import Proxy, proxy_before
 from support.s3 import SERVERS, S3Server, find_versitygw, serve

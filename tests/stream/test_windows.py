@@ -14,12 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_api.run import RunConfig
+from finetune_trainer.prepare.bad_rows import Tally
 from finetune_trainer.prepare.reblock import ROW_BYTES, reblock, weigh
 from finetune_trainer.prepare.survey import survey
-from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.storage import location
 from finetune_trainer.storage.file import FileStore
-from finetune_trainer.stream import Batch, Cursor, Manifest, Profile, Stream, order
+from finetune_trainer.stream import (
+    Batch,
+    Cursor,
+    Manifest,
+    Profile,
+    Stream,
+    order,
+)
 from finetune_trainer.stream.parquet import ParquetReader
 from finetune_trainer.stream.source import list_source
 from finetune_trainer.stream.stream import _Held

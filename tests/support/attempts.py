@@ -13,9 +13,9 @@ from finetune_api.exits import COMPLETE, JobError
 from finetune_api.report import Report
 from finetune_api.run import RunConfig, World
 from finetune_trainer import prepare
-from finetune_trainer.distributed import Place
-from finetune_trainer.outcome import load_snapshot
-from finetune_trainer.run import train, warm_up
+from finetune_trainer.distributed.ranks import Place
+from finetune_trainer.report.outcome import load_snapshot
+from finetune_trainer.train.loop import train, warm_up
 from support.jobs import job_config
 
 ALONE = World(device="cpu", threads_per_process=1)

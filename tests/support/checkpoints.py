@@ -12,7 +12,13 @@ import torch
 from finetune_api.base import parse
 from finetune_api.run import RunConfig, StorageAccess
 from finetune_trainer.checkpoint import TrainState
-from finetune_trainer.storage import Location, ObjectInfo, ObjectStore, Read, Unfinished
+from finetune_trainer.storage import (
+    Location,
+    ObjectInfo,
+    ObjectStore,
+    Read,
+    Unfinished,
+)
 
 
 def config(

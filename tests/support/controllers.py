@@ -11,8 +11,8 @@ import uuid
 from typing import Any
 
 from finetune_api.report import Outcome, Problem
+from finetune_api.times import rfc3339, seconds
 from finetune_operator.plan import names
-from finetune_operator.plan.times import rfc3339, seconds
 
 
 class Controllers:

@@ -14,9 +14,9 @@ from typing import Any
 
 from finetune_api.report import Report, Stage
 from finetune_api.status import Checkpoint, Progress, Status
-from finetune_operator.plan import names
-from finetune_operator.plan.decide import plan
-from finetune_operator.plan.observed import (
+from finetune_api.times import rfc3339
+from finetune_operator.job.decide import plan
+from finetune_operator.job.observed import (
     EventView,
     JobView,
     Observed,
@@ -26,8 +26,8 @@ from finetune_operator.plan.observed import (
     Resource,
     Rival,
 )
+from finetune_operator.plan import names
 from finetune_operator.plan.plan import Plan
-from finetune_operator.plan.times import rfc3339
 from support.controllers import Controllers, condition
 
 START = 1_800_000_000.0

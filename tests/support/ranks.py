@@ -58,7 +58,7 @@ def run_ranks(
 def _rank(function: Callable[..., Any], args: tuple[Any, ...], world: World, rank: int, size: int, send: Any) -> None:
     import torch
 
-    from finetune_trainer.distributed import Place, open_ranks
+    from finetune_trainer.distributed.ranks import Place, open_ranks
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # as the launcher does; accelerate warns where it is not set

@@ -14,10 +14,10 @@ import zstandard
 
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Resolved
+from finetune_trainer.prepare.bad_rows import Tally
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.survey import survey
-from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.storage import location
 from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile

@@ -2,15 +2,15 @@
 
 import torch
 
-from finetune_trainer import lean
+from finetune_trainer.launch import deferred_imports
 
 torch.set_num_threads(1)
-lean.put_off()
+deferred_imports.put_off()
 
 import peft  # noqa: E402, F401
 import transformers.models.bert.modeling_bert  # noqa: E402
 import transformers.models.llama.modeling_llama  # noqa: E402, F401
 
-import finetune_trainer.launcher  # noqa: E402
+import finetune_trainer.launch.launcher  # noqa: E402
 import finetune_trainer.prepare  # noqa: E402
-import finetune_trainer.run  # noqa: E402, F401
+import finetune_trainer.train.loop  # noqa: E402, F401

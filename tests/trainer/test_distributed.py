@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.distributed import peers
+from finetune_trainer.distributed.ranks import peers
 
 GLOO = (
     "[/src/gloo/transport/tcp/pair.cc:545] Read error [10.244.0.11]:12711: Connection reset by peer."

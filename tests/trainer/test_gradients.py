@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from finetune_api.job import Training
-from finetune_trainer.accelerated import AcceleratedGradients
-from finetune_trainer.distributed import FlatGradients, Place, Ranks
+from finetune_trainer.batches.micro_batches import collate, loss_sum, micro_batches
+from finetune_trainer.distributed.ddp import AcceleratedGradients
+from finetune_trainer.distributed.ranks import FlatGradients, Place, Ranks
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
-from finetune_trainer.optimizer import adamw
-from finetune_trainer.step import Share, Stepped, train_step
 from finetune_trainer.tasks import Example, task_for
-from finetune_trainer.tasks.batching import collate, loss_sum, micro_batches
+from finetune_trainer.train.optimizer import adamw
+from finetune_trainer.train.step import Share, Stepped, train_step
 from support.models import chats, mails
 from support.ranks import run_ranks
 

@@ -10,8 +10,8 @@ import pytest
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.tasks import IGNORE, Unlearnable, learned_ends
 from finetune_trainer.tasks.base import Example
-from finetune_trainer.tasks.chat import EncodedChat, encode_chat
-from finetune_trainer.tasks.messages import chat_of
+from finetune_trainer.tasks.chats.encode import EncodedChat, encode_chat
+from finetune_trainer.tasks.chats.messages import chat_of
 from support.chat_templates import (
     ALTERNATING,
     BRACKETS,

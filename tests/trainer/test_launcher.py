@@ -15,12 +15,17 @@ from typing import Any
 
 import pytest
 
-from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
+from finetune_api.exits import (
+    COMPLETE,
+    EXITS,
+    JobError,
+    Reason,
+)
 from finetune_api.run import RunConfig, World
-from finetune_trainer import launcher
-from finetune_trainer.launcher import End, root_cause
-from finetune_trainer.outcome import problem_for
-from finetune_trainer.signals import StopFlag
+from finetune_trainer.launch import launcher
+from finetune_trainer.launch.launcher import End, root_cause
+from finetune_trainer.launch.signals import StopFlag
+from finetune_trainer.report.outcome import problem_for
 from support.attempts import Bench
 from support.jobs import job_config
 from support.models import mails, write_jsonl
@@ -165,7 +170,7 @@ import json, sys
 from pathlib import Path
 from finetune_api.base import parse
 from finetune_api.run import RunConfig
-from finetune_trainer.launcher import launch
+from finetune_trainer.launch.launcher import launch
 code = launch(parse(RunConfig, json.loads(sys.stdin.read()), local=True))
 heavy = [name for name in ("torch", "transformers", "peft") if name in sys.modules]
 print(json.dumps({"code": code, "heavy": heavy}))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks import turns
-from finetune_trainer.tasks.chat import encode_chat
-from finetune_trainer.tasks.messages import chat_of
+from finetune_trainer.tasks.chats import turns
+from finetune_trainer.tasks.chats.encode import encode_chat
+from finetune_trainer.tasks.chats.messages import chat_of
 from support import chat_templates, one_by_one
 from support.chat_templates import CALLING, PLAIN, RUNNING_ON, SHOUTING, STRICT, chat, write_tokenizer
 

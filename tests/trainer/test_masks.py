@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks import IGNORE, Example, Unlearnable, task_for
+from finetune_trainer.tasks import (
+    IGNORE,
+    Example,
+    Unlearnable,
+    task_for,
+)
 from support.models import CHAT_TEMPLATE, tiny_llama
 
 TURN = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"

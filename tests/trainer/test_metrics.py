@@ -11,8 +11,13 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from finetune_trainer.distributed import Place, Ranks
-from finetune_trainer.evaluate import ClassTally, LanguageTally, Stopped, evaluate
+from finetune_trainer.distributed.ranks import Place, Ranks
+from finetune_trainer.evaluate import (
+    ClassTally,
+    LanguageTally,
+    Stopped,
+    evaluate,
+)
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, ratio_interval, wilson
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer

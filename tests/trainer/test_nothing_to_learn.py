@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_api.exits import Reason
-from finetune_trainer.session import Session
+from finetune_trainer.train.session import Session
 from support.attempts import Bench
 from support.models import write_jsonl
 

@@ -10,7 +10,7 @@ import torch
 
 from finetune_api.job import Training
 from finetune_trainer.model.load import load_model
-from finetune_trainer.optimizer import adamw, rate_at
+from finetune_trainer.train.optimizer import adamw, rate_at
 from support.attempts import Bench
 from support.models import mails, write_jsonl
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from finetune_api.exits import Reason
+from finetune_trainer.batches.micro_batches import collate, forward
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.pads import pad_id
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.tasks.base import Example
-from finetune_trainer.tasks.batching import collate, forward
 from support.attempts import Bench
 from support.families import edit, tiny_gpt2, tiny_roberta
 from support.models import mails, tiny_bert, tiny_llama, write_jsonl

@@ -20,7 +20,7 @@ SECRET = {"MAIL_NOTE": CANARY + "\n", "FINETUNE_SECRET_ENV": "OTHER,MAIL_NOTE"}
 
 WAYS = """
 import logging, multiprocessing, os, sys, threading, warnings
-from finetune_trainer.logs import set_up
+from finetune_trainer.report.logs import set_up
 
 library = logging.getLogger("library")
 library.propagate = False

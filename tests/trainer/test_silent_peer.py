@@ -16,9 +16,11 @@ import pytest
 
 from finetune_api.exits import EXITS, JobError, Reason
 from finetune_api.run import RunConfig, World
-from finetune_trainer import launcher, run, waits
-from finetune_trainer.distributed import Place, open_ranks
-from finetune_trainer.outcome import problem_for
+from finetune_trainer.distributed import waits
+from finetune_trainer.distributed.ranks import Place, open_ranks
+from finetune_trainer.launch import launcher
+from finetune_trainer.report.outcome import problem_for
+from finetune_trainer.train import loop
 from support.jobs import job_config
 
 
@@ -46,7 +48,7 @@ def timeout() -> float:
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float) -> Iterator[list[Any]]:
     """Two workers of one group, forked as the launcher does, that add up."""
-    monkeypatch.setattr(run, "train", adds_up)
+    monkeypatch.setattr(loop, "train", adds_up)
     world = World(device="cpu", processes_per_worker=2, timeout_seconds=timeout, threads_per_process=1,
                   master_address="127.0.0.1", master_port=launcher._free_port())  # fmt: skip
     config = job_config(tmp_path, world=world)

@@ -14,20 +14,33 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
+from finetune_api.exits import (
+    COMPLETE,
+    EXITS,
+    JobError,
+    Reason,
+)
 from finetune_api.report import Outcome
 from finetune_api.run import World
-from finetune_trainer import distributed, feed, finish, prepare, run, session, step
-from finetune_trainer.accelerated import AcceleratedGradients
+from finetune_trainer import prepare
+from finetune_trainer.batches.micro_batches import collate
 from finetune_trainer.checkpoint import Checkpointer
-from finetune_trainer.distributed import FlatGradients, Ranks
-from finetune_trainer.evaluate import loop
-from finetune_trainer.launcher import launch
+from finetune_trainer.distributed import ranks as distributed
+from finetune_trainer.distributed.ddp import AcceleratedGradients
+from finetune_trainer.distributed.ranks import FlatGradients, Ranks
+from finetune_trainer.evaluate import loop as evaluation
+from finetune_trainer.launch.launcher import launch
 from finetune_trainer.model.load import load_model
-from finetune_trainer.outcome import problem_for
-from finetune_trainer.step import Share, train_step
+from finetune_trainer.report.outcome import problem_for
 from finetune_trainer.tasks import Example
-from finetune_trainer.tasks.batching import collate
+from finetune_trainer.train import (
+    finish,
+    loop,
+    prefetch,
+    session,
+    step,
+)
+from finetune_trainer.train.step import Share, train_step
 from support.jobs import job_config
 from support.models import mails, write_jsonl
 from support.ranks import free_port, run_ranks
@@ -88,15 +101,15 @@ FAULTS = {
     "device": (on_rank(1, distributed, "_device", lambda: JobError(Reason.INVALID_CONFIG, "no device")), Reason.INVALID_CONFIG),
     "model": (on_rank(1, session, "load_model", lambda: CPU_MEMORY), Reason.OUT_OF_MEMORY),
     "checkpoint read": (on_rank(1, session, "_resume", lambda: JobError(Reason.STORAGE_UNAVAILABLE, "gone")), Reason.STORAGE_UNAVAILABLE),
-    "batch": (on_rank(1, feed, "micro_batches", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
+    "batch": (on_rank(1, prefetch, "micro_batches", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
     "forward": (on_rank(1, step, "forward", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
     "backward": (on_rank(0, FlatGradients, "backward", lambda: CUBLAS_MEMORY, nth=4), Reason.OUT_OF_MEMORY),
     "norm": (on_rank(1, FlatGradients, "finish", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
     "optimizer": (on_rank(0, torch.optim.AdamW, "step", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
-    "evaluation": (on_rank(1, loop, "forward", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
-    "held-out rows": (on_rank(0, loop, "_windows", lambda: JobError(Reason.DATA_CHANGED, "changed")), Reason.DATA_CHANGED),
+    "evaluation": (on_rank(1, evaluation, "forward", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
+    "held-out rows": (on_rank(0, evaluation, "_windows", lambda: JobError(Reason.DATA_CHANGED, "changed")), Reason.DATA_CHANGED),
     "checkpoint": (on_rank(0, Checkpointer, "_commit", lambda: JobError(Reason.ACCESS_DENIED, "no")), Reason.ACCESS_DENIED),
-    "best": (on_rank(1, run, "finish", lambda: ValueError("ours")), Reason.INTERNAL_ERROR),
+    "best": (on_rank(1, loop, "finish", lambda: ValueError("ours")), Reason.INTERNAL_ERROR),
     "export": (on_rank(0, finish, "export", lambda: OSError(errno.ENOSPC, "No space left on device")), Reason.DISK_FULL),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from finetune_api.base import FieldError, parse_stored
 from finetune_api.exits import EXITS, Reason
 from finetune_api.run import RunConfig
-from finetune_trainer.logs import set_up
+from finetune_trainer.report.logs import set_up
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         from finetune_trainer.prepare import main as prepare
 
         return prepare(config)
-    from finetune_trainer.launcher import launch
+    from finetune_trainer.launch.launcher import launch
 
     return launch(config)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from finetune_api.status import Condition, ConditionType
-from finetune_operator.plan.text import clip
-from finetune_operator.plan.times import rfc3339
+from finetune_api.text import clip
+from finetune_api.times import rfc3339
 
 Conditions = tuple[Condition, ...]
 

@@ -2,6 +2,6 @@
 
 from finetune_trainer.checkpoint.checkpointer import Checkpointer, Generation
 from finetune_trainer.checkpoint.compare import environment
-from finetune_trainer.checkpoint.state import CheckpointRef, TrainState
+from finetune_trainer.checkpoint.snapshot import CheckpointRef, TrainState
 
 __all__ = ["CheckpointRef", "Checkpointer", "Generation", "TrainState", "environment"]

@@ -21,13 +21,24 @@ from finetune_api import resolve
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.status import CHECKPOINTS, Checkpoint
-from finetune_trainer.best import is_better
-from finetune_trainer.checkpoint import generations, manifest, parts, retention, room
-from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
+from finetune_trainer.checkpoint import (
+    generations,
+    manifest,
+    parts,
+    retention,
+    room,
+)
+from finetune_trainer.checkpoint.compare import (
+    check_identity,
+    check_shapes,
+    differences,
+    identity_of,
+)
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
-from finetune_trainer.checkpoint.state import CheckpointRef, TrainState
+from finetune_trainer.checkpoint.snapshot import CheckpointRef, TrainState
 from finetune_trainer.checkpoint.uploader import Save, Uploader
 from finetune_trainer.storage import Location, Unfinished, location
+from finetune_trainer.train.best import is_better
 
 log = logging.getLogger(__name__)
 

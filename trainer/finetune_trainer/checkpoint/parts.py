@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 import safetensors.torch
 import torch
 
-from finetune_trainer import memory
 from finetune_trainer.checkpoint import digests
 from finetune_trainer.checkpoint.digests import crc32c, sha256
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest, Part
 from finetune_trainer.checkpoint.serialized import Serialized
-from finetune_trainer.checkpoint.state import TrainState
+from finetune_trainer.checkpoint.snapshot import TrainState
+from finetune_trainer.failures import memory
 from finetune_trainer.storage import Location
 
 PART_BYTES = 256 << 20

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from finetune_trainer.distributed import Ranks
+from finetune_trainer.batches.micro_batches import MicroBatch, forward, micro_batches
+from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.tasks.base import Example
-from finetune_trainer.tasks.batching import MicroBatch, forward, micro_batches
 
 WINDOW = 512
 """Rows that are sorted together; bounds memory to a few MiB of ids."""

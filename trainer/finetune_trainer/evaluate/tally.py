@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from finetune_api.job import Task
+from finetune_trainer.batches.micro_batches import row_losses
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, ratio_interval, wilson
 from finetune_trainer.evaluate.scores import accuracy, class_scores, macro_f1
-from finetune_trainer.tasks.batching import row_losses
 
 
 class Tally(Protocol):

@@ -13,7 +13,7 @@ from torch import nn
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Freeze, Method, Task
-from finetune_trainer.methods.parts import head_modules, layer_list
+from finetune_trainer.methods.modules import head_modules, layer_list
 
 FIELD = "spec.method.freeze.lastLayers"
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Lora, Method, Task
-from finetune_trainer.methods.parts import head_modules
+from finetune_trainer.methods.modules import head_modules
 
 FIELD = "spec.method.lora.targetModules"
 

@@ -21,7 +21,12 @@ from urllib.parse import unquote, urlsplit
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.model.facts import FIELD
-from finetune_trainer.model.weights import Stored, header, headers, weight_files
+from finetune_trainer.model.weights import (
+    Stored,
+    header,
+    headers,
+    weight_files,
+)
 from finetune_trainer.storage import Location, ObjectInfo, location
 
 TOKENIZER = (

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Task
-from finetune_trainer import disk, memory
+from finetune_trainer.failures import disk, memory
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 from finetune_trainer.model.labels import head_labels, matches
 from finetune_trainer.model.pads import after_building, before_building

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer import disk, memory
+from finetune_trainer.failures import disk, memory
 from finetune_trainer.model.facts import read_config
 from finetune_trainer.model.pads import pad_id
 from finetune_trainer.model.template import ChatTemplate

@@ -6,7 +6,13 @@ import json
 import re
 from typing import Any
 
-from finetune_trainer.output.result import Result, bounds, headline, loadable, name_of
+from finetune_trainer.output.result import (
+    Result,
+    bounds,
+    headline,
+    loadable,
+    name_of,
+)
 
 _TAGS = {"text-classification": "text-classification", "causal-lm": "text-generation"}
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetune_trainer.output.card import model_card
 from finetune_trainer.output.events import EventLog
-from finetune_trainer.output.html import html_report
+from finetune_trainer.output.page.page import html_report
 from finetune_trainer.output.result import Result
 from finetune_trainer.output.tensorboard import write_tensorboard
 

@@ -12,8 +12,8 @@ from finetune_api.forms import one_form
 from finetune_api.job import Columns
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
+from finetune_trainer.failures.redact import clip
 from finetune_trainer.prepare.scan import peek_columns
-from finetune_trainer.scrub import clip
 from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
 from finetune_trainer.tasks.base import Task

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from finetune_api.status import FINDINGS, Finding
+from finetune_trainer.failures.redact import clip
 from finetune_trainer.prepare.survey import BAD, Surveyed
-from finetune_trainer.scrub import clip
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE
 from finetune_trainer.stream.manifest import Block

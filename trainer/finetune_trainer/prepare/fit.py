@@ -16,7 +16,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.job import Lora
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
-from finetune_trainer import lean
+from finetune_trainer.launch import deferred_imports
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.model.weights import Stored
@@ -36,7 +36,7 @@ class Fit:
 
 def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer: Tokenizer) -> Fit:
     """Build the model and look. Raises JobError: UnsupportedModel, InvalidConfig."""
-    lean.bring([architecture(read_config(folder), config.task).module])
+    deferred_imports.bring([architecture(read_config(folder), config.task).module])
     from finetune_trainer.model.load import empty_model
 
     model, unused = empty_model(folder, config.task, stored)
@@ -65,7 +65,7 @@ def _unused(model: Any, names: Sequence[str]) -> list[Finding]:
 
 def _method(model: Any, config: RunConfig) -> list[Finding]:
     from finetune_trainer.methods import apply_method, lora
-    from finetune_trainer.methods.parts import head_modules
+    from finetune_trainer.methods.modules import head_modules
 
     if config.method.type != "lora":
         apply_method(model, config.method, config.task, config.training.seed)

@@ -12,12 +12,17 @@ import numpy as np
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding, Lengths
+from finetune_trainer.failures.redact import clip
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.prepare.survey import Sampled
-from finetune_trainer.scrub import clip
-from finetune_trainer.tasks.base import Example, Task, Unlearnable, learned_ends
-from finetune_trainer.tasks.messages import Chat, chat_of
+from finetune_trainer.tasks.base import (
+    Example,
+    Task,
+    Unlearnable,
+    learned_ends,
+)
+from finetune_trainer.tasks.chats.messages import Chat, chat_of
 
 UNCUT = 1 << 30
 

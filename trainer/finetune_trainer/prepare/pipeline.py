@@ -23,22 +23,27 @@ from finetune_api.report import Stage
 from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Finding, Resolved
+from finetune_trainer.failures.redact import clip
 from finetune_trainer.model import facts, fetch
 from finetune_trainer.model.labels import head_findings, head_labels, in_their_order
 from finetune_trainer.model.size import model_bytes
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import completed
 from finetune_trainer.prepare import findings as look
+from finetune_trainer.prepare.bad_rows import Tally
 from finetune_trainer.prepare.columns import columns_left_out, label_names, pick_columns
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.fit import fit
 from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.lengths import chat_findings, judge, measure
 from finetune_trainer.prepare.owner import claim_output, claimed_at
-from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
-from finetune_trainer.prepare.tally import Tally
-from finetune_trainer.report import Reporter
-from finetune_trainer.scrub import clip
+from finetune_trainer.prepare.survey import (
+    Sample,
+    Surveyed,
+    sort_labels,
+    survey,
+)
+from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.storage import Location, blaming, location
 from finetune_trainer.stream.blocks import CACHE, sweep_cache
 from finetune_trainer.stream.listing import Listing, field_of

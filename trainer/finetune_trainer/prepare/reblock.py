@@ -17,7 +17,12 @@ from finetune_trainer.prepare.scan import ObjectScan
 from finetune_trainer.storage import Location, ObjectInfo, ObjectStore
 from finetune_trainer.stream import order
 from finetune_trainer.stream.blocks import CACHE, to_bytes
-from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject, Source
+from finetune_trainer.stream.manifest import (
+    BLOCK_BYTES,
+    Block,
+    DataObject,
+    Source,
+)
 from finetune_trainer.stream.parquet import ParquetReader
 
 LARGEST_BLOCK = 4 * BLOCK_BYTES

@@ -21,10 +21,10 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
+from finetune_trainer.prepare.bad_rows import Tally
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.reblock import ROW_BYTES
 from finetune_trainer.prepare.scan import ObjectScan
-from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.stream.blocks import to_bytes
 from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.manifest import DataObject, Source

@@ -11,7 +11,7 @@ from typing import Any
 
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage.errors import is_refusal, is_transient
-from finetune_trainer.storage.s3_client import client_for, key_of, renew_client
+from finetune_trainer.storage.s3.client import client_for, key_of, renew_client
 
 _granted: dict[tuple[str, int], tuple[str, dict[str, Any]] | None] = {}
 """By access: a request that was granted. Plain values, which may cross a fork."""

@@ -28,7 +28,7 @@ def open_store(uri: str, access: StorageAccess, *, patience: float | None = None
                 f"{uri}: a file URI has three slashes and a full path, as file:///data/train.jsonl",
             )
         return FileStore(), unquote(rest).lstrip("/")
-    from finetune_trainer.storage.s3 import S3Store
+    from finetune_trainer.storage.s3.store import S3Store
 
     bucket, _, key = rest.partition("/")
     return S3Store(bucket, access, patience=PATIENCE_SECONDS if patience is None else patience), key

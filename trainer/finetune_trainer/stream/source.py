@@ -17,7 +17,7 @@ from finetune_api.formats import Format, format_of
 from finetune_api.job import HeldOutSource, TrainSource
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
-from finetune_trainer.scrub import clip
+from finetune_trainer.failures.redact import clip
 from finetune_trainer.storage import ObjectInfo, ObjectStore, open_store
 from finetune_trainer.stream.globs import fixed_prefix, has_glob, matcher
 from finetune_trainer.stream.listing import Listing, field_of

@@ -26,7 +26,13 @@ from finetune_trainer.stream.blocks import RowGroup, block_rows
 from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.source import open_source
-from finetune_trainer.stream.splits import SplitBlock, copied_blocks, share_of, split_blocks, usable_span
+from finetune_trainer.stream.splits import (
+    SplitBlock,
+    copied_blocks,
+    share_of,
+    split_blocks,
+    usable_span,
+)
 
 READERS = 4
 PIECE_BYTES = 16 << 20

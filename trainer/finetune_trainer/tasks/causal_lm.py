@@ -10,9 +10,18 @@ from collections.abc import Mapping, Sequence
 
 from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, Unlearnable, missing, pick, text_problem
-from finetune_trainer.tasks.chat import encode_chat
-from finetune_trainer.tasks.messages import chat_of, messages_problem, tools_problem
+from finetune_trainer.tasks.base import (
+    IGNORE,
+    Example,
+    Row,
+    Task,
+    Unlearnable,
+    missing,
+    pick,
+    text_problem,
+)
+from finetune_trainer.tasks.chats.encode import encode_chat
+from finetune_trainer.tasks.chats.messages import chat_of, messages_problem, tools_problem
 
 USUAL = {
     "messages": ("messages", "conversation", "conversations", "chat"),

@@ -13,7 +13,7 @@ import torch
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.causal_lm import prompt_of
-from finetune_trainer.tasks.messages import chat_of, says_something
+from finetune_trainer.tasks.chats.messages import chat_of, says_something
 
 CHARACTERS = 600
 

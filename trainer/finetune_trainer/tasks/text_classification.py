@@ -12,7 +12,14 @@ from typing import Any
 from finetune_api.forms import one_form
 from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import Example, Row, Task, missing, pick, text_problem
+from finetune_trainer.tasks.base import (
+    Example,
+    Row,
+    Task,
+    missing,
+    pick,
+    text_problem,
+)
 
 USUAL = {
     "text": ("text", "sentence", "body", "content", "document"),

@@ -1,0 +1,1 @@
+"""`finetune init`: a manifest from a data file."""

@@ -1,0 +1,137 @@
+"""`finetune init`: a commented manifest from a data file, to be read and changed; it says what it guessed, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import click
+
+from finetune_api import API_VERSION, KIND
+from finetune_cli.check import check
+from finetune_cli.init.guess import Guess, guess
+from finetune_cli.init.sample import Sample, sample
+from finetune_cli.local.next_steps import quoted
+from finetune_cli.manifest import read_documents
+from finetune_cli.places import file_uri
+from finetune_cli.terminal import (
+    Stop,
+    next_steps,
+    note,
+    plural,
+)
+
+MODELS = {
+    "text-classification": "hf://sentence-transformers/all-MiniLM-L6-v2",
+    "causal-lm": "hf://HuggingFaceTB/SmolLM2-135M-Instruct",
+}
+
+
+@click.command(short_help="Write a manifest from a data file.")
+@click.argument("data", metavar="DATA_FILE", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Where to write it.  [default: stdout]")
+@click.option("--force", is_flag=True, help="Replace the file that is there.")
+@click.option("--model", help="URI of the model to start from.")
+@click.option("--text", help="The column that holds the texts, if the guess is wrong.")
+@click.option("--label", help="The column that holds the classes, if the guess is wrong.")
+@click.option("--name", help="Name of the job.  [default: from the file's name]")
+def init(
+    data: Path, target: Path | None, force: bool, model: str | None, text: str | None, label: str | None, name: str | None
+) -> None:  # fmt: skip
+    """Look at the first rows of DATA_FILE (jsonl, csv or parquet), guess what they are for, and write a manifest.
+
+    The manifest is commented, valid for `finetune run`, and meant to be read and changed.
+    """
+    if target is not None and target.exists() and not force:
+        raise Stop(f"{target}: is there already", hint="--force replaces it.")
+    if "://" in str(data):
+        raise Stop(f"{data}: is a URI", hint="Name a file on this machine; any few hundred of the rows will do.")
+    seen = sample(data)
+    guessed = guess(seen.rows, text=text, label=label)
+    written = manifest_text(
+        data.absolute(), seen, guessed, name=name or job_name(data), model=model or MODELS[guessed.task]
+    )
+    check(read_documents(written, str(target or data))[0], local=True)
+    for line in (*guessed.reasons, *_classes(guessed)):
+        note(line)
+    if target is None:
+        click.echo(written, nl=False)
+        return
+    try:
+        target.write_text(written)
+    except OSError as error:
+        raise Stop(f"{target}: cannot be written: {error.strerror}") from None
+    click.echo(f"wrote {target}: {guessed.task} from {plural(len(seen.rows), 'row')} looked at", err=True)
+    next_steps(
+        [
+            ("read and change it", f"{os.environ.get('EDITOR', 'vi')} {quoted(target)}"),
+            ("tune here", f"finetune run {quoted(target)}"),
+        ]
+    )
+
+
+def _classes(guessed: Guess) -> list[str]:
+    if not guessed.classes:
+        return []
+    shown = ", ".join(f"{name} ({count})" for name, count in list(guessed.classes.items())[:8])
+    return [f"classes: {shown}{', …' if len(guessed.classes) > 8 else ''}"]
+
+
+def job_name(path: Path) -> str:
+    """A valid name from a file's name."""
+    stem = path.name.split(".")[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:63].strip("-") or "job"
+
+
+def manifest_text(path: Path, seen: Sample, guessed: Guess, *, name: str, model: str) -> str:
+    """The manifest with its comments."""
+    columns = ", ".join(f"{role}: {_quoted(column)}" for role, column in guessed.columns.items())
+    classification = guessed.task == "text-classification"
+    formats = "" if seen.named else f"    format: {seen.format}  # the file's name does not tell it\n"
+    choices = "accuracy or macro-f1 (the default)" if classification else "loss (the default) or perplexity"
+    return f"""\
+# Check: finetune validate --local FILE    Run here: finetune run FILE    In a cluster: kubectl apply -f FILE
+apiVersion: {API_VERSION}
+kind: {KIND}
+metadata:
+  name: {name}
+spec:
+  task: {guessed.task}
+  model:
+    uri: {_quoted(model)}  # s3://, hf:// or file:///; a cluster reads no file://
+  data:
+    train:
+      uri: {_quoted(file_uri(path))}  # for a cluster: upload it, and write s3://bucket/prefix/*.jsonl
+    validation:
+      fraction: 0.1  # held out of the training rows, to judge by; or uri: …
+    test:
+      fraction: 0.1  # held out for the one evaluation at the end
+    columns: {{{columns}}}
+{formats}  method:
+    type: lora  # full: every weight; freeze: the head and the last layers; lora: small adapters
+    lora: {{rank: 8}}
+  training:
+    epochs: 3
+    # learningRate, globalBatchSize, maxLength and more are chosen from model and data; status.resolved shows them
+  # evaluation: {{metric: …}}  # {choices}
+  output:
+    uri: {_quoted(f"{file_uri(path.parent)}/{name}-model")}  # the model, its report and the checkpoints
+    merge: true  # one model that loads by itself, beside the adapter
+"""
+
+
+def _quoted(text: str) -> str:
+    """A YAML scalar in flow or block context; JSON's quotes are YAML's."""
+    return (
+        text
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./:*-]*[A-Za-z0-9_*]", text) and _is_text(text)
+        else json.dumps(text, ensure_ascii=False)
+    )
+
+
+def _is_text(text: str) -> bool:
+    from finetune_cli.manifest import scalar
+
+    return isinstance(scalar(text), str)

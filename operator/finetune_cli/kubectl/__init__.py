@@ -1,0 +1,1 @@
+"""`kubectl finetune`: jobs in a cluster, as people want to see them."""

@@ -1,0 +1,1 @@
+"""`finetune run`: a manifest carried out on this machine."""

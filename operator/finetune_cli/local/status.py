@@ -1,0 +1,99 @@
+"""The status of a local job, in the cluster's words: built from the reports by the operator's own pure functions.
+
+What only a cluster knows (pods, generations, the scheduler's words) is absent; nothing else differs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from finetune_api.job import Spec
+from finetune_api.report import Outcome, Report
+from finetune_api.status import (
+    ATTEMPTS,
+    Attempt,
+    ConditionType,
+    Failure,
+    Phase,
+    Status,
+)
+from finetune_api.text import clip
+from finetune_api.times import rfc3339
+from finetune_cli.local.state_dir import Record
+from finetune_operator.job.status.display import display
+from finetune_operator.job.status.goodput import goodput
+from finetune_operator.job.status.merge import status_at_end, status_from_report, with_outcome
+from finetune_operator.plan import conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is known of a run so far: the status, and the current process's last report."""
+
+    status: Status
+    report: Report | None = None
+
+    def heard(self, report: Report, spec: Spec, now: float) -> Course:
+        """After a report."""
+        return Course(status_from_report(report, self.status, spec, now=now), report)
+
+    def ended(self, outcome: Outcome | None) -> Course:
+        """After a process's last word."""
+        return Course(with_outcome(self.status, outcome) if outcome else self.status, self.report)
+
+    def begun(self) -> Course:
+        """Before the next process: its first report says where it starts."""
+        return Course(self.status)
+
+    @property
+    def step(self) -> int:
+        """The last step done."""
+        return self.status.progress.step if self.status.progress else 0
+
+    @property
+    def checkpoint_step(self) -> int | None:
+        """The step of the newest checkpoint."""
+        return max((c.step for c in self.status.checkpoints), default=None)
+
+    @property
+    def from_step(self) -> int:
+        """The step that the current process started from."""
+        return (self.report.resumed_from_step if self.report else None) or 0
+
+
+def first_course(record: Record) -> Course:
+    """Before anything is heard."""
+    return Course(Status(phase=Phase.PENDING, start_time=record.start_time or None))
+
+
+def attempt_entry(
+    record: Record, course: Course, code: int, failure: Failure | None, started: float, now: float
+) -> Attempt:
+    """The status entry of the attempt that just ended."""
+    return Attempt(
+        number=record.attempt, start_time=rfc3339(started), end_time=rfc3339(now),
+        reason=failure.reason if failure else "Completed", message=clip(failure.message, 256) if failure else None,
+        exit_code=code, from_step=course.from_step, last_step=course.step,
+        lost_steps=max(0, course.step - max(course.checkpoint_step or 0, course.from_step)) if failure else 0,
+        seconds=dict(course.report.seconds) if course.report else None,
+    )  # fmt: skip
+
+
+def final_status(
+    spec: Spec, record: Record, course: Course, now: float, *, failure: Failure | None, stopped_by: str | None
+) -> Status:  # fmt: skip
+    """The status at the end: succeeded, failed, or stopped by a signal."""
+    attempts = tuple(Attempt.model_validate_json(json.dumps(entry)) for entry in record.attempts[:ATTEMPTS])
+    known = {
+        "attempt": record.attempt or None, "restarts": record.restarts, "attempts": attempts, "goodput": goodput(attempts),
+    }  # fmt: skip
+    status = course.status.model_copy(update=known)
+    if stopped_by is None:
+        return status_at_end(status, spec, failure=failure, said=None, now=now)
+    message = f"stopped by {stopped_by} at step {course.step}; the same command goes on"
+    said = conditions.put(status.conditions, ConditionType.RUNNING, False, "Interrupted", "", 1, now)
+    said = conditions.put(said, ConditionType.SUSPENDED, True, "Interrupted", message, 1, now)
+    words = {"conditions": said, "phase": Phase.SUSPENDED, "reason": "Interrupted", "message": message}
+    status = status.model_copy(update=words)
+    return status.model_copy(update={"display": display(status, spec.model.uri)})

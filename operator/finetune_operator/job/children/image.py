@@ -1,0 +1,44 @@
+"""Which trainer image a pod runs: the prepare step takes what the spec or the operator names, and the workers what that one ran.
+
+An upgrade of the operator, or a tag that is pushed again, must not change a job's trainer in mid-run: its checkpoints, order
+of rows and results belong to one version.
+"""
+
+from __future__ import annotations
+
+import re
+
+from finetune_api.job import Spec
+from finetune_api.status import Image
+from finetune_operator.job.attempt.attempt import Try
+from finetune_operator.job.draft import Draft
+from finetune_operator.job.observed import PlanSettings
+
+_DIGEST = re.compile(r"(@|^)(sha256:[0-9a-f]{64})$")
+"""At the end of a container's imageID: `repository@sha256:…` of what was pulled, `sha256:…` of what was loaded."""
+_TAG = re.compile(r":[^/:]+$")
+
+
+def named(spec: Spec, settings: PlanSettings) -> str:
+    """What the spec names, else the operator's own."""
+    return spec.image or settings.trainer_image
+
+
+def ran(of: Try, spec: Spec, settings: PlanSettings) -> Image:
+    """What the pods of that try run or ran."""
+    name = (of.job.image if of.job else "") or named(spec, settings)
+    found = next((m for p in of.pods if (m := _DIGEST.search(p.image_id))), None)
+    if found is None:
+        return Image(name=name, reference=name)
+    # Without a repository it is the number of an image that was loaded by hand: no registry knows it.
+    pulled = bool(found[1]) and "@" not in name
+    return Image(name=name, reference=f"{_TAG.sub('', name)}@{found[2]}" if pulled else name, digest=found[2])
+
+
+def of_workers(draft: Draft, made: tuple[Try, ...]) -> str:
+    """What the container of a new attempt names."""
+    if draft.status.image is not None:
+        return draft.status.image.reference
+    # A status of before images were kept: as the attempts so far.
+    before = next((t.job.image for t in reversed(made) if t.job and t.job.image), None)
+    return before or named(draft.spec, draft.observed.settings)

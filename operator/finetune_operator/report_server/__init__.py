@@ -1,0 +1,1 @@
+"""The server that trainers report to: its connections, tokens and certificate."""

@@ -1,0 +1,1 @@
+"""What the operator knows of the cluster: small projections in memory, never raw bodies."""

@@ -1,0 +1,1 @@
+"""What can go wrong in a process, told apart and put into the contract's words."""

@@ -1,0 +1,1 @@
+"""The pod's entry: the launcher of this node's processes."""

@@ -1,0 +1,114 @@
+"""report.html: one self-contained page that says how good the model is, how it got there, and on what it stands.
+
+It fetches nothing (a Content-Security-Policy inside holds it to that) and runs no script; every text from data or
+configuration is escaped. It stays below 1 MB whatever the length of the run: curves are thinned, lists are cut and say so.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.output.page.basis import (
+    checkpoints,
+    data,
+    settings,
+    time,
+)
+from finetune_trainer.output.page.charts import number
+from finetune_trainer.output.page.parts import figure, shorten
+from finetune_trainer.output.page.training import classes, curves, samples
+from finetune_trainer.output.result import Result, bounds, headline
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def html_report(result: Result, events: list[dict[str, Any]]) -> str:
+    """The page; `events` are all events of the run."""
+    style = (Path(__file__).parent / "style.css").read_text()
+    body = [
+        _head(result), _notes(result), _tiles(result, events), curves(result, events), classes(result), samples(result), data(result),
+        settings(result), time(result), checkpoints(result), _foot(result),
+    ]  # fmt: skip
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>{escape(result.title)} · fine-tuning report</title>'
+        f"<style>{style}</style></head>\n<body><main>\n"
+        + "\n".join(part for part in body if part)
+        + "\n</main></body></html>\n"
+    )
+
+
+# ---------------------------------------------------------------- what it is and how good
+
+
+def _head(result: Result) -> str:
+    how = {"full": "all weights tuned", "freeze": "head and last layers tuned", "lora": "LoRA adapter"}[
+        result.config.method.type
+    ]
+    when = datetime.fromtimestamp(result.report.time, UTC).strftime("%d %B %Y, %H:%M UTC")
+    return (
+        f'<h1>{escape(result.title)}</h1><p class="lead"><code>{escape(result.base)}</code>, fine-tuned for {escape(result.config.task)} ({how}). '
+        f"Job <code>{escape(result.config.job.name)}</code>, finished {when}.</p>"
+    )
+
+
+def _notes(result: Result) -> str:
+    notes = list(result.notes)
+    if not result.metrics:
+        notes.append(
+            "No rows were held out, so nothing here says how good the model is on new rows. Set data.validation or data.test."
+        )
+    return "".join(f'<div class="note">{escape(shorten(note, 600))}</div>' for note in notes[:12])
+
+
+def _tiles(result: Result, events: list[dict[str, Any]]) -> str:
+    metrics, report = result.metrics, result.report
+    chosen = (report.resolved and report.resolved.metric) or (report.best and report.best.metric) or ""
+    names = sorted(headline(metrics), key=lambda n: n != chosen)
+    tiles = [_metric_tile(result, name, name == names[0]) for name in names[:5]]
+    if report.best:
+        tiles.append(
+            _tile(
+                f"best {report.best.metric}",
+                figure(report.best.value),
+                f"step {report.best.step:,}, on the validation rows",
+            )
+        )
+    if report.progress:
+        tiles.append(_tile("steps", f"{report.progress.step:,}", f"{report.progress.epoch:.3g} epochs"))
+    losses = [e["loss"] for e in events if e["kind"] == "step" and e.get("loss") is not None]
+    if losses:
+        tiles.append(_tile("training loss", figure(losses[-1]), f"from {figure(losses[0])}"))
+    if report.progress and report.progress.rows_per_second:
+        tokens = report.progress.tokens_per_second
+        tiles.append(
+            _tile(
+                "rows a second",
+                number(report.progress.rows_per_second),
+                f"{tokens:,.0f} tokens a second" if tokens else "",
+            )
+        )
+    return f'<section class="tiles">{"".join(tiles)}</section>'
+
+
+def _metric_tile(result: Result, name: str, main: bool) -> str:
+    interval, data = bounds(result.metrics, name), result.report.data
+    rows = 0 if data is None else data.test_rows if result.judged_on == "test" else data.validation_rows
+    on = f"on {f'{rows:,} ' if rows else ''}{result.judged_on} rows"
+    more = f"95 %: {figure(interval[0])} to {figure(interval[1])}<br>{on}" if interval else on
+    return _tile(name, figure(result.metrics[name]), more, main, raw=True)
+
+
+def _tile(name: str, value: str, more: str, main: bool = False, raw: bool = False) -> str:
+    kind = "card tile main" if main else "card tile"
+    inner = f'<div class="name">{escape(name)}</div><div class="value">{escape(value)}</div><div class="more">{more if raw else escape(more)}</div>'
+    return f'<div class="{kind}">{inner}</div>'
+
+
+def _foot(result: Result) -> str:
+    uri = escape(result.config.output.uri)
+    where = "All figures are in metrics.json, every step in events.jsonl and tensorboard/, how to load the model in README.md"
+    return f"<footer>{where}, all below <code>{uri}</code>.</footer>"

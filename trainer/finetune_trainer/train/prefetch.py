@@ -1,0 +1,73 @@
+"""The rows of each step, encoded and cut into micro-batches one step ahead, in a thread beside the training.
+
+The cursor travels with its batch: what was read ahead and not trained is read again after a resume (I2, I4).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from finetune_trainer.batches.micro_batches import micro_batches
+from finetune_trainer.stream import Batch, Cursor
+from finetune_trainer.train.step import Share
+
+if TYPE_CHECKING:
+    from finetune_trainer.train.session import Session
+
+AHEAD = 2
+"""Steps that wait ready."""
+
+Item = tuple[Share, int, Cursor]
+
+
+def shares(s: Session, cursor: Cursor) -> Iterator[Item]:
+    """This rank's share of each global batch from the cursor on, the rows of the whole batch, and the cursor after it. Endless."""
+    ready: queue.Queue[Item | BaseException | None] = queue.Queue(AHEAD)
+    leave = threading.Event()
+
+    def offer(item: Item | BaseException | None) -> bool:
+        while not leave.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            with s.stream("train") as stream:
+                for batch, after in stream.batches(cursor):
+                    if not offer((share_of(s, batch), batch.size, after)):
+                        return
+            offer(None)
+        except BaseException as error:
+            offer(error)
+
+    thread = threading.Thread(target=work, name="feed", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with s.narrator.clock("data"):
+                item = ready.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        leave.set()
+        thread.join(10.0)
+
+
+def share_of(s: Session, batch: Batch) -> Share:
+    """Encode this rank's rows. A row with nothing to learn weighs nothing, and is counted."""
+    found = [s.encode(row) for row in batch.rows]
+    examples: list[Any] = [e for e in found if e is not None]
+    batches = list(micro_batches(examples, s.micro_batch_size, s.tokenizer.pad_id, s.max_length))
+    return Share(
+        batches, sum(e.learned for e in examples), sum(len(e.input_ids) for e in examples), len(found) - len(examples)
+    )

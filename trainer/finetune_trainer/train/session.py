@@ -1,0 +1,226 @@
+"""Everything that the loop works with, made once at the start: model, optimizer, data, checkpoints, and the run's state."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune_api.run import RunConfig
+from finetune_api.status import Resolved
+from finetune_trainer.checkpoint import (
+    Checkpointer,
+    CheckpointRef,
+    TrainState,
+    environment,
+)
+from finetune_trainer.cpu import quicken
+from finetune_trainer.distributed.ranks import (
+    Gradients,
+    Ranks,
+    gradients_for,
+    same_everywhere,
+)
+from finetune_trainer.methods import apply_method
+from finetune_trainer.model.facts import architecture, read_config
+from finetune_trainer.model.load import load_model, parameter_counts
+from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+from finetune_trainer.output import EventLog
+from finetune_trainer.storage import Location
+from finetune_trainer.stream import (
+    Manifest,
+    Profile,
+    Stream,
+    load_profile,
+)
+from finetune_trainer.tasks import (
+    Example,
+    Task,
+    Unlearnable,
+    task_for,
+    with_name,
+)
+from finetune_trainer.tasks.guard import guarded
+from finetune_trainer.train.optimizer import adamw, load_optimizer, optimizer_tensors
+from finetune_trainer.train.progress import Narrator
+from finetune_trainer.train.state import Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """What a process works with. Rank 0 reports and writes; the others do the same steps silently."""
+
+    config: RunConfig
+    out: Location
+    ranks: Ranks
+    narrator: Narrator
+    stop: Callable[[], bool]
+    manifest: Manifest
+    profile: Profile
+    resolved: Resolved
+    task: Task
+    tokenizer: Tokenizer
+    model_folder: Path
+    model: Any
+    gradients: Gradients
+    optimizer: torch.optim.Optimizer
+    checkpoints: Checkpointer
+    events: EventLog
+    run: Run
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0."""
+        return self.ranks.rank == 0
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a row."""
+        assert self.resolved.max_length
+        return self.resolved.max_length
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Most rows at once."""
+        return self.resolved.micro_batch_size or 8
+
+    def stream(self, split: str) -> Stream:
+        """This rank's rows of a split."""
+        return Stream(
+            self.config, self.manifest, self.profile, split=split, rank=self.ranks.rank, world=self.ranks.size
+        )
+
+    def rows_in(self, split: str) -> int:
+        """How many rows a split has, over all ranks."""
+        data = self.profile.data
+        return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}[split]
+
+    def encode(self, row: dict[str, Any]) -> Example | None:
+        """The row as the model takes it; None where nothing of it is left to learn."""
+        try:
+            if self.profile.label_names:
+                row = dict(with_name(row, self.profile.columns["label"], self.profile.label_names))
+            return self.task.encode(row, self.profile.columns, self.profile.labels, self.tokenizer, self.max_length)
+        except Unlearnable:
+            return None
+
+    def state(self) -> TrainState:
+        """All that the next step depends on, by reference: the checkpointer copies what it saves."""
+        run = self.run
+        tensors = {
+            f"model.{n}": p.detach() for n, p in self.model.named_parameters() if p.requires_grad
+        } | optimizer_tensors(self.model, self.optimizer)
+        meta = {"run": run.meta() | {"attempts": self.narrator.attempts()}, "history": self.narrator.history()}
+        return TrainState(run.step, dataclasses.asdict(run.cursor), tensors, meta, {"events": self.events.blob()})
+
+    def save(self, *, metrics: dict[str, float] | None = None, wait: bool = False) -> None:
+        """Checkpoint the state; in the background unless `wait`. Only rank 0 writes: the state is the same on all."""
+        if self.first:
+            with self.narrator.clock("checkpoint"):
+                self.checkpoints.save(self.state(), metrics=metrics, wait=wait)
+
+    def load_weights(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Put a checkpoint's model tensors into the model."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(tensors[f"model.{name}"])
+
+
+def open_session(
+    config: RunConfig, out: Location, folder: Path, ranks: Ranks, narrator: Narrator, stop: Callable[[], bool]
+) -> Session:
+    """Load everything (the model from `folder`), and go on from the newest checkpoint if there is one. Collective."""
+    with narrator.clock("load"):
+        manifest, profile = load_profile(out)
+        resolved = profile.resolved
+        task = task_for(config.task)
+        tokenizer = load_tokenizer(folder, profile.moment)
+        seed = config.training.seed
+        model = load_model(folder, config.task, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
+        embeddings = len(model.get_input_embeddings().weight)
+        task = guarded(task, tokenizer.beyond(embeddings), embeddings)
+        if config.training.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model = apply_method(model, config.method, config.task, seed).to(ranks.device)
+        if ranks.device.type == "cpu":
+            quicken(model, ranks.precision)
+        same_everywhere(model, ranks)
+        total, trained = parameter_counts(model)
+        resolved = resolved.model_copy(update={
+            "architecture": architecture(read_config(folder), config.task).class_name, "parameters": total, "trainable_parameters": trained,
+            "precision": ranks.precision, "device": ranks.device.type,
+        })  # fmt: skip
+        narrator.report(resolved=resolved, data=profile.data)
+        optimizer = adamw(model, config.training)
+        checkpoints = _checkpointer(config, out, ranks, profile, resolved, narrator)
+        session = Session(
+            config, out, ranks, narrator, stop, manifest, profile, resolved, task, tokenizer, folder, model, gradients_for(model, ranks), optimizer,
+            checkpoints, EventLog(), Run(),
+        )  # fmt: skip
+        _resume(session)
+    return session
+
+
+def _checkpointer(
+    config: RunConfig, out: Location, ranks: Ranks, profile: Profile, resolved: Resolved, narrator: Narrator
+) -> Checkpointer:
+    facts = environment(
+        world_size=ranks.size,
+        threads=torch.get_num_threads(),
+        micro_batch=resolved.micro_batch_size or 0,
+        device=ranks.device.type,
+    )
+    identity = {"dataManifest": profile.digest, "globalBatchSize": resolved.global_batch_size}
+    return Checkpointer(
+        config,
+        out,
+        ranks.rank,
+        facts=facts,
+        identity=identity,
+        on_commit=lambda listed: narrator.report(checkpoints=listed),
+    )
+
+
+def _resume(session: Session) -> None:
+    """Rank 0 claims a generation, which fixes the checkpoint that all ranks go on from. Collective."""
+
+    def claim() -> dict[str, Any] | None:
+        shapes = {f"model.{n}": tuple(p.shape) for n, p in session.model.named_parameters() if p.requires_grad}
+        found = session.checkpoints.claim(shapes).resume
+        return found.to_json() if found else None
+
+    if not session.first:
+        session.checkpoints.read_ahead()
+    chosen = session.ranks.from_first(claim)
+    if chosen is None:
+        return
+    ref = CheckpointRef.from_json(chosen)
+    state = session.checkpoints.load(ref)
+    session.load_weights(state.tensors)
+    load_optimizer(session.model, session.optimizer, state.tensors)
+    session.run = Run.restored(state) if ref.generation is not None else Run.restored(state).handed_over()
+    log.info("going on from step %d, %s", session.run.step, ref.uri)
+    session.events = EventLog.restore(state.blobs["events"])
+    session.narrator.resumed(session.run, state.meta["history"])
+
+
+@contextmanager
+def scratch_folder(config: RunConfig, name: str) -> Iterator[Path]:
+    """An empty folder in scratch, gone afterwards."""
+    import shutil
+    import tempfile
+
+    path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=config.scratch))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
