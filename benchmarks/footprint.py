@@ -66,10 +66,17 @@ async def measure(count: int) -> dict[str, object]:
                 finished = rss(process.pid)
                 writes = len([c for c in api.writes() if c.plural != "leases"])
     return {
-        "benchmark": "footprint", "jobs": count, "idle_mib": round(idle, 1), "running_mib": round(running, 1), "finished_mib": round(finished, 1),
-        "target_mib": 150, "all_workers_made_seconds": round(started, 1), "all_finished_seconds": round(finished_after, 1),
-        "writes_per_job": round(writes / count, 1), "python": "lean" if ".venv-operator" in python() else "development",
-    }  # fmt: skip
+        "benchmark": "footprint",
+        "jobs": count,
+        "idle_mib": round(idle, 1),
+        "running_mib": round(running, 1),
+        "finished_mib": round(finished, 1),
+        "target_mib": 150,
+        "all_workers_made_seconds": round(started, 1),
+        "all_finished_seconds": round(finished_after, 1),
+        "writes_per_job": round(writes / count, 1),
+        "python": "lean" if ".venv-operator" in python() else "development",
+    }
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
-"""The report server while somebody holds thousands of connections that send but half: what they cost, and who gets through.
+"""The report server while somebody holds thousands of connections that send but half: what they cost, and who gets
+through.
 
-A quarter each: nothing but a TCP connection, half a TLS handshake, half a header, half a body. Once from one address, once
-from forty. Meanwhile a trainer reports twice a second, from the same machine. The operator is a process of its own, with a
+A quarter each: nothing but a TCP connection, half a TLS handshake, half a header, half a body. Once from one address,
+once
+from forty. Meanwhile a trainer reports twice a second, from the same machine. The operator is a process of its own,
+with a
 fake API server in this one. One JSON line; memory in MiB above what the operator had before.
 """
 
@@ -43,9 +46,12 @@ async def hold(port: int, number: int, addresses: int, trust: ssl.SSLContext, ag
     began = time.monotonic()
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=trust if tls else None, server_hostname="localhost" if tls else None,
+            "127.0.0.1",
+            port,
+            ssl=trust if tls else None,
+            server_hostname="localhost" if tls else None,
             local_addr=(f"127.0.1.{1 + number % addresses}", 0),
-        )  # fmt: skip
+        )
         writer.write(sent)
         while await reader.read(1000):
             pass
@@ -90,9 +96,13 @@ async def attack(
     for holder in holders:
         holder.cancel()
     return {
-        "connections": count, "addresses": addresses, "extra_rss_mib": round(most - before, 1), "longest_held_seconds": round(max(ages), 1),
-        "ended_by_the_server": len(ages), "real_reports": codes,
-    }  # fmt: skip
+        "connections": count,
+        "addresses": addresses,
+        "extra_rss_mib": round(most - before, 1),
+        "longest_held_seconds": round(max(ages), 1),
+        "ended_by_the_server": len(ages),
+        "real_reports": codes,
+    }
 
 
 async def measure(count: int) -> dict[str, Any]:

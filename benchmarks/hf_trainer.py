@@ -1,6 +1,8 @@
-"""The other side of trainer_baseline.py: transformers' Trainer on the same rows in the same order. One JSON line at the end.
+"""The other side of trainer_baseline.py: transformers' Trainer on the same rows in the same order. One JSON line at the
+end.
 
-`default` pads every row to the length, as transformers' own example scripts do unless told otherwise; `tuned` pads to the
+`default` pads every row to the length, as transformers' own example scripts do unless told otherwise; `tuned` pads to
+the
 longest row of each batch.
 """
 
@@ -71,14 +73,24 @@ def main() -> None:
     trainer = InOrder(
         model=model,
         args=TrainingArguments(
-            output_dir=str(given.output), num_train_epochs=1, per_device_train_batch_size=given.batch, learning_rate=given.rate,
-            warmup_steps=given.warmup, weight_decay=0.0, max_grad_norm=1.0, seed=given.seed, use_cpu=True, report_to=[], save_strategy="no",
-            logging_strategy="no", disable_tqdm=True,
+            output_dir=str(given.output),
+            num_train_epochs=1,
+            per_device_train_batch_size=given.batch,
+            learning_rate=given.rate,
+            warmup_steps=given.warmup,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            seed=given.seed,
+            use_cpu=True,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
         ),
         train_dataset=data,
         data_collator=default_data_collator if given.kind == "default" else DataCollatorWithPadding(tokenizer),
         callbacks=[stamps],
-    )  # fmt: skip
+    )
     loss = trainer.train().training_loss
     trainer.save_model()
     print(json.dumps({"times": stamps.times, "loss": loss}))

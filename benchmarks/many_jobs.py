@@ -1,11 +1,16 @@
-"""The operator before a full cluster: its start with thousands of stored jobs, and the time after an API server's outage.
+"""The operator before a full cluster: its start with thousands of stored jobs, and the time after an API server's
+outage.
 
-    make bench NAME=many_jobs                       # 10,000 finished jobs, then 1,500 that end during 14 s without an API server
+    make bench NAME=many_jobs                       # 10,000 finished jobs, then 1,500 that end during 14 s without an
+                                                    API server
     make bench NAME=many_jobs ARGS="--stored 1000"
 
-Every stored job has its two Jobs and three pods still there, and a status with a full history. The operator is a process of
-its own; the fake API server is this one, on 127.0.0.1. One JSON line: seconds until the operator is ready, and until Kopf has
-listed everything as well; the largest gap between two renewals of the lease; memory in MiB, now and at its highest; and for
+Every stored job has its two Jobs and three pods still there, and a status with a full history. The operator is a
+process of
+its own; the fake API server is this one, on 127.0.0.1. One JSON line: seconds until the operator is ready, and until
+Kopf has
+listed everything as well; the largest gap between two renewals of the lease; memory in MiB, now and at its highest; and
+for
 the outage, seconds from its end to the first renewal and to the last status written.
 """
 
@@ -151,11 +156,17 @@ async def start(stored: int) -> dict[str, Any]:
                 await asyncio.sleep(20)
                 written = sum(1 for c in api.writes() if c.plural != "leases")
                 return {
-                    "stored_jobs": stored, "synced_seconds": round(synced, 1), "synced_cpu_seconds": round(spent, 1), "synced_rss_mib": round(memory, 1),
-                    "watching_seconds": round(watching, 1), "cpu_seconds": round(cpu(process.pid), 1),
-                    "largest_renewal_gap_seconds": round(api.gap(held), 2), "writes": written,
-                    "rss_mib": round(rss(process.pid), 1), "peak_rss_mib": round(peak(process.pid), 1),
-                }  # fmt: skip
+                    "stored_jobs": stored,
+                    "synced_seconds": round(synced, 1),
+                    "synced_cpu_seconds": round(spent, 1),
+                    "synced_rss_mib": round(memory, 1),
+                    "watching_seconds": round(watching, 1),
+                    "cpu_seconds": round(cpu(process.pid), 1),
+                    "largest_renewal_gap_seconds": round(api.gap(held), 2),
+                    "writes": written,
+                    "rss_mib": round(rss(process.pid), 1),
+                    "peak_rss_mib": round(peak(process.pid), 1),
+                }
 
 
 async def outage(count: int, seconds: float) -> dict[str, Any]:
@@ -183,11 +194,16 @@ async def outage(count: int, seconds: float) -> dict[str, Any]:
                 with contextlib.suppress(TimeoutError):  # what is missing is seen in the phases
                     await until(lambda: phases(api, 0, count) == {"Succeeded": count}, 200)
                 return {
-                    "dirty_jobs": count, "outage_seconds": round(away, 1), "renewed_after_seconds": round(renewed, 2),
-                    "all_written_after_seconds": round(time.monotonic() - back, 1), "cpu_seconds_after": round(cpu(process.pid) - spent, 1),
-                    "requests_after": len(api.calls) - asked, "phases": phases(api, 0, count),
-                    "largest_renewal_gap_after_seconds": round(api.gap(back + renewed), 2), "peak_rss_mib": round(peak(process.pid), 1),
-                }  # fmt: skip
+                    "dirty_jobs": count,
+                    "outage_seconds": round(away, 1),
+                    "renewed_after_seconds": round(renewed, 2),
+                    "all_written_after_seconds": round(time.monotonic() - back, 1),
+                    "cpu_seconds_after": round(cpu(process.pid) - spent, 1),
+                    "requests_after": len(api.calls) - asked,
+                    "phases": phases(api, 0, count),
+                    "largest_renewal_gap_after_seconds": round(api.gap(back + renewed), 2),
+                    "peak_rss_mib": round(peak(process.pid), 1),
+                }
 
 
 def main() -> None:

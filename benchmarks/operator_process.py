@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def python() -> str:
-    """The interpreter of an environment like the image's: without torch and the Kubernetes client, where there is one."""
+    """The interpreter of an environment like the image's: without torch and the Kubernetes client, where there is
+    one.
+    """
     lean = ROOT / ".venv-operator" / "bin" / "python"
     return str(lean) if lean.exists() else sys.executable
 
@@ -45,10 +47,17 @@ async def operator(
         )
     )
     variables = {
-        "KUBECONFIG": str(kubeconfig), "FINETUNE_TRAINER_IMAGE": "trainer:bench", "FINETUNE_REPORT_URL": "https://localhost:8443",
-        "FINETUNE_REPORT_CERT_DIR": str(folder), "FINETUNE_METRICS_PORT": str(ports[0]), "FINETUNE_PROBE_PORT": str(ports[1]),
-        "FINETUNE_REPORT_PORT": str(ports[2]), "FINETUNE_NAMESPACE": "system", "FINETUNE_LOG_FORMAT": "text", "FINETUNE_LOG_LEVEL": "WARNING",
-    }  # fmt: skip
+        "KUBECONFIG": str(kubeconfig),
+        "FINETUNE_TRAINER_IMAGE": "trainer:bench",
+        "FINETUNE_REPORT_URL": "https://localhost:8443",
+        "FINETUNE_REPORT_CERT_DIR": str(folder),
+        "FINETUNE_METRICS_PORT": str(ports[0]),
+        "FINETUNE_PROBE_PORT": str(ports[1]),
+        "FINETUNE_REPORT_PORT": str(ports[2]),
+        "FINETUNE_NAMESPACE": "system",
+        "FINETUNE_LOG_FORMAT": "text",
+        "FINETUNE_LOG_LEVEL": "WARNING",
+    }
     process = await asyncio.create_subprocess_exec(
         python(), "-m", "finetune_operator", env=os.environ | variables | env
     )

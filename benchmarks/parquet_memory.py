@@ -1,8 +1,11 @@
 """Peak memory of preparing and of streaming a parquet object with one huge row group, against the limit of 1 GiB.
 
-One object of one row group (1 GiB of text uncompressed; `--mib` for another size) is written, surveyed and laid out as the
-prepare step does it, then one epoch is streamed in the global order and its held-out rows are read, in processes of their
-own whose resident memory is watched. `--groups N` writes N such row groups: they are too many to be copied, and are read by
+One object of one row group (1 GiB of text uncompressed; `--mib` for another size) is written, surveyed and laid out as
+the
+prepare step does it, then one epoch is streamed in the global order and its held-out rows are read, in processes of
+their
+own whose resident memory is watched. `--groups N` writes N such row groups: they are too many to be copied, and are
+read by
 ranges of rows. One JSON line; memory in MiB. The data is deleted.
 """
 
@@ -108,10 +111,18 @@ def measure(mib: int, groups: int, keep: Path | None) -> dict[str, Any]:
         prepared, streamed = apart("prepare", folder), apart("stream", folder)
         assert streamed["rows"] == written["rows"]
         return {
-            "benchmark": "parquet_memory", "row_groups": groups, "row_group_mib": mib, "stored_mib": path.stat().st_size >> 20, "rows": written["rows"],
-            "prepare_peak_mib": prepared["peak_mib"], "stream_peak_mib": streamed["peak_mib"], "limit_mib": 1024, "windows": streamed["windows"],
-            "prepare_seconds": prepared["seconds"], "stream_seconds": streamed["seconds"],
-        }  # fmt: skip
+            "benchmark": "parquet_memory",
+            "row_groups": groups,
+            "row_group_mib": mib,
+            "stored_mib": path.stat().st_size >> 20,
+            "rows": written["rows"],
+            "prepare_peak_mib": prepared["peak_mib"],
+            "stream_peak_mib": streamed["peak_mib"],
+            "limit_mib": 1024,
+            "windows": streamed["windows"],
+            "prepare_seconds": prepared["seconds"],
+            "stream_seconds": streamed["seconds"],
+        }
     finally:
         shutil.rmtree(folder)
 

@@ -1,7 +1,9 @@
 """From a trainer's report to the job's status: the time it takes, with many jobs that report at once.
 
-Each of N jobs posts over HTTPS every second for a while, with a step that rises; a step's lag is the time from its post's
-answer to the first status write that holds this step or a later one. One JSON line; lags in seconds. The operator runs as it
+Each of N jobs posts over HTTPS every second for a while, with a step that rises; a step's lag is the time from its
+post's
+answer to the first status write that holds this step or a later one. One JSON line; lags in seconds. The operator runs
+as it
 is installed, with its own interval between writes of progress, against a fake API server in this process.
 """
 
@@ -126,10 +128,18 @@ async def measure(count: int, seconds: float) -> dict[str, object]:
             lost += 1
     lags.sort()
     return {
-        "benchmark": "report_lag", "jobs": count, "reports": len(posted), "answers": codes, "never_written": lost,
-        "p50_seconds": round(lags[len(lags) // 2], 3), "p99_seconds": round(lags[int(len(lags) * 0.99)], 3), "max_seconds": round(lags[-1], 3),
-        "target_p99_seconds": 5, "status_writes": writes, "rss_mib": round(memory, 1),
-    }  # fmt: skip
+        "benchmark": "report_lag",
+        "jobs": count,
+        "reports": len(posted),
+        "answers": codes,
+        "never_written": lost,
+        "p50_seconds": round(lags[len(lags) // 2], 3),
+        "p99_seconds": round(lags[int(len(lags) * 0.99)], 3),
+        "max_seconds": round(lags[-1], 3),
+        "target_p99_seconds": 5,
+        "status_writes": writes,
+        "rss_mib": round(memory, 1),
+    }
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
-"""How long a job takes from `kubectl apply` to its first step, by part. (The imports' share is printed by the image's e2e test.)
+"""How long a job takes from `kubectl apply` to its first step, by part. (The imports' share is printed by the image's
+e2e test.)
 
     make bench NAME=start_up ARGS=examples/quickstart.yaml
 
-Applies the manifest to the cluster of KUBECONFIG, watches its pods and its status, deletes the job again and prints one JSON
-line. Times are seconds since the apply, taken from the API server's and the kubelet's own stamps (whole seconds) for pods,
+Applies the manifest to the cluster of KUBECONFIG, watches its pods and its status, deletes the job again and prints one
+JSON
+line. Times are seconds since the apply, taken from the API server's and the kubelet's own stamps (whole seconds) for
+pods,
 and from this process's clock for the first step.
 """
 
@@ -17,12 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from finetune_api import (
-    API_VERSION,
-    GROUP,
-    PLURAL,
-    VERSION,
-)
+from finetune_api import API_VERSION, GROUP, PLURAL, VERSION
 from finetune_cli.manifest import load
 
 
@@ -74,13 +72,17 @@ def measure(path: Path, timeout: float) -> dict[str, Any]:
         prepared = max(filter(None, map(ended_at, prepare)), default=None)
         all_running = max(running) if running and all(running) else None  # type: ignore[type-var]
         return {
-            "benchmark": "start_up", "phase": status.get("phase"),
+            "benchmark": "start_up",
+            "phase": status.get("phase"),
             "prepare_running_s": seconds(min(filter(None, map(running_since, prepare)), default=None), began),
             "prepare_ended_s": seconds(prepared, began),
             "workers_running_s": seconds(all_running, began),
-            "prepare_ended_to_workers_running_s": None if None in (prepared, all_running) else (all_running - prepared).total_seconds(),  # type: ignore[operator]
-            "first_step_reported_s": first_step, "workers": len(workers),
-        }  # fmt: skip
+            "prepare_ended_to_workers_running_s": None
+            if None in (prepared, all_running)
+            else (all_running - prepared).total_seconds(),  # type: ignore[operator]
+            "first_step_reported_s": first_step,
+            "workers": len(workers),
+        }
     finally:
         objects.delete_namespaced_custom_object(*where, name)
 

@@ -1,9 +1,12 @@
-"""Rows a second of MiniLM's full tuning on real mails: our trainer beside transformers' Trainer. One JSON line; about 5 minutes.
+"""Rows a second of MiniLM's full tuning on real mails: our trainer beside transformers' Trainer. One JSON line; about 5
+minutes.
 
     make bench NAME=trainer_baseline [ARGS="--rows 384 --rounds 2"]
 
-All arms take the same rows in the same order (that of our stream), in batches of 32 rows cut at 128 tokens, with the same
-optimizer, rate and schedule, on the same two threads (or two processes of one). Rounds run in alternating order. Rates are over
+All arms take the same rows in the same order (that of our stream), in batches of 32 rows cut at 128 tokens, with the
+same
+optimizer, rate and schedule, on the same two threads (or two processes of one). Rounds run in alternating order. Rates
+are over
 the steps after the first two; `seconds` are those of the whole commands, imports, preparation and saving included.
 """
 
@@ -23,15 +26,7 @@ from typing import Any
 
 from finetune_api.base import parse
 from finetune_api.job import Spec
-from finetune_api.run import (
-    HubAccess,
-    Identity,
-    Reporting,
-    RunConfig,
-    StorageAccess,
-    World,
-    run_config,
-)
+from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Cursor, Stream, load_profile
 
@@ -65,15 +60,30 @@ def write_rows(mails: Path, path: Path, count: int) -> None:
 def config(folder: Path, model: Path, rows: Path, processes: int, threads: int) -> RunConfig:
     """One epoch of full tuning, as a user writes it, and nothing beside the training."""
     spec = {
-        "task": "text-classification", "model": {"uri": model.as_uri()}, "data": {"train": {"uri": rows.as_uri()}},
-        "training": {"epochs": 1, "globalBatchSize": BATCH, "maxLength": LENGTH, "learningRate": RATE, "weightDecay": 0.0, "seed": SEED},
-        "checkpoints": {"everySteps": 1_000_000}, "output": {"uri": (folder / "out").as_uri()},
-    }  # fmt: skip
+        "task": "text-classification",
+        "model": {"uri": model.as_uri()},
+        "data": {"train": {"uri": rows.as_uri()}},
+        "training": {
+            "epochs": 1,
+            "globalBatchSize": BATCH,
+            "maxLength": LENGTH,
+            "learningRate": RATE,
+            "weightDecay": 0.0,
+            "seed": SEED,
+        },
+        "checkpoints": {"everySteps": 1_000_000},
+        "output": {"uri": (folder / "out").as_uri()},
+    }
     return run_config(
-        parse(Spec, spec, local=True), job=Identity(name="bench/trainer", id="bench"), attempt=1, storage=StorageAccess(), hub=HubAccess(),
-        world=World(device="cpu", processes_per_worker=processes, threads_per_process=threads), scratch=str(folder / "scratch"),
+        parse(Spec, spec, local=True),
+        job=Identity(name="bench/trainer", id="bench"),
+        attempt=1,
+        storage=StorageAccess(),
+        hub=HubAccess(),
+        world=World(device="cpu", processes_per_worker=processes, threads_per_process=threads),
+        scratch=str(folder / "scratch"),
         reporting=Reporting(file=str(folder / "reports.jsonl"), termination_file=str(folder / "termination")),
-    )  # fmt: skip
+    )
 
 
 def command(arguments: list[str], folder: Path) -> str:
@@ -92,7 +102,9 @@ def command(arguments: list[str], folder: Path) -> str:
 
 
 def measured(times: list[float], rows: int, loss: float, began: float) -> Measured:
-    """Rows a second between the warm-up's end and the last step's; the batch after it counts, the last may be smaller."""
+    """Rows a second between the warm-up's end and the last step's; the batch after it counts, the last may be
+    smaller.
+    """
     learned = rows - WARM * BATCH
     return {"rows_per_second": learned / (times[-1] - times[WARM - 1]), "seconds": time.time() - began, "loss": loss}
 
@@ -124,9 +136,17 @@ def theirs(folder: Path, model: Path, ordered: tuple[Path, int], count: int, arm
     """transformers' Trainer in a process of its own."""
     folder.mkdir(parents=True)
     settings = {
-        "model": model, "rows": ordered[0], "output": folder / "out", "batch": BATCH, "length": LENGTH, "threads": 2, "seed": SEED,
-        "rate": RATE, "warmup": ordered[1], "kind": THEIRS[arm],
-    }  # fmt: skip
+        "model": model,
+        "rows": ordered[0],
+        "output": folder / "out",
+        "batch": BATCH,
+        "length": LENGTH,
+        "threads": 2,
+        "seed": SEED,
+        "rate": RATE,
+        "warmup": ordered[1],
+        "kind": THEIRS[arm],
+    }
     began = time.time()
     told = command([str(ROOT / "benchmarks" / "hf_trainer.py"), *(f"--{k}={v}" for k, v in settings.items())], folder)
     found = json.loads(told.strip().splitlines()[-1])
@@ -163,7 +183,8 @@ def main() -> None:
                 )
                 found[arm].append(result)
                 print(
-                    f"round {turn + 1}, {arm}: {result['rows_per_second']:.1f} rows/s, {result['seconds']:.0f} s in all",
+                    f"round {turn + 1}, {arm}: {result['rows_per_second']:.1f} rows/s, {result['seconds']:.0f} s"
+                    " in all",
                     file=sys.stderr,
                 )
     print(json.dumps(summary(found, given.rows)))
@@ -177,9 +198,17 @@ def summary(found: dict[str, list[Measured]], rows: int) -> dict[str, Any]:
     rates = {arm: values["rows_per_second"] for arm, values in arms.items()}
     ratios = {f"{mine} / {other}": round(rates[mine] / rates[other], 3) for mine in OURS for other in THEIRS}
     return {
-        "benchmark": "trainer_baseline", "model": "all-MiniLM-L6-v2", "rows": rows, "batch": BATCH, "length": LENGTH, "rounds": len(next(iter(found.values()))),
-        "cores": len(os.sched_getaffinity(0)), "load": [round(x, 2) for x in os.getloadavg()], "arms": arms, "ratios": ratios,
-    }  # fmt: skip
+        "benchmark": "trainer_baseline",
+        "model": "all-MiniLM-L6-v2",
+        "rows": rows,
+        "batch": BATCH,
+        "length": LENGTH,
+        "rounds": len(next(iter(found.values()))),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": [round(x, 2) for x in os.getloadavg()],
+        "arms": arms,
+        "ratios": ratios,
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Write what follows from the models: the CRD, its copy in the chart and the manifest reference; `--check` only compares.
+"""Write what follows from the models: the CRD, its copy in the chart and the manifest reference; `--check` only
+compares.
 
 The chart's copy stands in templates/ and is kept at uninstall: Helm never upgrades a crds/ folder, and deleting the CRD
 would delete every user's jobs.

@@ -1,4 +1,5 @@
-"""The manifest reference for people, docs/reference.md: every field of the spec and the status, and every reason a job stops for.
+"""The manifest reference for people, docs/reference.md: every field of the spec and the status, and every reason a job
+stops for.
 
 Made from the CRD's own schema and from the table of exits, so that it can never say anything else than the API server.
 """
@@ -15,9 +16,9 @@ _INTRO = """\
 <!-- Generated from crds/finetune_api by `make crds`; do not edit. -->
 # FineTuneJob reference
 
-`apiVersion: finetune-operator.io/v1alpha1`, `kind: FineTuneJob`, short name `ftj`. The same rules hold for `kubectl apply`, `finetune validate`
-and `finetune run`. Fields in **bold** are required within their object. A default marked *chosen* follows from the model and the data; the value
-used is written to `status.resolved`.
+`apiVersion: finetune-operator.io/v1alpha1`, `kind: FineTuneJob`, short name `ftj`. The same rules hold
+for `kubectl apply`, `finetune validate` and `finetune run`. Fields in **bold** are required within their object. A
+default marked *chosen* follows from the model and the data; the value used is written to `status.resolved`.
 
 """
 _RETRIES = {Retry.NEVER: "no", Retry.BUDGET: "while `maxRestarts` lasts", Retry.ALWAYS: "always"}
@@ -30,12 +31,26 @@ def reference(crd: dict[str, Any]) -> str:
     frozen = {r["fieldPath"].removeprefix(".") for r in spec["x-kubernetes-validations"] if "oldSelf" in r["rule"]}
     mutable = ", ".join(f"`{name}`" for name in spec["properties"] if name not in frozen)
     parts = [
-        _INTRO, "## Spec\n\n", f"The spec is frozen from creation, but for {mutable}: to change anything else, delete the job and create a new one.\n\n",
-        _table("spec", spec), "\n### Rules between fields\n\n", *(_rule_lines("spec", spec)), "\n## Status\n\n", _table("status", status, values=False),
+        _INTRO,
+        "## Spec\n\n",
+        (
+            f"The spec is frozen from creation, but for {mutable}: to change anything else, delete the job and create a"
+            " new one.\n\n"
+        ),
+        _table("spec", spec),
+        "\n### Rules between fields\n\n",
+        *(_rule_lines("spec", spec)),
+        "\n## Status\n\n",
+        _table("status", status, values=False),
         "\n## Troubleshooting by reason\n\n",
-        "`status.failure.reason` (of a failed job), `status.attempts[].reason` (of each attempt) and `status.reason` say one of these:\n\n", _reasons(),
-        "\n## Exit codes\n\n", _codes(),
-    ]  # fmt: skip
+        (
+            "`status.failure.reason` (of a failed job), `status.attempts[].reason` (of each attempt) and"
+            " `status.reason` say one of these:\n\n"
+        ),
+        _reasons(),
+        "\n## Exit codes\n\n",
+        _codes(),
+    ]
     return "".join(parts)
 
 
@@ -127,7 +142,10 @@ def _reasons() -> str:
 
 def _codes() -> str:
     rows = (f"| {e.code} | `{e.reason}` |\n" for e in EXITS.values() if e.code is not None)
-    head = "The trainer's containers exit with these; any other code is `Crashed` or a signal.\n\n| Code | Meaning |\n|---|---|\n"
+    head = (
+        "The trainer's containers exit with these; any other code is `Crashed` or a signal.\n\n| Code | Meaning"
+        " |\n|---|---|\n"
+    )
     return f"{head}| {COMPLETE} | complete, artefacts committed |\n" + "".join(rows)
 
 

@@ -1,8 +1,10 @@
-"""Turn a GGUF model, as llama.cpp and Ollama have it, into a folder that jobs can start from: config, tokenizer, safetensors.
+"""Turn a GGUF model, as llama.cpp and Ollama have it, into a folder that jobs can start from: config, tokenizer,
+safetensors.
 
     python -m examples.convert_gguf MODEL.gguf FOLDER        (needs: pip install gguf)
 
-Quantised weights become plain float32: what quantisation lost stays lost, so prefer the original weights where there are
+Quantised weights become plain float32: what quantisation lost stays lost, so prefer the original weights where there
+are
 any. The chat template comes along; nothing of the file is run as code.
 """
 
@@ -18,7 +20,10 @@ class NotConverted(ValueError):
 
 
 def convert(source: Path, folder: Path) -> Path:
-    """Write config.json, the tokenizer's files and model.safetensors to `folder`, which must be new or empty. Raises NotConverted."""
+    """Write config.json, the tokenizer's files and model.safetensors to `folder`, which must be new or empty.
+
+    Raises NotConverted.
+    """
     if not _is_gguf(source):
         raise NotConverted(f"{source} is not a GGUF file")
     if folder.exists() and any(folder.iterdir()):

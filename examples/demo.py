@@ -1,4 +1,5 @@
-"""From a fresh clone to a tuned model on this machine: real mails and MiniLM, an S3 server of its own, and `finetune run`.
+"""From a fresh clone to a tuned model on this machine: real mails and MiniLM, an S3 server of its own, and `finetune
+run`.
 
     make demo            (or: python -m examples.demo)
 
@@ -47,7 +48,8 @@ def main() -> int:
             print(f"  {endpoint}, until this demo ends", flush=True)
             headline(
                 3,
-                f"Uploading {SHARDS * data.SHARD_MAILS:,} mails to learn from, {data.TEST_MAILS:,} to test, and the model",
+                f"Uploading {SHARDS * data.SHARD_MAILS:,} mails to learn from, {data.TEST_MAILS:,} to test, and the"
+                " model",
             )
             client = s3_client(endpoint, keys)
             upload(client, mails, model)
@@ -78,7 +80,9 @@ def headline(number: int, text: str) -> None:
 
 @contextlib.contextmanager
 def s3_server(keys: dict[str, str]) -> Iterator[str]:
-    """Its endpoint: versitygw where that is installed, else moto's server, which comes from PyPI and keeps all in memory."""
+    """Its endpoint: versitygw where that is installed, else moto's server, which comes from PyPI and keeps all in
+    memory.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -124,9 +128,12 @@ def s3_client(endpoint: str, keys: dict[str, str]) -> Any:
     import boto3
 
     return boto3.client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-    )  # fmt: skip
+    )
 
 
 def upload(client: Any, mails: Path, model: Path) -> None:
@@ -186,7 +193,10 @@ def say_what_next(folder: Path, seconds: float) -> None:
         if Path(sys.executable).is_relative_to(ROOT) and Path.cwd() == ROOT
         else sys.executable
     )
-    classify = f"from transformers import pipeline; print(pipeline('text-classification', '{shown}')('You have won 1,000,000 dollars! Click here'))"
+    classify = (
+        f"from transformers import pipeline; print(pipeline('text-classification', '{shown}')('You have won 1,000,000"
+        " dollars! Click here'))"
+    )
     finetune = Path(python).parent / "finetune"
     print(f"""
 Done in {seconds // 60:.0f}m{seconds % 60:02.0f}s. The report: {folder}/report.html

@@ -8,5 +8,7 @@ __all__ = ["control_plane"]
 
 
 def pytest_sessionstart() -> None:
-    """Say that there is no event loop: else looptime's plugin makes one in the first plain test, and nobody closes it."""
+    """Say that there is no event loop: else looptime's plugin makes one in the first plain test, and nobody closes
+    it.
+    """
     asyncio.set_event_loop(None)

@@ -106,7 +106,7 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True,
         serialize_by_alias=True, allow_inf_nan=False,
-    )  # fmt: skip
+    )
     RULES: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")

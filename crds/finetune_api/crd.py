@@ -13,12 +13,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from finetune_api.base import (
-    NO_SPACE,
-    Model,
-    Rule,
-    cel_text,
-)
+from finetune_api.base import NO_SPACE, Model, Rule, cel_text
 from finetune_api.job import Spec
 from finetune_api.status import Status
 
@@ -41,12 +36,12 @@ COLUMNS = (
 
 _KEPT = ("description", "type", "format", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
          "pattern", "minItems", "maxItems", "minProperties", "maxProperties", "required", "x-kubernetes-list-type",
-         "x-kubernetes-list-map-keys", "x-kubernetes-map-type")  # fmt: skip
+         "x-kubernetes-list-map-keys", "x-kubernetes-map-type")
 # What JSON Schema says beside these is dealt with below; anything else is a mistake of ours.
 _KNOWN = {*_KEPT, "title", "$ref", "$defs", "anyOf", "const", "default", "properties", "additionalProperties", "propertyNames", "items",
-          "x-finetune-mutable", "x-finetune-rules", "x-finetune-form"}  # fmt: skip
+          "x-finetune-mutable", "x-finetune-rules", "x-finetune-form"}
 _CEL_RESERVED = {"true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
-                 "loop", "package", "namespace", "return", "var", "void", "while"}  # fmt: skip
+                 "loop", "package", "namespace", "return", "var", "void", "while"}
 
 
 class _WithRules(GenerateJsonSchema):
@@ -95,7 +90,7 @@ def custom_resource_definition() -> dict[str, Any]:
                 }
             ],
         },
-    }  # fmt: skip
+    }
 
 
 def structural(model: type[Model], *, defaults: bool = True) -> dict[str, Any]:

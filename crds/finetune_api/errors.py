@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 _KINDS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "an object", "NoneType": "null"}
 _WANTED = {"string": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list", "list": "a list",
-           "dict": "an object", "model": "an object"}  # fmt: skip
+           "dict": "an object", "model": "an object"}
 
 
 def findings(error: ValidationError) -> list[tuple[str, str]]:

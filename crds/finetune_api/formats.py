@@ -10,7 +10,7 @@ Compression = Literal["", "gz", "zst"]
 
 _ENDINGS: dict[str, FormatName] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
-}  # fmt: skip
+}
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
 
 
@@ -51,7 +51,7 @@ _MAGIC = {
     b"PK\x03\x04": "a zip archive (or a workbook of Excel)", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4", b"ARROW1\0\0": "Arrow (Feather)",
     b"Obj\x01": "Avro", b"%PDF-": "PDF", b"SQLite format 3\x00": "SQLite", b"\x89HDF": "HDF5", b"\xd0\xcf\x11\xe0": "an old document of Office",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
-}  # fmt: skip
+}
 _LETTERS = {b"BZh": "bzip2", b"ORC": "ORC", b"PARE": "encrypted parquet"}
 """These could begin a text as well (as the column ORCID): they tell where binary data follows."""
 _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<error")

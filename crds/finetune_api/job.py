@@ -11,21 +11,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from finetune_api.base import Model, Rule
-from finetune_api.place import (
-    CertificateAuthority,
-    Hub,
-    Prepare,
-    Storage,
-    Workers,
-)
+from finetune_api.place import CertificateAuthority, Hub, Prepare, Storage, Workers
 from finetune_api.pod import LabelKey, LabelValue, Name
-from finetune_api.sources import (
-    Columns,
-    Data,
-    HeldOutSource,
-    ModelSource,
-    TrainSource,
-)
+from finetune_api.sources import Columns, Data, HeldOutSource, ModelSource, TrainSource
 from finetune_api.status import Status
 from finetune_api.tuning import (
     Checkpoints,
@@ -89,7 +77,7 @@ def _not_in(role: str) -> Rule:
         f"{there}!{reads_cel(f'{source}.uri', 'self.output.uri')}",
         f"lies among the objects that data.{role}.uri names, so the job would read what it writes itself; choose another prefix",
         check, field="output.uri",
-    )  # fmt: skip
+    )
 
 
 class Spec(Model):
@@ -154,7 +142,7 @@ class Spec(Model):
             lambda s: not f"{s.output.uri}/".startswith(f"{s.model.uri.removesuffix('/')}/"), field="output.uri",
         ),
         _not_in("train"), _not_in("validation"), _not_in("test"),
-    )  # fmt: skip
+    )
 
 
 class Metadata(Model):

@@ -19,7 +19,7 @@ from finetune_api.pod import (
     Resources,
     Toleration,
     exact_quantity,
-)  # fmt: skip
+)
 from finetune_api.uris import Endpoint, Region
 
 

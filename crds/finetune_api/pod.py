@@ -12,24 +12,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import (
-    Form,
-    Model,
-    Rule,
-    Says,
-)
+from finetune_api.base import Form, Model, Rule, Says
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _WORD = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 
 Name = Annotated[str, StringConstraints(max_length=253), Form(
-    f"^{_SUBDOMAIN}$", "must be the name of an object: lower-case letters, digits, - and ., starting and ending with a letter or digit")]  # fmt: skip
+    f"^{_SUBDOMAIN}$", "must be the name of an object: lower-case letters, digits, - and ., starting and ending with a letter or digit")]
 Key = Annotated[str, StringConstraints(max_length=253), Form(r"^[-._a-zA-Z0-9]+$", "must be a key of letters, digits, -, _ and .")]
 LabelKey = Annotated[str, StringConstraints(max_length=317), Form(
-    f"^({_SUBDOMAIN}/)?{_WORD}$", "must be name or prefix/name, of letters, digits, -, _ and ., such as example.org/team")]  # fmt: skip
+    f"^({_SUBDOMAIN}/)?{_WORD}$", "must be name or prefix/name, of letters, digits, -, _ and ., such as example.org/team")]
 LabelValue = Annotated[str, StringConstraints(max_length=63), Form(
-    f"^({_WORD})?$", "must be letters, digits, -, _ and ., starting and ending with a letter or digit")]  # fmt: skip
+    f"^({_WORD})?$", "must be letters, digits, -, _ and ., starting and ending with a letter or digit")]
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 _A_QUANTITY = Says('must be an amount such as 2, "500m" or "8Gi"')
 QuantityText = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=QUANTITY), _A_QUANTITY]
@@ -37,7 +32,7 @@ Quantity = Annotated[Annotated[int, Field(ge=0)] | Annotated[str, StringConstrai
 """An amount as Kubernetes writes it: 2, "500m", "8Gi"."""
 
 _FACTORS: dict[str, int | Decimal] = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
-            "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}  # fmt: skip
+            "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 
 
 def exact_quantity(value: int | str) -> Decimal:
@@ -62,7 +57,7 @@ def _names(field: str) -> Rule:
         f"!has(self.{field}) || self.{field}.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.indexOf('/') > 0)",
         "keys: must be cpu, memory, ephemeral-storage, or a device with its prefix, such as nvidia.com/gpu",
         lambda s: all(k in _STANDARD or "/" in k for k in getattr(s, field) or {}), field=field,
-    )  # fmt: skip
+    )
 
 
 def _requests_fit(resources: Resources) -> bool:
@@ -100,7 +95,7 @@ class Resources(Model):
             "devices such as nvidia.com/gpu are whole; write 1, 2, …",
             lambda s: all("/" not in k or exact_quantity(v) % 1 == 0 for k, v in (s.limits or {}).items()), field="limits",
         ),
-    )  # fmt: skip
+    )
 
     @property
     def accelerators(self) -> int:
@@ -130,14 +125,14 @@ class Toleration(Model):
             "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')", "only for effect NoExecute; remove it",
             lambda s: s.toleration_seconds is None or s.effect == "NoExecute", field="tolerationSeconds",
         ),
-    )  # fmt: skip
+    )
 
 
 _VALUES = Rule(
     "self.operator in ['Exists', 'DoesNotExist'] ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0",
     "Exists and DoesNotExist take no values; every other operator needs some",
     lambda s: bool(s.values) == (s.operator not in ("Exists", "DoesNotExist")), field="values",
-)  # fmt: skip
+)
 
 
 class NodeRequirement(Model):
@@ -155,7 +150,7 @@ class NodeRequirement(Model):
             lambda s: s.operator not in ("Gt", "Lt") or not s.values or (len(s.values) == 1 and s.values[0].isascii() and s.values[0].isdigit()),
             field="values",
         ),
-    )  # fmt: skip
+    )
 
 
 class PodRequirement(Model):

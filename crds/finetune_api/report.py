@@ -25,7 +25,7 @@ from finetune_api.status import (
     Point,
     Progress,
     Resolved,
-)  # fmt: skip
+)
 
 TERMINATION_BYTES = 4096
 """The kubelet keeps so many bytes of /dev/termination-log."""

@@ -13,7 +13,7 @@ from finetune_api.status import Resolved
 
 DEFAULT_EPOCHS = 3.0
 LEARNING_RATES = {("text-classification", "full"): 5e-5, ("text-classification", "freeze"): 1e-3, ("text-classification", "lora"): 5e-4,
-                  ("causal-lm", "full"): 2e-5, ("causal-lm", "freeze"): 5e-5, ("causal-lm", "lora"): 2e-4}  # fmt: skip
+                  ("causal-lm", "full"): 2e-5, ("causal-lm", "freeze"): 5e-5, ("causal-lm", "lora"): 2e-4}
 """Peak rates in common use: full 2e-5 to 5e-5 (Devlin et al. 2018), adapters about ten times that (Hu et al. 2021)."""
 LONGEST_DEFAULT = {"text-classification": 512, "causal-lm": 2048}
 
@@ -38,7 +38,7 @@ def resolve(config: RunConfig, *, train_rows: int, model_max_length: int, longes
         learning_rate=t.learning_rate or LEARNING_RATES[config.task, config.method.type],
         warmup_steps=min(total, math.ceil(t.warmup_ratio * total)), max_length=longest,
         metric=metric(config.task, e.metric), evaluate_every_steps=every,
-    )  # fmt: skip
+    )
 
 
 def default_batch(training: Training, train_rows: int) -> int:

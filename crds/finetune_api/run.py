@@ -11,17 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from finetune_api.base import Model
-from finetune_api.job import (
-    Checkpoints,
-    Data,
-    Evaluation,
-    Method,
-    ModelSource,
-    Output,
-    Spec,
-    Task,
-    Training,
-)
+from finetune_api.job import Checkpoints, Data, Evaluation, Method, ModelSource, Output, Spec, Task, Training
 
 
 class Identity(Model):
@@ -97,4 +87,4 @@ def run_config(spec: Spec, *, job: Identity, attempt: int, world: World, storage
         job=job, attempt=attempt, task=spec.task, model=spec.model, data=spec.data, method=spec.method, training=spec.training,
         evaluation=spec.evaluation, checkpoints=spec.checkpoints, output=spec.output, world=world, storage=storage, hub=hub,
         reporting=reporting, scratch=scratch, grace_period_seconds=spec.workers.termination_grace_period_seconds,
-    )  # fmt: skip
+    )

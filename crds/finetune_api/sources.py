@@ -7,15 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from finetune_api.base import Model, Rule
-from finetune_api.uris import (
-    REVISION_OF_HUB,
-    Column,
-    DataUri,
-    ModelUri,
-    Revision,
-    Split,
-    no_file,
-)
+from finetune_api.uris import REVISION_OF_HUB, Column, DataUri, ModelUri, Revision, Split, no_file
 
 
 class ModelSource(Model):
@@ -106,7 +98,7 @@ class Columns(Model):
             f"{_NAMED}.all(c, c == '' || {_NAMED}.exists_one(d, d == c))", "one column cannot play two roles; choose another for one of them",
             lambda s: len(set(s.to_json().values())) == len(s.to_json()),
         ),
-    )  # fmt: skip
+    )
 
 
 class Data(Model):
@@ -118,7 +110,7 @@ class Data(Model):
     format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, with .gz or .zst). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing.")
     columns: Columns | None = Field(None, description="Which columns hold what; found by their usual names when absent.")
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None = Field(
-        None, min_length=2, max_length=256, description="The classes, in the order of the model's outputs; when absent the data set's own names of them, else all that occur, sorted.")  # fmt: skip
+        None, min_length=2, max_length=256, description="The classes, in the order of the model's outputs; when absent the data set's own names of them, else all that occur, sorted.")
     max_bad_rows: int = Field(0, ge=0, le=1_000_000, description="How many unreadable or unusable rows to leave out, counted and reported, before the job is refused.")
 
     RULES = (
@@ -131,4 +123,4 @@ class Data(Model):
             "validation.fraction and test.fraction together may be 0.5 at most; lower one of them",
             lambda s: sum(h.fraction for h in (s.validation, s.test) if h and h.fraction) <= 0.5, field="test",
         ),
-    )  # fmt: skip
+    )

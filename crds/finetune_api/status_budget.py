@@ -101,4 +101,4 @@ def _clip(text: str, length: int) -> str:
 _STEPS = (
     _points(64), _old_attempts_in_short, _points(32), _attempts(6), _checkpoints(6), _condition_messages(256), _data_in_short(1),
     _points(8), _attempts(3), _checkpoints(3), _condition_messages(64), _message, _checkpoints(1), _attempts(1), _points(2), _condition_messages(1), _data_in_short(0),
-)  # fmt: skip
+)

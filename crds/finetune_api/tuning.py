@@ -22,7 +22,7 @@ class Lora(Model):
     alpha: float | None = Field(None, gt=0, le=4096, description="Scale of the update is alpha/rank; 2·rank when absent.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
     target_modules: tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...] | None = Field(
-        None, min_length=1, max_length=64, description="Names of the modules to adapt; all linear layers but the head when absent.")  # fmt: skip
+        None, min_length=1, max_length=64, description="Names of the modules to adapt; all linear layers but the head when absent.")
 
 
 class Freeze(Model):
@@ -94,7 +94,7 @@ class Evaluation(Model):
             "!(has(self.everySteps) && has(self.everyEpochs))", "set either everySteps or everyEpochs",
             lambda s: s.every_steps is None or s.every_epochs is None, field="everySteps",
         ),
-    )  # fmt: skip
+    )
 
 
 class Checkpoints(Model):
@@ -112,7 +112,7 @@ class Checkpoints(Model):
             "!(has(self.everySteps) && has(self.everyMinutes))", "set either everySteps or everyMinutes",
             lambda s: s.every_steps is None or s.every_minutes is None, field="everySteps",
         ),
-    )  # fmt: skip
+    )
 
 
 class Output(Model):

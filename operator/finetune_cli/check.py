@@ -1,6 +1,7 @@
 """Judge documents by the contract's own rules, and turn every finding into a line that a user can act on.
 
-The rules are `finetune_api.parse`'s and nobody else's; what is added here is the place in the file, the closest field names
+The rules are `finetune_api.parse`'s and nobody else's; what is added here is the place in the file, the closest field
+names
 for one that does not exist, and the field's description where a value is refused (I9).
 """
 
@@ -19,12 +20,7 @@ from pydantic.fields import FieldInfo
 from finetune_api import API_VERSION, GROUP, KIND
 from finetune_api.base import FieldError, parse
 from finetune_api.job import Manifest
-from finetune_cli.manifest import (
-    Document,
-    Finding,
-    ManifestError,
-    load,
-)
+from finetune_cli.manifest import Document, Finding, ManifestError, load
 
 
 @dataclass(frozen=True, slots=True)

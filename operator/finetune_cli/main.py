@@ -1,4 +1,6 @@
-"""The entry point `finetune`: each command's module is imported when it is called, so that `finetune --help` is instant."""
+"""The entry point `finetune`: each command's module is imported when it is called, so that `finetune --help` is
+instant.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,10 @@ from finetune_cli.terminal import Stop
 
 
 def file_uri(path: Path) -> str:
-    """The file:// URI of a path; letters of any script stay readable. Raises Stop where patterns would read the path as one."""
+    """The file:// URI of a path; letters of any script stay readable.
+
+    Raises Stop where patterns would read the path as one.
+    """
     absolute = str(path.absolute())
     if wild := next((c for c in "*?" if c in absolute), None):
         raise Stop(f"{path}: {wild} stands for other characters in a data URI", hint="Rename the file or its folder.")

@@ -1,6 +1,7 @@
 """What there is to tell when one report follows another: lines for people, a pure function of the two snapshots.
 
-The terminal's bar and the plain lines of a log file both tell these, so that nothing is seen in one and not in the other.
+The terminal's bar and the plain lines of a log file both tell these, so that nothing is seen in one and not in the
+other.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def data_lines(data: DataProfile) -> Iterator[str]:
         yield f"labels: {', '.join(data.labels)}{more}"
     if data.lengths:
         cut = f", {data.lengths.truncated_fraction:.1%} cut" if data.lengths.truncated_fraction else ""
-        yield f"tokens a row: median {data.lengths.p50}, 95th percentile {data.lengths.p95}, longest {data.lengths.max}{cut}"
+        yield (
+            f"tokens a row: median {data.lengths.p50}, 95th percentile {data.lengths.p95}, longest"
+            f" {data.lengths.max}{cut}"
+        )
     for finding in data.findings:
         place = (
             f"{finding.file}:{finding.line}: "
@@ -72,9 +76,16 @@ def data_lines(data: DataProfile) -> Iterator[str]:
 def resolved_lines(before: Resolved | None, now: Resolved) -> Iterator[str]:
     """The values in force, those that are new."""
     words = {
-        "total_steps": "steps", "epochs": "epochs", "global_batch_size": "rows a step", "micro_batch_size": "rows at once",
-        "learning_rate": "learning rate", "max_length": "tokens at most", "architecture": "model", "device": "device", "precision": "precision",
-    }  # fmt: skip
+        "total_steps": "steps",
+        "epochs": "epochs",
+        "global_batch_size": "rows a step",
+        "micro_batch_size": "rows at once",
+        "learning_rate": "learning rate",
+        "max_length": "tokens at most",
+        "architecture": "model",
+        "device": "device",
+        "precision": "precision",
+    }
     told = []
     for name, word in words.items():
         value = getattr(now, name)

@@ -8,9 +8,11 @@ from finetune_cli.check import check_files
 from finetune_cli.terminal import note, plural
 
 LOCAL_OPTION = click.option(
-    "--cluster/--local", "cluster", default=True,
+    "--cluster/--local",
+    "cluster",
+    default=True,
     help="Judge by a cluster's rules (the default), or by those of `finetune run`, which may read file:// URIs.",
-)  # fmt: skip
+)
 
 
 @click.command(short_help="Check manifests: every finding with its file, line and remedy.")

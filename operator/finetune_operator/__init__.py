@@ -1,1 +1,3 @@
-"""The operator: watches FineTuneJobs and brings their children, one attempt after the other, to the end that the manifest asks for."""
+"""The operator: watches FineTuneJobs and brings their children, one attempt after the other, to the end that the
+manifest asks for.
+"""

@@ -1,4 +1,7 @@
-"""`python -m finetune_operator`: settings from the environment, then the operator until SIGTERM. Exit code 0 means stopped."""
+"""`python -m finetune_operator`: settings from the environment, then the operator until SIGTERM.
+
+Exit code 0 means stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """How to reach the API server: by the pod's service account, or by a kubeconfig; without any Kubernetes library.
 
-The one place that reads tokens, certificates and CA bundles; the client and Kopf's login both take what it gives. A token
+The one place that reads tokens, certificates and CA bundles; the client and Kopf's login both take what it gives. A
+token
 in a file is rotated by the kubelet, so it is read again when the file changes. Values are never logged.
 """
 
@@ -110,7 +111,8 @@ def from_kubeconfig(path: Path) -> Access:
     user = _named(config, "users", "user", context.get("user"), path)
     if "exec" in user or "auth-provider" in user:
         raise AccessError(
-            f"KUBECONFIG {path}: user {context.get('user')!r} logs in by a plugin; give it a token or a client certificate"
+            f"KUBECONFIG {path}: user {context.get('user')!r} logs in by a plugin; give it a token or a client"
+            " certificate"
         )
     token_file = user.get("tokenFile")
     return Access(

@@ -1,7 +1,8 @@
 """A thin client of the Kubernetes API: what the operator needs, and nothing more.
 
 Each call is one request, with no retry of its own: the queue retries. Errors have types, so that callers say what they
-expect. Every write passes the fence (see lease.py) before it is sent, and deletes carry the UID they mean (I6). Children
+expect. Every write passes the fence (see lease.py) before it is sent, and deletes carry the UID they mean (I6).
+Children
 are created once by POST; only our own status is applied server-side.
 """
 
@@ -17,12 +18,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from finetune_operator.access import Access
-from finetune_operator.settings import (
-    FIELD_MANAGER,
-    GROUP,
-    PLURAL,
-    VERSION,
-)
+from finetune_operator.settings import FIELD_MANAGER, GROUP, PLURAL, VERSION
 
 READ_SECONDS = 30.0
 PAGE = 250
@@ -110,7 +106,10 @@ class Recorder(Protocol):
 
 
 class Cluster:
-    """Requests to one API server. `fence` returns the seconds that a write to a namespace may take, or raises Fenced."""
+    """Requests to one API server.
+
+    `fence` returns the seconds that a write to a namespace may take, or raises Fenced.
+    """
 
     def __init__(
         self, access: Access, *, fence: Callable[[str | None], float] | None = None, record: Recorder | None = None
@@ -139,7 +138,10 @@ class Cluster:
     async def list(
         self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = PAGE
     ) -> AsyncIterator[Object]:
-        """Every object, in pages of `limit`; others run every few objects. One that expired half-way (410) raises ApiError."""
+        """Every object, in pages of `limit`; others run every few objects.
+
+        One that expired half-way (410) raises ApiError.
+        """
         params = (
             {"limit": str(limit)}
             | ({"labelSelector": labels} if labels else {})
@@ -186,7 +188,9 @@ class Cluster:
         )
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
-        """DELETE that object with its dependants in the background; gone already, or another by that name, is success."""
+        """DELETE that object with its dependants in the background; gone already, or another by that name, is
+        success.
+        """
         body: Object = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -199,7 +203,8 @@ class Cluster:
             return
 
     async def apply_status(self, namespace: str, name: str, version: str, status: Object) -> Object:
-        """Server-side apply of the whole status; fields left out are removed. Raises Conflict if the object is not at `version`.
+        """Server-side apply of the whole status; fields left out are removed. Raises Conflict if the object is not at
+        `version`.
 
         A UID would not do: the API server ignores one in a status (seen on 1.34), and a job made anew by the same name
         would get the status of the old one.
@@ -208,18 +213,32 @@ class Cluster:
         meta = {"name": name, "namespace": namespace, "resourceVersion": version}
         body = {"apiVersion": f"{kind.group}/{kind.version}", "kind": kind.kind, "metadata": meta, "status": status}
         return await self._send(
-            "apply_status", kind, "PATCH", f"{kind.path(namespace, name)}/status", body=body,
-            media="application/apply-patch+yaml", params={"fieldManager": FIELD_MANAGER, "force": "true"},
-        )  # fmt: skip
+            "apply_status",
+            kind,
+            "PATCH",
+            f"{kind.path(namespace, name)}/status",
+            body=body,
+            media="application/apply-patch+yaml",
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+        )
 
     async def raw(self, path: str) -> Object:
         """GET of a path that is no resource, such as /openid/v1/jwks."""
         return await self._send("get", Kind("raw", "", "", ""), "GET", path)
 
     async def _send(
-        self, verb: str, kind: Kind, method: str, path: str, *, body: Object | None = None, media: str = "application/json",
-        params: dict[str, str] | None = None, fenced: bool = True, seconds: float = READ_SECONDS,
-    ) -> Object:  # fmt: skip
+        self,
+        verb: str,
+        kind: Kind,
+        method: str,
+        path: str,
+        *,
+        body: Object | None = None,
+        media: str = "application/json",
+        params: dict[str, str] | None = None,
+        fenced: bool = True,
+        seconds: float = READ_SECONDS,
+    ) -> Object:
         if method != "GET" and fenced:
             seconds = min(seconds, self._fence(_namespace(path)))
         session = await self._ready()

@@ -1,10 +1,13 @@
 """The leases that fence an overlap of two operators; they never speed anything up.
 
-There is one operator of a scope: of all namespaces, or of each namespace that it is to watch. The lease lies where the scope
+There is one operator of a scope: of all namespaces, or of each namespace that it is to watch. The lease lies where the
+scope
 says, not where the operator does, so two releases that watch the same notice each other, and one stands by.
 
-If a node is cut off and a second operator starts, the first must have stopped writing before the second takes over: a write
-may take only what is left until our hold runs out, counted from when the last renewal was *sent*, by our own clock. Others'
+If a node is cut off and a second operator starts, the first must have stopped writing before the second takes over: a
+write
+may take only what is left until our hold runs out, counted from when the last renewal was *sent*, by our own clock.
+Others'
 clocks are never compared: a foreign lease has run out when it has not changed for its whole duration while we watched.
 """
 
@@ -16,15 +19,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from finetune_operator.cluster import (
-    LEASE,
-    ApiError,
-    Cluster,
-    Conflict,
-    Fenced,
-    NotFound,
-    Object,
-)
+from finetune_operator.cluster import LEASE, ApiError, Cluster, Conflict, Fenced, NotFound, Object
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +69,10 @@ class Lease:
             await self._renewed.wait()
 
     async def run(self) -> None:
-        """Acquire, then renew for ever. Raises LeaseLost once another holds it. An API server away only closes the fence."""
+        """Acquire, then renew for ever. Raises LeaseLost once another holds it.
+
+        An API server away only closes the fence.
+        """
         while True:
             begun, pause = self._clock(), self._seconds / 5
             try:

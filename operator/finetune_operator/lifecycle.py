@@ -1,7 +1,9 @@
 """The running operator: all parts put together, started in order, and stopped in the reverse one.
 
-Start: servers listen, the first full list fills the store, watches begin, the lease is acquired, and only then work begins.
-Stop: no key is handed out any more, reconciles that run finish their writes, the lease is released, watches end. If any part
+Start: servers listen, the first full list fills the store, watches begin, the lease is acquired, and only then work
+begins.
+Stop: no key is handed out any more, reconciles that run finish their writes, the lease is released, watches end. If any
+part
 ends by itself, all do, and the process exits non-zero: a half-dead operator is worse than a restart.
 """
 
@@ -82,12 +84,22 @@ class Operator:
         )
         mode = "jwt" if settings.report_auth == "auto" and not settings.clusterwide else settings.report_auth
         self.reports = ReportServer(
-            self.store, self.queue, Tokens(self.cluster, mode), self.metrics, interval=settings.report_write_seconds, leading=self._leading
-        )  # fmt: skip
+            self.store,
+            self.queue,
+            Tokens(self.cluster, mode),
+            self.metrics,
+            interval=settings.report_write_seconds,
+            leading=self._leading,
+        )
         self.metrics.track(
-            phases=self.store.phases, depth=lambda: self.queue.depth, delayed=lambda: self.queue.delayed, oldest=self.queue.oldest, leading=self._leading,
-            hidden=lambda: self.relister.hidden, standing_by=lambda: self.lease.standing_by,
-        )  # fmt: skip
+            phases=self.store.phases,
+            depth=lambda: self.queue.depth,
+            delayed=lambda: self.queue.delayed,
+            oldest=self.queue.oldest,
+            leading=self._leading,
+            hidden=lambda: self.relister.hidden,
+            standing_by=lambda: self.lease.standing_by,
+        )
         self._handlers = wiring.register(access, wiring.taker(self.store, self.queue, self.relister, self.metrics))
         self._stop = asyncio.Event()
 
@@ -110,9 +122,13 @@ class Operator:
         """The lease of one namespace lies within it; that of all, where every operator of all looks for it."""
         settings = self.settings
         return Lease(
-            self._lease_client, namespace or settings.lease_namespace, settings.lease_name, settings.identity,
-            seconds=settings.lease_seconds, on_open=lambda: self.relister.enqueue(namespace),
-        )  # fmt: skip
+            self._lease_client,
+            namespace or settings.lease_namespace,
+            settings.lease_name,
+            settings.identity,
+            seconds=settings.lease_seconds,
+            on_open=lambda: self.relister.enqueue(namespace),
+        )
 
     def _why_not_ready(self) -> str:
         """Empty once this operator works."""

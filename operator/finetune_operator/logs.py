@@ -1,4 +1,7 @@
-"""The operator's log: one JSON object a line for machines, or plain text for people. Secrets are never passed to it (I7)."""
+"""The operator's log: one JSON object a line for machines, or plain text for people.
+
+Secrets are never passed to it (I7).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Prometheus: how the operator does, and how each job trains.
 
-The training series are read from a bounded table at each scrape, so a job's series are gone the moment the job is, and the
+The training series are read from a bounded table at each scrape, so a job's series are gone the moment the job is, and
+the
 number of jobs and of evaluation metrics a job has is bounded: a user cannot make the time series explode.
 """
 
@@ -87,7 +88,8 @@ class Metrics:
         )
         self._cuts = Counter(
             "finetune_operator_connections_cut",
-            "Connections to a server of ours that were ended or refused: late (deadline), or too many (address, total).",
+            "Connections to a server of ours that were ended or refused: late (deadline), or too many (address,"
+            " total).",
             ["cause"],
             registry=registry,
         )
@@ -190,14 +192,24 @@ class Metrics:
         series = _Series(finished=finished)
         progress = status.progress
         if progress:
-            rates = {} if finished else {
-                "finetune_job_tokens_per_second": progress.tokens_per_second, "finetune_job_rows_per_second": progress.rows_per_second,
-                "finetune_job_eta_seconds": progress.eta_seconds,
-            }  # fmt: skip
+            rates = (
+                {}
+                if finished
+                else {
+                    "finetune_job_tokens_per_second": progress.tokens_per_second,
+                    "finetune_job_rows_per_second": progress.rows_per_second,
+                    "finetune_job_eta_seconds": progress.eta_seconds,
+                }
+            )
             self._take(
-                series, finetune_job_step=progress.step, finetune_job_total_steps=progress.total_steps, finetune_job_progress_ratio=progress.percent / 100,
-                finetune_job_loss=progress.loss, finetune_job_learning_rate=progress.learning_rate, **rates,
-            )  # fmt: skip
+                series,
+                finetune_job_step=progress.step,
+                finetune_job_total_steps=progress.total_steps,
+                finetune_job_progress_ratio=progress.percent / 100,
+                finetune_job_loss=progress.loss,
+                finetune_job_learning_rate=progress.learning_rate,
+                **rates,
+            )
         self._take(
             series,
             finetune_job_attempts=status.attempt,

@@ -1,6 +1,7 @@
 """Whether this operator still does its work: what the liveness probe asks.
 
-A process that answers HTTP proves nothing (operators have stood still behind green probes): this looks at work done. Each
+A process that answers HTTP proves nothing (operators have stood still behind green probes): this looks at work done.
+Each
 check names what stands still; the kubelet then restarts us, and a start begins with a full list.
 """
 
@@ -45,7 +46,10 @@ class Watchdog:
 
 
 def probe_app(watchdog: Watchdog) -> web.Application:
-    """GET /healthz: 200 with figures, or 500 and what stands still. Answered from the start on, before the first list is through."""
+    """GET /healthz: 200 with figures, or 500 and what stands still.
+
+    Answered from the start on, before the first list is through.
+    """
 
     async def healthz(request: web.Request) -> web.Response:
         try:

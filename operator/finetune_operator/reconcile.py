@@ -1,8 +1,12 @@
-"""The one loop: look at everything known of a job, ask `plan` what to do, do it, and write the status once if it differs.
+"""The one loop: look at everything known of a job, ask `plan` what to do, do it, and write the status once if it
+differs.
 
-It may run at any time, any number of times, and after a crash between any two writes; it ends in the same state (I6). What
-makes that so: children have deterministic names and are made by POST, so a stale view meets a 409 and never makes a second
-one; deletes and patches carry UIDs; the answer to each of our writes goes straight into the store. An object of our name
+It may run at any time, any number of times, and after a crash between any two writes; it ends in the same state (I6).
+What
+makes that so: children have deterministic names and are made by POST, so a stale view meets a 409 and never makes a
+second
+one; deletes and patches carry UIDs; the answer to each of our writes goes straight into the store. An object of our
+name
 that is not ours is never touched, only shown.
 """
 
@@ -34,27 +38,14 @@ from finetune_operator.cluster import (
     NotFound,
     Object,
     Throttled,
-)  # fmt: skip
-from finetune_operator.job.decide import plan as decide
-from finetune_operator.job.observed import (
-    TERMINAL,
-    EventView,
-    Observed,
-    PlanSettings,
-    Refusal,
-    Resource,
 )
+from finetune_operator.job.decide import plan as decide
+from finetune_operator.job.observed import TERMINAL, EventView, Observed, PlanSettings, Refusal, Resource
 from finetune_operator.job.policies import hidden
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
-from finetune_operator.plan.plan import (
-    Create,
-    Delete,
-    Note,
-    Patch,
-    Plan,
-)
+from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 from finetune_operator.queue import WorkQueue
 from finetune_operator.store.memory import Setback
 from finetune_operator.store.store import Key, Store, uid_of
@@ -83,16 +74,25 @@ async def _at_once() -> None: ...
 class Reconciler:
     """Brings one job at a time a step further. `plan_settings` and `clock` are asked anew each time.
 
-    `opened` returns once writes may be made, and `fence` raises Fenced where a namespace may not be written to; `why_hidden`
+    `opened` returns once writes may be made, and `fence` raises Fenced where a namespace may not be written to;
+    `why_hidden`
     says why a namespace cannot be read, or None where it can.
     """
 
     def __init__(
-        self, store: Store, cluster: Cluster, queue: WorkQueue[Key], metrics: Metrics, *,
-        plan_settings: Callable[[], PlanSettings], clock: Callable[[], float] = time.time, plan: Callable[[Observed], Plan] = decide,
-        opened: Callable[[], Awaitable[None]] = _at_once, why_hidden: Callable[[str], str | None] = lambda namespace: None,
+        self,
+        store: Store,
+        cluster: Cluster,
+        queue: WorkQueue[Key],
+        metrics: Metrics,
+        *,
+        plan_settings: Callable[[], PlanSettings],
+        clock: Callable[[], float] = time.time,
+        plan: Callable[[Observed], Plan] = decide,
+        opened: Callable[[], Awaitable[None]] = _at_once,
+        why_hidden: Callable[[str], str | None] = lambda namespace: None,
         fence: Callable[[str], object] = lambda namespace: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
         self._plan_settings, self._clock, self._plan, self._opened = plan_settings, clock, plan, opened
         self._why_hidden, self._fence = why_hidden, fence
@@ -172,7 +172,10 @@ class Reconciler:
         await self._apply(key, observed, plan)
 
     async def _look_up(self, job: Resource, asked: tuple[str, ...]) -> None:
-        """Fetch the Jobs of these names and list their pods: what the watches have not delivered yet. Raises ApiError."""
+        """Fetch the Jobs of these names and list their pods: what the watches have not delivered yet.
+
+        Raises ApiError.
+        """
         for name in asked:
             if self._store.uid((job.namespace, job.name)) != job.uid:
                 return
@@ -189,7 +192,9 @@ class Reconciler:
                 self._store.end_look(job.uid, look, seen)
 
     async def _apply(self, key: Key, observed: Observed, plan: Plan) -> None:
-        """Make the plan's writes in the order that plan.py states; the status is written once, and only if it differs."""
+        """Make the plan's writes in the order that plan.py states; the status is written once, and only if it
+        differs.
+        """
         job, memory = observed.job, self._store.memory(observed.job.uid)
         if plan.delete_self:
             await self._cluster.delete(FINETUNE_JOB, job.namespace, job.name, uid=job.uid)
@@ -221,7 +226,10 @@ class Reconciler:
             raise failed  # and so comes back with back-off
 
     async def _write_status(self, job: Resource, status: Status) -> None:
-        """Only onto the version that was planned from. Raises Conflict or NotFound, with the store brought up to date."""
+        """Only onto the version that was planned from.
+
+        Raises Conflict or NotFound, with the store brought up to date.
+        """
         try:
             answer = await self._cluster.apply_status(
                 job.namespace, job.name, self._store.version(job.uid), status.to_json()
@@ -289,7 +297,9 @@ class Reconciler:
         raise Foreign(f"{kind.kind} {name} exists and {whose}")
 
     async def _patch_all(self, key: Key, job: Resource, patches: tuple[Patch, ...]) -> ApiError | None:
-        """Patch in order, up to the first that fails; its error is returned, since it must not keep the status from being written."""
+        """Patch in order, up to the first that fails; its error is returned, since it must not keep the status from
+        being written.
+        """
         try:
             for patch in patches:
                 await self._patch(key, job, patch)
@@ -344,17 +354,29 @@ class Reconciler:
         return read
 
     async def _note(self, job: Resource, note: Note) -> None:
-        """An Event on the job, best effort. Its name follows from what it says: said again after a crash, it is still one."""
+        """An Event on the job, best effort.
+
+        Its name follows from what it says: said again after a crash, it is still one.
+        """
         digest = hashlib.sha256("\0".join((job.uid, note.type, note.reason, note.message)).encode()).hexdigest()[:16]
         now = rfc3339(self._clock())
         about = {"apiVersion": API_VERSION, "kind": KIND, "name": job.name, "namespace": job.namespace, "uid": job.uid}
         name = f"{job.name[:200].rstrip('.-')}.{digest}"
         body = {
-            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": job.namespace}, "involvedObject": about,
-            "type": note.type, "reason": note.reason, "message": note.message[:1024],
-            "firstTimestamp": now, "lastTimestamp": now, "count": 1,
-            "source": {"component": MANAGER}, "reportingComponent": MANAGER, "reportingInstance": MANAGER,
-        }  # fmt: skip
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": job.namespace},
+            "involvedObject": about,
+            "type": note.type,
+            "reason": note.reason,
+            "message": note.message[:1024],
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "source": {"component": MANAGER},
+            "reportingComponent": MANAGER,
+            "reportingInstance": MANAGER,
+        }
         try:
             await self._cluster.create(EVENT, job.namespace, body)
         except Conflict:

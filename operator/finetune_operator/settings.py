@@ -1,7 +1,8 @@
 """What the operator is told by its environment, and what Kopf is told by us.
 
 Every setting is one variable FINETUNE_*; the chart sets them. A wrong value stops the operator at once and names the
-variable. Kopf is kept to watching: no finalizer, no annotations, no events, no peering, no scanning (facts measured: with
+variable. Kopf is kept to watching: no finalizer, no annotations, no events, no peering, no scanning (facts measured:
+with
 on.event handlers alone it sends no mutating request). Kopf's own names appear here and in wiring.py only.
 """
 
@@ -40,20 +41,23 @@ class Settings:
     report_url: str  # base, https://<service>.<namespace>.svc:8443
     report_port: int = 8443
     report_cert_dir: Path = Path("/etc/finetune-operator/tls")  # tls.crt, tls.key, ca.crt
-    # A Secret in our own namespace to keep a certificate of our own in, for these names; empty: the folder holds one already.
+    # A Secret in our own namespace to keep a certificate of our own in, for these names; empty: the folder holds one
+    # already.
     report_secret: str = ""
     report_names: tuple[str, ...] = ()
     report_ca_days: int = 3650
     report_auth: Literal["auto", "tokenreview", "jwt"] = (
         "auto"  # auto: TokenReview; JWT in namespaced mode, or when refused
     )
-    # At most one status write a job in this time, but for transitions. Less than the trainers' 5 s between reports, so that
+    # At most one status write a job in this time, but for transitions. Less than the trainers' 5 s between reports, so
+    # that
     # each of these is written at once, and none of a busier trainer waits longer than 5 s.
     report_write_seconds: float = 4.0
     watch_namespaces: tuple[str, ...] = ()  # empty: all
     namespace: str = "default"  # the operator's own
     identity: str = "operator"  # holder of the lease
-    # Where the lease of all namespaces lies: the same for every operator of the cluster. Those of single namespaces lie in these.
+    # Where the lease of all namespaces lies: the same for every operator of the cluster. Those of single namespaces lie
+    # in these.
     lease_namespace: str = "default"
     lease_name: str = "finetune-operator"
     lease_seconds: float = 15.0
@@ -128,7 +132,8 @@ class Settings:
 
 
 class Backoffs:
-    """Pauses between the tries of a request of Kopf's, without end: a watch that may not be made (403: a namespace's roles
+    """Pauses between the tries of a request of Kopf's, without end: a watch that may not be made (403: a namespace's
+    roles
     are gone) or finds no API server comes back when it can, and never ends the operator."""
 
     def __iter__(self) -> Iterator[float]:

@@ -1,6 +1,7 @@
 """Kopf as the watching shell: its handlers write to the store and put keys into the queue, and do nothing else.
 
-An exception in such a handler would be logged and the event lost, so nothing that can fail stands in one. Kopf's login takes
+An exception in such a handler would be logged and the event lost, so nothing that can fail stands in one. Kopf's login
+takes
 our own credentials. Nothing of Kopf is known outside this module and settings.py.
 """
 

@@ -21,7 +21,9 @@ ADDRESS = "https://finetune-operator-reports.finetune-system.svc:8443"
 
 
 def report_check(objects: Objects, url: str, ca: Path) -> str:
-    """The part of the script that calls the report server, with its address and CA put in the place of the cluster's."""
+    """The part of the script that calls the report server, with its address and CA put in the place of the
+    cluster's.
+    """
     pod = next(each for each in objects if each["kind"] == "Pod")
     script = pod["spec"]["containers"][0]["args"][0]
     compile(script, "smoke", "exec")

@@ -1,4 +1,6 @@
-"""A checkpoint exists if and only if its manifest does: it is written last, once, and outages of the storage are waited out."""
+"""A checkpoint exists if and only if its manifest does: it is written last, once, and outages of the storage are waited
+out.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,7 @@ import pytest
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.checkpoint import (
-    manifest,
-    parts,
-    room,
-    uploader,
-)
+from finetune_trainer.checkpoint import manifest, parts, room, uploader
 from finetune_trainer.storage import Location
 from support.checkpoints import faulty, same, state
 from support.launch import until

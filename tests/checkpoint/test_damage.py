@@ -1,4 +1,6 @@
-"""A torn, corrupt or foreign part is found before the first step, and the run falls back to the newest good checkpoint unaided."""
+"""A torn, corrupt or foreign part is found before the first step, and the run falls back to the newest good checkpoint
+unaided.
+"""
 
 from __future__ import annotations
 

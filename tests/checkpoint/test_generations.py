@@ -1,4 +1,6 @@
-"""One writer at a time: generations are claimed once, older writers are fenced, and what they wrote too late does not count."""
+"""One writer at a time: generations are claimed once, older writers are fenced, and what they wrote too late does not
+count.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""SIGKILL at any instant of a real writer process: the reader always finds a good checkpoint, and none that was acknowledged is lost."""
+"""SIGKILL at any instant of a real writer process: the reader always finds a good checkpoint, and none that was
+acknowledged is lost.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,10 @@ def server() -> Iterator[Server]:
 
 
 def _check(out: Location, settings: RunConfig, attempt: int, acks: Path) -> int:
-    """The newest good checkpoint: exactly the state of its step, not older than what was acknowledged. Returns its step."""
+    """The newest good checkpoint: exactly the state of its step, not older than what was acknowledged.
+
+    Returns its step.
+    """
     reader = Checkpointer(config(settings.output.uri, attempt=attempt, access=settings.storage), out, 0)
     ref = reader.latest()
     acknowledged = max((int(line) for line in acks.read_text().split()), default=0) if acks.exists() else 0

@@ -1,4 +1,6 @@
-"""What writers that were killed in mid-upload leave behind is found and freed by the next group; never what others write."""
+"""What writers that were killed in mid-upload leave behind is found and freed by the next group; never what others
+write.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A checkpoint that does not fit is refused with what differs; an environment that differs is one warning, and the run goes on."""
+"""A checkpoint that does not fit is refused with what differs; an environment that differs is one warning, and the run
+goes on.
+"""
 
 from __future__ import annotations
 

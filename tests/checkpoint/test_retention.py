@@ -24,12 +24,7 @@ def test_the_newest_and_the_best_are_kept() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "name", "best"),
-    [
-        ("macro-f1", "macro-f1", 2),
-        ("accuracy", "accuracy", 2),
-        ("loss", "loss", 1),
-        ("perplexity", "perplexity", 1),
-    ],
+    [("macro-f1", "macro-f1", 2), ("accuracy", "accuracy", 2), ("loss", "loss", 1), ("perplexity", "perplexity", 1)],
 )
 def test_best_knows_which_way_is_better(metric: str, name: str, best: int) -> None:
     assert best_of([ref(1, 0.1, name), ref(2, 0.8, name), ref(3, 0.5, name)], metric).step == best

@@ -1,4 +1,6 @@
-"""A terminal for tests: the real command lines as processes, with a home of their own and a trainer that does as told."""
+"""A terminal for tests: the real command lines as processes, with a home of their own and a trainer that does as
+told.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,11 @@ class Terminal:
     def environ(self, script: list[dict[str, Any]] | None = None, **more: str) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "HF_", "FINETUNE_"))}
         fake = {
-            "PYTHONPATH": str(FAKE), "FAKE_SCRIPT": json.dumps(script), "FAKE_COUNT": str(self.folder / "count"),
+            "PYTHONPATH": str(FAKE),
+            "FAKE_SCRIPT": json.dumps(script),
+            "FAKE_COUNT": str(self.folder / "count"),
             "FAKE_SEEN": str(self.folder / "seen"),
-        }  # fmt: skip
+        }
         home = {
             "HOME": str(self.folder),
             "XDG_STATE_HOME": str(self.folder / "state"),
@@ -57,22 +61,37 @@ class Terminal:
         return [sys.executable, "-m", program, *arguments]
 
     def run(
-        self, *arguments: str, script: list[dict[str, Any]] | None = None, stdin: str = "", program: str = "finetune_cli", **more: str
-    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        self,
+        *arguments: str,
+        script: list[dict[str, Any]] | None = None,
+        stdin: str = "",
+        program: str = "finetune_cli",
+        **more: str,
+    ) -> subprocess.CompletedProcess[str]:
         """A command to its end. Nothing that it prints may be a traceback."""
         done = subprocess.run(
-            self.command(*arguments, program=program), cwd=self.folder, env=self.environ(script, **more), input=stdin,
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            self.command(*arguments, program=program),
+            cwd=self.folder,
+            env=self.environ(script, **more),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         return done
 
     def start(self, *arguments: str, script: list[dict[str, Any]], **more: str) -> subprocess.Popen[str]:
         """A command that goes on."""
         return subprocess.Popen(
-            self.command(*arguments), cwd=self.folder, env=self.environ(script, **more), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environ(script, **more),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def seen(self) -> list[dict[str, Any]]:
         """What the trainer's processes were given, in order."""

@@ -61,7 +61,10 @@ def test_the_chat_example_runs_on_this_machine(
 
 
 HTML = b"Subject: Win\nContent-Type: text/html\n\n<style>p {}</style><p>Click <b>here</b></p><script>x()</script>"
-ENCODED = b"Subject: Umlaut\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: quoted-printable\n\nsch=F6n"
+ENCODED = (
+    b"Subject: Umlaut\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding:"
+    b" quoted-printable\n\nsch=F6n"
+)
 PARTS = (
     b'Subject: Both\nContent-Type: multipart/alternative; boundary="x"\n\n--x\nContent-Type: text/html\n\n<p>html</p>\n'
     b"--x\nContent-Type: text/plain\n\nplain\n--x--\n"

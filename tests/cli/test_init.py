@@ -49,14 +49,23 @@ def written(terminal: Terminal, name: str, *options: str) -> tuple[dict[str, Any
         ("mails.jsonl.gz", gzip.compress(jsonl(MAILS))),
         ("mails.jsonl.zst", zstandard.compress(jsonl(MAILS))),
         ("mails", jsonl(MAILS)),
-        ("mails.csv", ("id,body,label,subject\n" + "".join(f'{m["id"]},"{m["body"]}\n,",{m["label"]},{m["subject"]}\n' for m in MAILS)).encode()),
+        (
+            "mails.csv",
+            (
+                "id,body,label,subject\n"
+                + "".join(f'{m["id"]},"{m["body"]}\n,",{m["label"]},{m["subject"]}\n' for m in MAILS)
+            ).encode(),
+        ),
         ("mails.jsonl", b"\xef\xbb\xbf\n" + jsonl(MAILS)),
         ("mails.json", json.dumps(MAILS).encode()),
         ("mails.ndjson.zstd", zstandard.compress(jsonl(MAILS))),
-        ("mails.tsv", ("\n \nbody\tlabel\n" + "".join(f'"{m["body"]} ""x"""\t{m["label"]}\n \n' for m in MAILS)).encode()),
-        ("mails.csv", ("body;label\n" + "".join(f'{m["body"]};{m["label"]}\n' for m in MAILS)).encode()),
+        (
+            "mails.tsv",
+            ("\n \nbody\tlabel\n" + "".join(f'"{m["body"]} ""x"""\t{m["label"]}\n \n' for m in MAILS)).encode(),
+        ),
+        ("mails.csv", ("body;label\n" + "".join(f"{m['body']};{m['label']}\n" for m in MAILS)).encode()),
     ],
-)  # fmt: skip
+)
 def test_mails_are_for_classification(terminal: Terminal, name: str, content: bytes) -> None:
     (terminal.folder / name).write_bytes(content)
     spec, said = written(terminal, name)

@@ -28,25 +28,61 @@ JOB: dict[str, Any] = {
         "startTime": "2026-01-31T12:00:01Z",
         "attempt": 2,
         "progress": {
-            "step": 61, "totalSteps": 144, "epoch": 1.2, "percent": 42.3, "loss": 0.113, "rowsPerSecond": 10.9, "etaSeconds": 190,
+            "step": 61,
+            "totalSteps": 144,
+            "epoch": 1.2,
+            "percent": 42.3,
+            "loss": 0.113,
+            "rowsPerSecond": 10.9,
+            "etaSeconds": 190,
         },
         "evaluation": {"macro-f1": 0.961, "loss": 0.12},
         "resolved": {"columns": {"text": "body", "label": "kind"}},
         "best": {"step": 48, "metric": "macro-f1", "value": 0.961},
-        "data": {"trainRows": 4597, "validationRows": 510, "objects": 5, "bytes": 3145728, "labels": ["ham", "spam"], "labelCount": 2},
-        "checkpoints": [{"step": 48, "uri": "s3://m/o/ckpt/1/48", "bytes": 2048, "digest": "d", "time": "2026-01-31T12:02:00Z", "best": True}],
+        "data": {
+            "trainRows": 4597,
+            "validationRows": 510,
+            "objects": 5,
+            "bytes": 3145728,
+            "labels": ["ham", "spam"],
+            "labelCount": 2,
+        },
+        "checkpoints": [
+            {
+                "step": 48,
+                "uri": "s3://m/o/ckpt/1/48",
+                "bytes": 2048,
+                "digest": "d",
+                "time": "2026-01-31T12:02:00Z",
+                "best": True,
+            }
+        ],
         "attempts": [
             {"number": 2, "startTime": "2026-01-31T12:05:00Z", "fromStep": 48},
-            {"number": 1, "startTime": "2026-01-31T12:00:30Z", "reason": "Evicted", "fromStep": 0, "lastStep": 50, "lostSteps": 2},
+            {
+                "number": 1,
+                "startTime": "2026-01-31T12:00:30Z",
+                "reason": "Evicted",
+                "fromStep": 0,
+                "lastStep": 50,
+                "lostSteps": 2,
+            },
         ],
         "goodput": 0.91,
         "display": {"model": "minilm", "progress": "42%", "loss": "0.113", "best": "macro-f1=0.961", "eta": "3m10s"},
     },
-}  # fmt: skip
+}
 FAILED = {
-    "phase": "Failed", "completionTime": "2026-01-31T12:00:31Z", "startTime": "2026-01-31T12:00:01Z",
-    "failure": {"reason": "InvalidData", "message": "train/1.jsonl:7 is not JSON", "hint": "Mend the line.", "field": "spec.data.train.uri"},
-}  # fmt: skip
+    "phase": "Failed",
+    "completionTime": "2026-01-31T12:00:31Z",
+    "startTime": "2026-01-31T12:00:01Z",
+    "failure": {
+        "reason": "InvalidData",
+        "message": "train/1.jsonl:7 is not JSON",
+        "hint": "Mend the line.",
+        "field": "spec.data.train.uri",
+    },
+}
 
 
 def pod(name: str, component: str, attempt: int, index: int | None, phase: str = "Succeeded") -> dict[str, Any]:
@@ -68,9 +104,13 @@ class Api:
     def __init__(self) -> None:
         self.job = copy.deepcopy(JOB)
         self.pods = [
-            pod("p-prepare", "prepare", 1, None), pod("p-1-0", "worker", 1, 0), pod("p-2-10", "worker", 2, 10), pod("p-2-2", "worker", 2, 2),
-            pod("p-2-0", "worker", 2, 0), pod("p-2-1", "worker", 2, 1, "Pending"),
-        ]  # fmt: skip
+            pod("p-prepare", "prepare", 1, None),
+            pod("p-1-0", "worker", 1, 0),
+            pod("p-2-10", "worker", 2, 10),
+            pod("p-2-2", "worker", 2, 2),
+            pod("p-2-0", "worker", 2, 0),
+            pod("p-2-1", "worker", 2, 1, "Pending"),
+        ]
         self.refuse: tuple[int, str] | None = None
         self.patches: list[Any] = []
 
@@ -120,13 +160,16 @@ def api(terminal: Terminal) -> Iterator[Api]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     config = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "here", "users": [{"name": "me", "user": {}}],
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "users": [{"name": "me", "user": {}}],
         "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
         "contexts": [
             {"name": "here", "context": {"cluster": "c", "user": "me", "namespace": "ml"}},
             {"name": "empty", "context": {"cluster": "c", "user": "me"}},
         ],
-    }  # fmt: skip
+    }
     path = terminal.folder / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
     terminal.environment["KUBECONFIG"] = str(path)
@@ -188,8 +231,11 @@ def test_the_list(terminal: Terminal, api: Api) -> None:
 def test_logs_of_the_prepare_step_and_rank_0_of_the_newest_attempt(terminal: Terminal, api: Api) -> None:
     done = plugin(terminal, "logs", "spam-filter")
     assert done.stdout.splitlines() == [
-        "[prepare] first of p-prepare", "[prepare] last", "[worker-0] first of p-2-0", "[worker-0] last",
-    ]  # fmt: skip
+        "[prepare] first of p-prepare",
+        "[prepare] last",
+        "[worker-0] first of p-2-0",
+        "[worker-0] last",
+    ]
     assert "first of p-1-0" in plugin(terminal, "logs", "spam-filter", "--attempt", "1").stdout
 
 

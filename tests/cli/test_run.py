@@ -65,8 +65,8 @@ def test_a_run_to_success(terminal: Terminal) -> None:
 def test_the_trainer_is_given_the_manifest_as_a_run_config(terminal: Terminal) -> None:
     terminal.write(
         MANIFEST
-        + "  workers: {replicas: 2, processesPerWorker: 2, terminationGracePeriodSeconds: 33, env: [{name: MY_X, value: plain}]}\n"
-        "  storage: {endpoint: http://127.0.0.1:9, credentialsSecret: s3}\n"
+        + "  workers: {replicas: 2, processesPerWorker: 2, terminationGracePeriodSeconds: 33, env: [{name: MY_X, value:"
+        " plain}]}\n  storage: {endpoint: http://127.0.0.1:9, credentialsSecret: s3}\n"
     )
     terminal.run("run", "job.yaml", script=[PREPARE, {"step": "launch"}], AWS_ACCESS_KEY_ID="me")
     prepare, launch = terminal.seen()
@@ -85,12 +85,11 @@ def test_the_trainer_is_given_the_manifest_as_a_run_config(terminal: Terminal) -
 
 
 def test_notes_say_what_differs_from_a_cluster(terminal: Terminal) -> None:
-    text = MANIFEST.replace("file:///models", "s3://models") + (
-        "  workers: {replicas: 2, nodeSelector: {a: b}, resources: {limits: {memory: 2Gi}}, env: [{name: MY_X, secretKeyRef: {name: a, key: b}}]}\n"
-        "  prepare: {resources: {limits: {memory: 1Gi}}}\n"
-        "  storage: {credentialsSecret: s3}\n"
-        "  hub: {tokenSecret: {name: hub}}\n"
-        "  suspend: true\n"
+    text = (
+        MANIFEST.replace("file:///models", "s3://models")
+        + "  workers: {replicas: 2, nodeSelector: {a: b}, resources: {limits: {memory: 2Gi}}, env: [{name: MY_X,"
+        " secretKeyRef: {name: a, key: b}}]}\n  prepare: {resources: {limits: {memory: 1Gi}}}\n  storage:"
+        " {credentialsSecret: s3}\n  hub: {tokenSecret: {name: hub}}\n  suspend: true\n"
     )
     terminal.write(text)
     script = [PREPARE, {"step": "launch"}]
@@ -341,10 +340,13 @@ def test_verbose_shows_the_log(terminal: Terminal) -> None:
     ("text", "words"),
     [
         (MANIFEST.replace("epochs: 3", "epochs: 0"), "job.yaml:12: spec.training.epochs: "),
-        (MANIFEST + "---\n" + MANIFEST.replace("spam-filter", "b").replace("OUTPUT", "s3://b/c"), "holds 2 jobs: spam-filter, b"),
+        (
+            MANIFEST + "---\n" + MANIFEST.replace("spam-filter", "b").replace("OUTPUT", "s3://b/c"),
+            "holds 2 jobs: spam-filter, b",
+        ),
         ("", "job.yaml: holds no document"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_cannot_be_run(terminal: Terminal, text: str, words: str) -> None:
     terminal.write(text)
     done = terminal.run("run", "job.yaml", script=[])

@@ -34,19 +34,66 @@ def test_file_uris_are_for_this_machine_only(terminal: Terminal) -> None:
     ("before", "after", "line"),
     [
         ("epochs: 3", "epochz: 3", "job.yaml:12: spec.training.epochz: no such field; did you mean epochs?"),
-        ("globalBatchSize", "global_batch_size", "job.yaml:12: spec.training.global_batch_size: no such field; did you mean globalBatchSize?"),
-        ("  task:", "  learningRate: 1\n  task:", "job.yaml:5: spec.learningRate: no such field here; move it to spec.training.learningRate"),
-        ("rank: 8", "bananas: 8", "job.yaml:11: spec.method.lora.bananas: no such field; spec.method.lora has rank, alpha, dropout, targetModules"),
-        ("text-classification", "text-clasification", "job.yaml:5: spec.task: must be 'text-classification' or 'causal-lm'; did you mean text-classification?"),
-        ("rank: 8", 'rank: "8"', "job.yaml:11: spec.method.lora.rank: must be a whole number, not a text (Rank of the update)"),
-        ("{uri: s3://b/out}", "{}", "job.yaml:13: spec.output.uri: this field is required; add it (Prefix for the tuned model"),
-        ("kind: FineTuneJob", "kind: FinetuneJob", "job.yaml:2: kind: must be 'FineTuneJob'; did you mean FineTuneJob?"),
-        ("type: lora,", "type: full,", "job.yaml:11: spec.method.lora: only with type lora; remove it or set type: lora"),
-        ("text: body", "messages: body", "job.yaml:10: spec.data.columns: messages, prompt and completion are for causal-lm; for text-"),
-        ("epochs: 3", "epochs: 3, epochs: 4", "job.yaml:12: spec.training.epochs: set twice (first in line 12); remove one of them"),
-        ("columns: {", "labels: [a, '']\n    columns: {", "job.yaml:10: spec.data.labels[1]: must have at least 1 character"),
+        (
+            "globalBatchSize",
+            "global_batch_size",
+            "job.yaml:12: spec.training.global_batch_size: no such field; did you mean globalBatchSize?",
+        ),
+        (
+            "  task:",
+            "  learningRate: 1\n  task:",
+            "job.yaml:5: spec.learningRate: no such field here; move it to spec.training.learningRate",
+        ),
+        (
+            "rank: 8",
+            "bananas: 8",
+            (
+                "job.yaml:11: spec.method.lora.bananas: no such field; spec.method.lora has rank, alpha, dropout,"
+                " targetModules"
+            ),
+        ),
+        (
+            "text-classification",
+            "text-clasification",
+            "job.yaml:5: spec.task: must be 'text-classification' or 'causal-lm'; did you mean text-classification?",
+        ),
+        (
+            "rank: 8",
+            'rank: "8"',
+            "job.yaml:11: spec.method.lora.rank: must be a whole number, not a text (Rank of the update)",
+        ),
+        (
+            "{uri: s3://b/out}",
+            "{}",
+            "job.yaml:13: spec.output.uri: this field is required; add it (Prefix for the tuned model",
+        ),
+        (
+            "kind: FineTuneJob",
+            "kind: FinetuneJob",
+            "job.yaml:2: kind: must be 'FineTuneJob'; did you mean FineTuneJob?",
+        ),
+        (
+            "type: lora,",
+            "type: full,",
+            "job.yaml:11: spec.method.lora: only with type lora; remove it or set type: lora",
+        ),
+        (
+            "text: body",
+            "messages: body",
+            "job.yaml:10: spec.data.columns: messages, prompt and completion are for causal-lm; for text-",
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3, epochs: 4",
+            "job.yaml:12: spec.training.epochs: set twice (first in line 12); remove one of them",
+        ),
+        (
+            "columns: {",
+            "labels: [a, '']\n    columns: {",
+            "job.yaml:10: spec.data.labels[1]: must have at least 1 character",
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_finding_says_where_why_and_what_to_do(terminal: Terminal, before: str, after: str, line: str) -> None:
     (found,) = findings(terminal, VALID.replace(before, after))
     assert found.startswith(line)

@@ -4,26 +4,51 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_cli.manifest import (
-    ManifestError,
-    load,
-    read_documents,
-    scalar,
-)
+from finetune_cli.manifest import ManifestError, load, read_documents, scalar
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("2e-4", 2e-4), ("3.0", 3), ("1e3", 1000), ("yes", True), ("y", True), ("on", True), ("n", False),
-        ("~", None), ("012", 10), ("0o12", 10), ("0x1F", 31), ("-0x1F", -31), ("0b11", 3), ("1_000", 1000),
-        ("1__0", 10), ("+5", 5), ("-0.0", 0), (".5", 0.5), ("5.", 5), ("1e400", "1e400"),
-        ("2020-01-01", "2020-01-01"), ("12:30:45", "12:30:45"), ("089", 89), ("1.2.3", "1.2.3"), ("++5", "++5"),
-        ("nan", "nan"), ("-", "-"), ("=", "="), ("9e18", 9 * 10**18), ("1e19", 1e19),
-        ("18446744073709551615", 2.0**64), ("YES", True), ("True", True), ("tRue", "tRue"), ("NULL", None),
-        ("s3://a/b", "s3://a/b"), ("10Gi", "10Gi"),
+        ("2e-4", 2e-4),
+        ("3.0", 3),
+        ("1e3", 1000),
+        ("yes", True),
+        ("y", True),
+        ("on", True),
+        ("n", False),
+        ("~", None),
+        ("012", 10),
+        ("0o12", 10),
+        ("0x1F", 31),
+        ("-0x1F", -31),
+        ("0b11", 3),
+        ("1_000", 1000),
+        ("1__0", 10),
+        ("+5", 5),
+        ("-0.0", 0),
+        (".5", 0.5),
+        ("5.", 5),
+        ("1e400", "1e400"),
+        ("2020-01-01", "2020-01-01"),
+        ("12:30:45", "12:30:45"),
+        ("089", 89),
+        ("1.2.3", "1.2.3"),
+        ("++5", "++5"),
+        ("nan", "nan"),
+        ("-", "-"),
+        ("=", "="),
+        ("9e18", 9 * 10**18),
+        ("1e19", 1e19),
+        ("18446744073709551615", 2.0**64),
+        ("YES", True),
+        ("True", True),
+        ("tRue", "tRue"),
+        ("NULL", None),
+        ("s3://a/b", "s3://a/b"),
+        ("10Gi", "10Gi"),
     ],
-)  # fmt: skip
+)
 def test_plain_scalars(text: str, expected: object) -> None:
     value = scalar(text)
     assert value == expected
@@ -76,7 +101,7 @@ def test_lines_of_fields_and_of_those_that_are_missing() -> None:
         ("a: &x [*x]\n", 1, ["levels deep"]),
         ("[" * 5000, None, ["deep"]),
     ],
-)  # fmt: skip
+)
 def test_text_that_cannot_be_used(text: str, line: int | None, words: list[str]) -> None:
     with pytest.raises(ManifestError) as caught:
         read_documents(text, "job.yaml")

@@ -7,14 +7,7 @@ import signal
 
 import pytest
 
-from finetune_api.exits import (
-    BY_CODE,
-    COMPLETE,
-    EXITS,
-    JobError,
-    Reason,
-    Retry,
-)
+from finetune_api.exits import BY_CODE, COMPLETE, EXITS, JobError, Reason, Retry
 
 SHELL = {0, 1, 2, 64, 126, 127, 128, 137, 139, 143}
 REFERENCE = re.compile(r"spec\.([a-zA-Z.*]+)")
@@ -32,11 +25,28 @@ def test_codes_are_unique_and_say_nothing_else() -> None:
 
 def test_codes_never_change_their_meaning() -> None:
     assert {row.code: str(row.reason) for row in EXITS.values() if row.code} == {
-        20: "InvalidConfig", 21: "InvalidData", 22: "DataNotFound", 23: "DataChanged", 24: "BucketNotFound", 25: "AccessDenied",
-        26: "ModelNotFound", 27: "UnsupportedModel", 28: "UnsafeModel", 29: "NothingToLearn", 30: "NonFiniteLoss",
-        31: "OutOfMemory", 32: "OutputInUse", 33: "CheckpointMismatch", 34: "DiskFull", 40: "Interrupted", 41: "PeerLost",
-        42: "StorageUnavailable", 43: "Fenced", 44: "InternalError", 45: "CredentialsExpired",
-    }  # fmt: skip
+        20: "InvalidConfig",
+        21: "InvalidData",
+        22: "DataNotFound",
+        23: "DataChanged",
+        24: "BucketNotFound",
+        25: "AccessDenied",
+        26: "ModelNotFound",
+        27: "UnsupportedModel",
+        28: "UnsafeModel",
+        29: "NothingToLearn",
+        30: "NonFiniteLoss",
+        31: "OutOfMemory",
+        32: "OutputInUse",
+        33: "CheckpointMismatch",
+        34: "DiskFull",
+        40: "Interrupted",
+        41: "PeerLost",
+        42: "StorageUnavailable",
+        43: "Fenced",
+        44: "InternalError",
+        45: "CredentialsExpired",
+    }
 
 
 @pytest.mark.parametrize("row", EXITS.values(), ids=lambda row: str(row.reason))

@@ -9,12 +9,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.base import (
-    FieldError,
-    Model,
-    parse,
-    parse_stored,
-)
+from finetune_api.base import FieldError, Model, parse, parse_stored
 from finetune_api.job import Manifest, Spec
 from support import judges
 
@@ -39,16 +34,25 @@ def told(**spec: Any) -> list[tuple[str, str]]:
         ({"training": {"epochs": math.nan}}, ("spec.training.epochs", "must be a number; NaN and infinity are none")),
         ({"suspend": "yes"}, ("spec.suspend", "must be true or false, not a text")),
         ({"model": "s3://m"}, ("spec.model", "must be an object, not a text")),
-        ({"workers": {"env": [{"name": "A", "value": 1}]}}, ("spec.workers.env[0].value", "must be a text, not a whole number; put it in quotes")),
+        (
+            {"workers": {"env": [{"name": "A", "value": 1}]}},
+            ("spec.workers.env[0].value", "must be a text, not a whole number; put it in quotes"),
+        ),
         ({"workers": {"replicas": 0}}, ("spec.workers.replicas", "must be greater than or equal to 1")),
         ({"method": {"type": "qlora"}}, ("spec.method.type", "must be 'full', 'freeze' or 'lora'")),
         ({"workers": {"nodeSelector": {"a b": "c"}}}, ("spec.workers.nodeSelector", f"keys: {A_KEY}")),
-        ({"workers": {"resources": {"limits": {"cpu": 0.5}}}}, ("spec.workers.resources.limits.cpu", 'must be an amount such as 2, "500m" or "8Gi"')),
-        ({"modle": {}}, ("spec.modle", "no such field; check its spelling and place (kubectl explain ftj.spec lists all)")),
+        (
+            {"workers": {"resources": {"limits": {"cpu": 0.5}}}},
+            ("spec.workers.resources.limits.cpu", 'must be an amount such as 2, "500m" or "8Gi"'),
+        ),
+        (
+            {"modle": {}},
+            ("spec.modle", "no such field; check its spelling and place (kubectl explain ftj.spec lists all)"),
+        ),
         ({"output": {"merge": False}}, ("spec.output.uri", "this field is required")),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
-)  # fmt: skip
+)
 def test_one_line_in_plain_words(spec: dict[str, Any], expected: tuple[str, str]) -> None:
     assert told(**spec) == [expected]
 
@@ -70,9 +74,11 @@ def test_the_error_s_text_is_a_line_for_each_finding() -> None:
 def test_no_finding_repeats_the_text_given() -> None:
     secret = "hunter2-hunter2"
     found = told(
-        task=secret, model={"uri": secret}, storage={"endpoint": f"https://user:{secret}@host", "credentialsSecret": secret.upper()},
+        task=secret,
+        model={"uri": secret},
+        storage={"endpoint": f"https://user:{secret}@host", "credentialsSecret": secret.upper()},
         workers={"env": [{"name": secret, "value": 7}], "labels": {"a": f"{secret} "}, "replicas": secret},
-    )  # fmt: skip
+    )
     assert len(found) >= 6
     assert secret not in str(found).casefold()
 

@@ -12,23 +12,18 @@ from hypothesis import strategies as st
 from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.resolve import LEARNING_RATES, higher_is_better, resolve
-from finetune_api.run import (
-    HubAccess,
-    Identity,
-    Reporting,
-    RunConfig,
-    StorageAccess,
-    World,
-    run_config,
-)
+from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_api.status import Resolved
 
 
 def config(task: str = "text-classification", world: World | None = None, **spec: Any) -> RunConfig:
     given_spec = {
-        "task": task, "model": {"uri": "s3://m/a"}, "data": {"train": {"uri": "s3://d/a"}, "validation": {"fraction": 0.1}},
-        "output": {"uri": "s3://o/a"}, **spec,
-    }  # fmt: skip
+        "task": task,
+        "model": {"uri": "s3://m/a"},
+        "data": {"train": {"uri": "s3://d/a"}, "validation": {"fraction": 0.1}},
+        "output": {"uri": "s3://o/a"},
+        **spec,
+    }
     identity = Identity(name="a/b", id="1")
     return run_config(
         parse(Spec, given_spec),
@@ -42,9 +37,15 @@ def config(task: str = "text-classification", world: World | None = None, **spec
 
 
 def chosen(
-    rows: int = 3200, *, model_max: int = 512, longest: int = 400, p99: int = 250, task: str = "text-classification",
-    world: World | None = None, **spec: Any,
-) -> Resolved:  # fmt: skip
+    rows: int = 3200,
+    *,
+    model_max: int = 512,
+    longest: int = 400,
+    p99: int = 250,
+    task: str = "text-classification",
+    world: World | None = None,
+    **spec: Any,
+) -> Resolved:
     return resolve(
         config(task, world, **spec), train_rows=rows, model_max_length=model_max, longest_row=longest, p99_length=p99
     )
@@ -67,9 +68,16 @@ def test_what_the_user_gave_is_kept() -> None:
     }
     got = chosen(100, training=training, evaluation={"everySteps": 4, "metric": "accuracy"})
     assert got.to_json() == {
-        "epochs": 1.5, "totalSteps": 15, "globalBatchSize": 10, "microBatchSize": 3, "learningRate": 1e-3, "warmupSteps": 8, "maxLength": 64,
-        "metric": "accuracy", "evaluateEverySteps": 4,
-    }  # fmt: skip
+        "epochs": 1.5,
+        "totalSteps": 15,
+        "globalBatchSize": 10,
+        "microBatchSize": 3,
+        "learningRate": 1e-3,
+        "warmupSteps": 8,
+        "maxLength": 64,
+        "metric": "accuracy",
+        "evaluateEverySteps": 4,
+    }
 
 
 def test_max_steps_ends_earlier_and_never_later() -> None:
@@ -121,9 +129,13 @@ def test_the_metric_follows_the_task() -> None:
 
 
 @given(
-    rows=st.integers(1, 10**7), epochs=st.floats(0.01, 100), batch=st.none() | st.integers(1, 65536), workers=st.integers(1, 64),
-    ratio=st.floats(0, 1), every=st.none() | st.floats(0.01, 10),
-)  # fmt: skip
+    rows=st.integers(1, 10**7),
+    epochs=st.floats(0.01, 100),
+    batch=st.none() | st.integers(1, 65536),
+    workers=st.integers(1, 64),
+    ratio=st.floats(0, 1),
+    every=st.none() | st.floats(0.01, 10),
+)
 def test_any_choice_makes_sense(
     rows: int, epochs: float, batch: int | None, workers: int, ratio: float, every: float | None
 ) -> None:

@@ -13,15 +13,7 @@ from finetune_api.base import Model, parse, parse_stored
 from finetune_api.crd import structural
 from finetune_api.job import Spec
 from finetune_api.report import TERMINATION_BYTES, Outcome, Report
-from finetune_api.run import (
-    HubAccess,
-    Identity,
-    Reporting,
-    RunConfig,
-    StorageAccess,
-    World,
-    run_config,
-)
+from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_api.status import Status
 from support.control_plane import ControlPlane
 from support.filled import filled

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 
 from finetune_api.base import parse
 from finetune_api.crd import structural
-from finetune_api.status import (
-    HISTORY_POINTS,
-    Checkpoint,
-    Failure,
-    Phase,
-    Point,
-    Status,
-)
+from finetune_api.status import HISTORY_POINTS, Checkpoint, Failure, Phase, Point, Status
 from finetune_api.status_budget import STATUS_BYTES, fit, size
 from support.filled import filled
 from support.strategies import json_of
@@ -25,8 +18,9 @@ from support.strategies import json_of
 SCHEMA = structural(Status, defaults=False)
 # Words of code, names and times are ASCII whatever the job; all else may be in any script.
 CODE = frozenset(
-    "reason type status field pod digest manifestDigest metric kind resolved display startTime endTime completionTime lastReportTime "
-    "lastTransitionTime time name reference modelRevision dataRevision architecture precision device progress loss best eta".split()
+    "reason type status field pod digest manifestDigest metric kind resolved display startTime endTime completionTime"
+    " lastReportTime lastTransitionTime time name reference modelRevision dataRevision architecture precision device"
+    " progress loss best eta".split()
 )
 
 

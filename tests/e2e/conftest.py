@@ -1,4 +1,6 @@
-"""The stage of every end-to-end test: a cluster with our chart on it, an S3 server with tiny models and data, namespaces."""
+"""The stage of every end-to-end test: a cluster with our chart on it, an S3 server with tiny models and data,
+namespaces.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,10 @@ class Chart:
     cluster: Cluster
 
     def install(self, *values: str, wait: bool = True) -> str:
-        """Install or upgrade, and wait until the operator is ready. The annotation makes a rebuilt image of the same tag run."""
+        """Install or upgrade, and wait until the operator is ready.
+
+        The annotation makes a rebuilt image of the same tag run.
+        """
         sets = [part for value in values for part in ("--set", value)]
         return self.cluster.helm(
             *("upgrade", "--install", "finetune", str(CHART), "-n", SYSTEM, "--create-namespace", "--take-ownership"),
@@ -130,7 +135,9 @@ def shard(rows: list[dict[str, Any]], parts: int) -> list[bytes]:
 
 @pytest.fixture(scope="session")
 def tiny(storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    """The storage with s3://e2e/models/{bert,llama}, s3://e2e/mail/{train,test}/*.jsonl.zst and s3://e2e/chat/*.jsonl."""
+    """The storage with s3://e2e/models/{bert,llama}, s3://e2e/mail/{train,test}/*.jsonl.zst and
+    s3://e2e/chat/*.jsonl.
+    """
     folder = tmp_path_factory.mktemp("tiny")
     storage.put_folder(BUCKET, "models/bert", models.tiny_bert(folder / "bert"))
     storage.put_folder(BUCKET, "models/llama", models.tiny_llama(folder / "llama"))
@@ -144,7 +151,9 @@ def tiny(storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Storage:
 
 @pytest.fixture(scope="session")
 def mail(storage: Storage) -> list[dict[str, str]]:
-    """s3://e2e/models/minilm, s3://e2e/spam/{train,test}: the model, 2,000 mails to learn from and 1,000 to test; returns the test mails."""
+    """s3://e2e/models/minilm, s3://e2e/spam/{train,test}: the model, 2,000 mails to learn from and 1,000 to test;
+    returns the test mails.
+    """
     try:
         mails, minilm = data.mails(), data.minilm()
     except data.Unavailable as error:

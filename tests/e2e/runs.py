@@ -1,6 +1,7 @@
 """Runs that other runs are compared with: what to train, and the row-exact traces that two runs must share.
 
-A trace has for each step its loss, rows and tokens, and each checkpoint's manifest says where the data cursor stood: a row
+A trace has for each step its loss, rows and tokens, and each checkpoint's manifest says where the data cursor stood: a
+row
 that was lost or learned twice after a restart shows in all of them.
 """
 
@@ -58,8 +59,10 @@ def _checkpointed(every: int) -> dict[str, Any]:
 TINY = Load(
     "bert",
     {"training__epochs": 50, "workers__replicas": 2, **_checkpointed(40), "evaluation__everySteps": 80},
-    40, 60, 420,
-)  # fmt: skip
+    40,
+    60,
+    420,
+)
 REAL = Load("minilm", {**minilm(42), **_checkpointed(20)}, 20, 45, 1500, needs="mail")
 LOADS = [TINY, REAL] if env("FULL") else [TINY]
 

@@ -15,6 +15,7 @@ TRAINER = env("TRAINER_IMAGE") or "localhost/finetune-trainer:dev"
 
 LOOK = """
 import importlib.util, json, os, sys
+from importlib.util import cache_from_source as cached
 files = [os.path.join(folder, name) for folder, _, names in os.walk("/opt") for name in names]
 parts = [path.split("/") for path in files]
 print(json.dumps({
@@ -22,7 +23,7 @@ print(json.dumps({
     "mib": sum(os.lstat(path).st_size for path in files) / 2**20,
     "tests": [path for path, each in zip(files, parts) if "tests" in each[:-1]][:5],
     "caches": [path for path in (os.path.expanduser("~root/.cache"), "/tmp/uv", "/tmp/.cache") if os.path.exists(path)],
-    "compiled": [m for m in ("finetune_api",) if not os.path.exists(importlib.util.cache_from_source(importlib.util.find_spec(m).origin))],
+    "compiled": [m for m in ("finetune_api",) if not os.path.exists(cached(importlib.util.find_spec(m).origin))],
     "uid": os.getuid(),
     "writable": os.access("/opt", os.W_OK),
 }))

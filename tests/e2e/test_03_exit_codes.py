@@ -1,4 +1,6 @@
-"""Exit codes are a contract: whatever a worker ends with, the container's exit code and last word say it to the operator."""
+"""Exit codes are a contract: whatever a worker ends with, the container's exit code and last word say it to the
+operator.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,13 @@ sys.modules["finetune_trainer.train.loop"] = stub
 ranks = types.ModuleType("finetune_trainer.distributed.ranks")  # without torch: twenty imports of it would take minutes
 ranks.Place = lambda rank, size, local: types.SimpleNamespace(rank=rank, world_size=size, local_rank=local)
 sys.modules["finetune_trainer.distributed.ranks"] = ranks
-from finetune_trainer import launcher
+from finetune_trainer.launch import launcher
 
 launcher.tell_again = lambda *_: False  # there is no storage
 sys.exit(launcher.launch(run.RunConfig(
     job=run.Identity(name="e2e/exit", id="0"), task="text-classification", model=job.ModelSource(uri="s3://b/model"),
-    data=job.Data(train=job.TrainSource(uri="s3://b/train")), method=job.Method(), training=job.Training(), evaluation=job.Evaluation(),
-    checkpoints=job.Checkpoints(), output=job.Output(uri="s3://b/out"), world=run.World(),
+    data=job.Data(train=job.TrainSource(uri="s3://b/train")), method=job.Method(), training=job.Training(),
+    evaluation=job.Evaluation(), checkpoints=job.Checkpoints(), output=job.Output(uri="s3://b/out"), world=run.World(),
     reporting=run.Reporting(termination_file="/dev/termination-log"),
 )))
 """

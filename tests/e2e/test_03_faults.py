@@ -1,4 +1,6 @@
-"""Killed worker, killed operator, restarted API server: the job succeeds, no row is lost or doubled, and it goes on fast."""
+"""Killed worker, killed operator, restarted API server: the job succeeds, no row is lost or doubled, and it goes on
+fast.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from .conftest import BUCKET, Place
 from .runs import LOADS, Load, check_every_row_once, cursors, trace
 
 DEATH_TO_STEP = 60.0
-"""Seconds from the death of a pod to the next step; those without imports and container start ("ours") are for reading."""
+"""Seconds from the death of a pod to the next step; those without imports and container start ("ours") are for reading.
+"""
 
 
 def moment(text: str) -> float:
@@ -36,7 +39,9 @@ def running_workers(job: Job, attempt: int) -> list[Object]:
 
 @dataclasses.dataclass(frozen=True)
 class Strike:
-    """A worker's death, and what came of it: times are seconds since the epoch, `first` is the step made first again."""
+    """A worker's death, and what came of it: times are seconds since the epoch, `first` is the step made first
+    again.
+    """
 
     how: str
     attempt: int
@@ -129,7 +134,9 @@ def test_kills_of_worker_operator_and_api_server_lose_nothing(
 
 
 def by_part(place: Place, status: Object, each: Strike) -> dict[str, float]:
-    """Seconds from the death to the end of the first step made again, by part; the API server's stamps are whole seconds."""
+    """Seconds from the death to the end of the first step made again, by part; the API server's stamps are whole
+    seconds.
+    """
     log = place.storage.read(BUCKET, place.output("beaten") + "/events.jsonl").decode().splitlines()
     stepped = next(e["time"] for e in map(json.loads, log) if e["kind"] == "step" and e["step"] == each.first)
     spent = next(a["seconds"] for a in status["attempts"] if a["number"] == each.attempt)

@@ -1,4 +1,6 @@
-"""A real model on real mails: MiniLM tells spam from ham as well as a well-known trainer does, and its output predicts."""
+"""A real model on real mails: MiniLM tells spam from ham as well as a well-known trainer does, and its output
+predicts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A real language model on a small chat set: SmolLM2 picks up a help desk's manner by LoRA, and its adapter loads with peft."""
+"""A real language model on a small chat set: SmolLM2 picks up a help desk's manner by LoRA, and its adapter loads with
+peft.
+"""
 
 from __future__ import annotations
 

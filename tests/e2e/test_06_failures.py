@@ -1,7 +1,9 @@
 """What goes wrong for users, side by side: each case has its own reason and hint in the status, and names what to mend.
 
-Each must be told within a minute of when it could be known: since the apply, since the prepare step passed, or since the
-container ended. A thread watches all cases at once, so that the tests, which look one after the other, measure nothing of
+Each must be told within a minute of when it could be known: since the apply, since the prepare step passed, or since
+the
+container ended. A thread watches all cases at once, so that the tests, which look one after the other, measure nothing
+of
 each other.
 """
 
@@ -30,7 +32,8 @@ Known = Literal["applied", "prepared", "ended"]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Changes to the tiny job, and what its status must say. `ends`: the job is Failed; otherwise it waits and says why.
+    """Changes to the tiny job, and what its status must say. `ends`: the job is Failed; otherwise it waits and says
+    why.
 
     `known` is since when the fault can be known: the apply, the end of the prepare step, or the end of a worker.
     """
@@ -156,7 +159,9 @@ class Running:
 
 
 def ended(pod: Object) -> float:
-    """When this pod's container ended, or the kubelet decided to end it: an evicted one may be told of before it has ended."""
+    """When this pod's container ended, or the kubelet decided to end it: an evicted one may be told of before it has
+    ended.
+    """
     states = [each["state"].get("terminated") or {} for each in pod["status"].get("containerStatuses") or []]
     stamps = [state["finishedAt"] for state in states if state.get("finishedAt")]
     stamps = stamps or [each["lastTransitionTime"] for each in pod["status"]["conditions"]]
@@ -169,7 +174,9 @@ def reason_of(status: Object) -> str | None:
 
 @pytest.fixture(scope="module")
 def running(make_place: Callable[..., Place], chart: Chart, tiny: Storage) -> Iterator[Running]:
-    """Start every case, in three namespaces: one plain, one with wrong keys, one with a quota that admits the prepare pod only."""
+    """Start every case, in three namespaces: one plain, one with wrong keys, one with a quota that admits the prepare
+    pod only.
+    """
     rows = [json.dumps(row) for row in models.mails(60, seed=5)]
     rows[36] = '{"text": "half a line'
     tiny.put(BUCKET, "bad/part-0.jsonl", "\n".join(rows).encode())

@@ -114,7 +114,9 @@ CANARIES = {
 
 
 def test_no_secret_is_found_anywhere(place: Place, tmp_path: Path) -> None:
-    """Each secret's value, in all that jobs and operator leave behind: objects, status, events, logs, metrics, files."""
+    """Each secret's value, in all that jobs and operator leave behind: objects, status, events, logs, metrics,
+    files.
+    """
     cluster = place.cluster
     secrets = {
         "wrong": {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": CANARIES["a refused storage key"]},

@@ -1,4 +1,6 @@
-"""Two jobs of one name in two namespaces at once; and what remains of a job that is deleted: its storage, nothing else."""
+"""Two jobs of one name in two namespaces at once; and what remains of a job that is deleted: its storage, nothing
+else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The chart's life with jobs under way: upgrade with a changed definition, uninstall, install again; and a namespaced install."""
+"""The chart's life with jobs under way: upgrade with a changed definition, uninstall, install again; and a namespaced
+install.
+"""
 
 from __future__ import annotations
 

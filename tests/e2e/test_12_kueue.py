@@ -34,11 +34,7 @@ def kueue(cluster: Cluster, chart: Chart) -> Iterator[Cluster]:
         subprocess.run(["bash", "-c", command], check=True, capture_output=True, timeout=180)
     resources = [{"name": "cpu", "nominalQuota": "300m"}, {"name": "memory", "nominalQuota": "4Gi"}]
     group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": "e2e", "resources": resources}]}
-    spec = {
-        "namespaceSelector": {},
-        "resourceGroups": [group],
-        "preemption": {"withinClusterQueue": "LowerPriority"},
-    }
+    spec = {"namespaceSelector": {}, "resourceGroups": [group], "preemption": {"withinClusterQueue": "LowerPriority"}}
     objects = [
         kueue_object("ResourceFlavor", "e2e"),
         kueue_object("ClusterQueue", "e2e", spec=spec),
@@ -98,7 +94,8 @@ def test_admission_preemption_and_readmission_keep_every_step_and_are_told(place
     assert sorted(steps) == list(range(1, status["resolved"]["totalSteps"] + 1))
     check_every_row_once(place, "low", status)
     print(
-        f"kueue: preempted after step {before['lastStep']}, {now['seconds']['queue']:.0f} s in the queue, went on from there"
+        f"kueue: preempted after step {before['lastStep']}, {now['seconds']['queue']:.0f} s in the queue, went on from"
+        " there"
     )
 
 

@@ -1,7 +1,9 @@
-"""The fake API server over HTTP: discovery, CRUD, paged lists, watches with bookmarks, TokenReview; and faults on request.
+"""The fake API server over HTTP: discovery, CRUD, paged lists, watches with bookmarks, TokenReview; and faults on
+request.
 
 `faults` are asked before each request, and may raise a Refusal (429, 500 …) or drop the connection before or after the
-request took effect. `watch_fault` may drop or double a watch event, and `hang`/`expire` stall or invalidate all watches.
+request took effect. `watch_fault` may drop or double a watch event, and `hang`/`expire` stall or invalidate all
+watches.
 """
 
 from __future__ import annotations

@@ -12,12 +12,7 @@ from fakecluster.api import FakeApi
 from fakecluster.driver import NAMESPACE, SPEC, child
 from finetune_api.report import Report
 from finetune_operator.access import Access
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    POD,
-    Cluster,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.report_server.server import ReportServer
@@ -41,8 +36,14 @@ class Desk:
             self.store.put(POD, self.pod(f"p-{name}", uid, f"j-{name}"))
         self.tokens = Tokens(self.cluster, mode, clock=lambda: self.now)  # type: ignore[arg-type]
         self.server = ReportServer(
-            self.store, self.queue, self.tokens, self.metrics, interval=5.0, leading=lambda: self.leading, clock=lambda: self.now
-        )  # fmt: skip
+            self.store,
+            self.queue,
+            self.tokens,
+            self.metrics,
+            interval=5.0,
+            leading=lambda: self.leading,
+            clock=lambda: self.now,
+        )
         self.client = TestClient(TestServer(self.server.app()))
         self.let_in("good", UID, "p-spam-filter")
         self.let_in("others", OTHER, "p-other")

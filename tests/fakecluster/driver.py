@@ -1,4 +1,6 @@
-"""An operator without Kopf, driven by hand: full lists instead of watches, one reconcile after the other, a clock of its own."""
+"""An operator without Kopf, driven by hand: full lists instead of watches, one reconcile after the other, a clock of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,7 @@ from fakecluster.node import Node
 from fakecluster.objects import Refusal
 from finetune_api.times import rfc3339
 from finetune_operator.access import Access
-from finetune_operator.cluster import (
-    ApiError,
-    Cluster,
-    Fenced,
-    Kind,
-    Recorder,
-    Unavailable,
-    to_error,
-)
+from finetune_operator.cluster import ApiError, Cluster, Fenced, Kind, Recorder, Unavailable, to_error
 from finetune_operator.job.observed import PlanSettings
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
@@ -59,9 +53,17 @@ def job(name: str = "spam-filter", namespace: str = NAMESPACE, **spec: Any) -> d
 
 
 def child(
-    kind: str, name: str, owner: str, *, uid: str, version: int, controller: str | None = None, job: str = "spam-filter",
-    component: str = names.WORKER, attempt: int = 1,
-) -> dict[str, Any]:  # fmt: skip
+    kind: str,
+    name: str,
+    owner: str,
+    *,
+    uid: str,
+    version: int,
+    controller: str | None = None,
+    job: str = "spam-filter",
+    component: str = names.WORKER,
+    attempt: int = 1,
+) -> dict[str, Any]:
     """A Job or Pod of ours as the API server sends it; `owner` is the UID of the FineTuneJob `job`.
 
     A Job has the name that we give it, and `name` is a pod's. `controller` is the UID of what controls it: another
@@ -72,13 +74,17 @@ def child(
     return {
         "kind": kind,
         "metadata": {
-            "name": made if kind == "Job" else name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version),
-            "labels": names.labels(job, owner, component, attempt), "creationTimestamp": "2026-01-01T00:00:00Z",
+            "name": made if kind == "Job" else name,
+            "namespace": NAMESPACE,
+            "uid": uid,
+            "resourceVersion": str(version),
+            "labels": names.labels(job, owner, component, attempt),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
             "ownerReferences": [{"kind": whose[0], "name": whose[1], "uid": whose[2], "controller": True}],
         },
         "spec": {},
         "status": {"phase": "Running"} if kind == "Pod" else {},
-    }  # fmt: skip
+    }
 
 
 class Killed(BaseException):
@@ -99,7 +105,9 @@ class Kill:
 
 
 class _Mortal(Cluster):
-    """A client that dies as told, and asks the fake API server without a socket between: hundreds of runs take seconds."""
+    """A client that dies as told, and asks the fake API server without a socket between: hundreds of runs take
+    seconds.
+    """
 
     def __init__(self, api: FakeApi, kill: Kill | None, record: Recorder) -> None:
         super().__init__(Access("http://direct"), record=record)

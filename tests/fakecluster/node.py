@@ -1,6 +1,7 @@
 """A fake Job controller, scheduler and kubelet: each tick takes every Job and pod one step further.
 
-Enough for Indexed Jobs with backoffLimit 0: pods are made, scheduled, run, and end as `end` says; the first failure fails
+Enough for Indexed Jobs with backoffLimit 0: pods are made, scheduled, run, and end as `end` says; the first failure
+fails
 the Job and its other pods are killed. What ran is noted, so that a test can tell a job made twice from one made once.
 """
 
@@ -121,11 +122,14 @@ class Node:
         notes = (template["metadata"].get("annotations") or {}) | {INDEX: str(index)}
         body = {
             "metadata": {
-                "name": f"{meta['name']}-{index}", "labels": template["metadata"]["labels"], "annotations": notes, "ownerReferences": [owner],
+                "name": f"{meta['name']}-{index}",
+                "labels": template["metadata"]["labels"],
+                "annotations": notes,
+                "ownerReferences": [owner],
             },
             "spec": template["spec"],
             "status": {"phase": "Pending"},
-        }  # fmt: skip
+        }
         self.objects.create("pods", meta["namespace"], body)
 
     def _pod(self, pod: Object) -> None:
@@ -157,9 +161,12 @@ class Node:
     def _ended(self, pod: Object, ending: Ending) -> None:
         meta = pod["metadata"]
         terminated = {
-            "exitCode": ending.exit_code, "reason": ending.reason or ("Completed" if ending.exit_code == 0 else "Error"), "message": ending.message,
-            "startedAt": self.objects.clock(), "finishedAt": self.objects.clock(),
-        }  # fmt: skip
+            "exitCode": ending.exit_code,
+            "reason": ending.reason or ("Completed" if ending.exit_code == 0 else "Error"),
+            "message": ending.message,
+            "startedAt": self.objects.clock(),
+            "finishedAt": self.objects.clock(),
+        }
         state = {"name": "trainer", "state": {"terminated": terminated}}
         phase = "Failed" if ending.exit_code else "Succeeded"
         self.objects.set_status(("pods", meta["namespace"], meta["name"]), phase=phase, containerStatuses=[state])

@@ -1,6 +1,8 @@
-"""The state of the fake API server: objects with uid, resourceVersion and generation, and every refusal a real one gives.
+"""The state of the fake API server: objects with uid, resourceVersion and generation, and every refusal a real one
+gives.
 
-Not a real one: no schema, no CEL, no field ownership (a server-side apply of a status replaces the whole of it, as it does
+Not a real one: no schema, no CEL, no field ownership (a server-side apply of a status replaces the whole of it, as it
+does
 where one manager owns all). tests/operator/test_apiserver.py holds the operator to a real one.
 """
 
@@ -18,10 +20,15 @@ Ref = tuple[str, str, str]
 """Plural, namespace, name."""
 
 RESOURCES = {
-    "finetunejobs": ("finetune-operator.io", "v1alpha1", "FineTuneJob"), "jobs": ("batch", "v1", "Job"), "pods": ("", "v1", "Pod"),
-    "services": ("", "v1", "Service"), "secrets": ("", "v1", "Secret"), "configmaps": ("", "v1", "ConfigMap"), "events": ("", "v1", "Event"),
+    "finetunejobs": ("finetune-operator.io", "v1alpha1", "FineTuneJob"),
+    "jobs": ("batch", "v1", "Job"),
+    "pods": ("", "v1", "Pod"),
+    "services": ("", "v1", "Service"),
+    "secrets": ("", "v1", "Secret"),
+    "configmaps": ("", "v1", "ConfigMap"),
+    "events": ("", "v1", "Event"),
     "leases": ("coordination.k8s.io", "v1", "Lease"),
-}  # fmt: skip
+}
 
 
 class Refusal(Exception):
@@ -96,7 +103,9 @@ class Objects:
         )
 
     def merge(self, ref: Ref, patch: Object, status: bool = False) -> Object:
-        """Merge patch; of the status subresource only the status counts, else everything but it (where it is split off)."""
+        """Merge patch; of the status subresource only the status counts, else everything but it (where it is split
+        off).
+        """
         if (patch.get("metadata") or {}).get("uid") not in (None, self.get(ref)["metadata"]["uid"]):
             raise Refusal(422, "Invalid", "metadata.uid: Invalid value: field is immutable")
         old = self._checked(ref, patch)

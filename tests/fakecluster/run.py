@@ -32,9 +32,16 @@ class Run:
         self.ports = free_ports(3)
         self_signed(folder, "reports")
         values: dict[str, Any] = {
-            "trainer_image": "trainer:test", "report_url": "https://localhost:8443", "report_cert_dir": folder, "lease_namespace": "system", "identity": "me",
-            "metrics_port": self.ports[0], "probe_port": self.ports[1], "report_port": self.ports[2], "report_write_seconds": 0.2,
-        }  # fmt: skip
+            "trainer_image": "trainer:test",
+            "report_url": "https://localhost:8443",
+            "report_cert_dir": folder,
+            "lease_namespace": "system",
+            "identity": "me",
+            "metrics_port": self.ports[0],
+            "probe_port": self.ports[1],
+            "report_port": self.ports[2],
+            "report_write_seconds": 0.2,
+        }
         self.operator = Operator(Settings(**(values | options)), Access(api.url))
         self.task: asyncio.Task[None] | None = None
 

@@ -217,15 +217,24 @@ async def test_the_token_of_a_deleted_pod_is_no_longer_accepted(cluster: Cluster
 async def test_the_operator_makes_the_prepare_step_once_and_survives_restarts(
     server: ControlPlane, cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    """Twice started, the second time with everything there: one Job, one ConfigMap, one Event set; a lease released between."""
+    """Twice started, the second time with everything there: one Job, one ConfigMap, one Event set; a lease released
+    between.
+    """
     job = await make(cluster, namespace)
     self_signed(tmp_path, "reports")
     for start in range(2):
         ports = free_ports(3)
         settings = Settings(
-            trainer_image="trainer:test", report_url="https://localhost:8443", report_cert_dir=tmp_path, watch_namespaces=(namespace,),
-            lease_namespace=namespace, identity=f"start-{start}", metrics_port=ports[0], probe_port=ports[1], report_port=ports[2],
-        )  # fmt: skip
+            trainer_image="trainer:test",
+            report_url="https://localhost:8443",
+            report_cert_dir=tmp_path,
+            watch_namespaces=(namespace,),
+            lease_namespace=namespace,
+            identity=f"start-{start}",
+            metrics_port=ports[0],
+            probe_port=ports[1],
+            report_port=ports[2],
+        )
         operator = Operator(settings, from_kubeconfig(server.kubeconfig))
         task = asyncio.create_task(operator.run())
         try:

@@ -1,4 +1,5 @@
-"""Invariant I6: killing the operator before or after any of its writes ends in the same state, with no child made twice,
+"""Invariant I6: killing the operator before or after any of its writes ends in the same state, with no child made
+twice,
 left over or lost.
 
 A golden run of each workflow counts the operator's N writes. Then, for every k, the operator is killed before and after
@@ -154,14 +155,19 @@ def picture(driver: Driver) -> dict[str, Any]:
         "pods that ran": sorted(driver.node.started),
         "status": [
             {
-                "phase": s.get("phase"), "reason": s.get("reason"), "failure": (s.get("failure") or {}).get("reason"), "attempt": s.get("attempt"),
-                "restarts": s.get("restarts"), "conditions": sorted((c["type"], c["status"], c["reason"]) for c in s.get("conditions") or ()),
+                "phase": s.get("phase"),
+                "reason": s.get("reason"),
+                "failure": (s.get("failure") or {}).get("reason"),
+                "attempt": s.get("attempt"),
+                "restarts": s.get("restarts"),
+                "conditions": sorted((c["type"], c["status"], c["reason"]) for c in s.get("conditions") or ()),
                 "attempts": [(a["number"], a.get("reason"), a.get("exitCode")) for a in s.get("attempts") or ()],
-                "output": s.get("output"), "resolved": s.get("resolved"),
+                "output": s.get("output"),
+                "resolved": s.get("resolved"),
             }
             for s in jobs
         ],
-    }  # fmt: skip
+    }
 
 
 @functools.cache
@@ -180,9 +186,15 @@ async def golden(workflow: Workflow) -> tuple[dict[str, Any], int]:
 async def test_a_golden_run_ends_as_it_should(workflow: Workflow) -> None:
     final, writes = await golden(workflow)
     phases = {
-        "success": "Succeeded", "retry after a lost peer": "Succeeded", "user error in the prepare step": "Failed", "user error of a worker": "Failed",
-        "a deleted worker pod": "Succeeded", "suspend and resume": "Succeeded", "deletion while running": None, "time to live": None,
-    }  # fmt: skip
+        "success": "Succeeded",
+        "retry after a lost peer": "Succeeded",
+        "user error in the prepare step": "Failed",
+        "user error of a worker": "Failed",
+        "a deleted worker pod": "Succeeded",
+        "suspend and resume": "Succeeded",
+        "deletion while running": None,
+        "time to live": None,
+    }
     assert [s["phase"] for s in final["status"]] == ([phases[workflow.name]] if phases[workflow.name] else [])
     if phases[workflow.name] is None:
         assert final["objects"] == []

@@ -1,4 +1,6 @@
-"""The report server before people who only hold connections: they are few, short and cheap, and real reports get through."""
+"""The report server before people who only hold connections: they are few, short and cheap, and real reports get
+through.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,12 @@ class Door:
 
     async def connect(self, sent: bytes = b"", *, tls: bool = True, host: str = "127.0.0.1") -> Stream:
         stream = await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=self.trust if tls else None, server_hostname="localhost" if tls else None, local_addr=(host, 0)
-        )  # fmt: skip
+            "127.0.0.1",
+            self.port,
+            ssl=self.trust if tls else None,
+            server_hostname="localhost" if tls else None,
+            local_addr=(host, 0),
+        )
         if sent:
             stream[1].write(sent)
         return stream

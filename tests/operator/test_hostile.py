@@ -1,6 +1,7 @@
 """I10: what others make, label, name, own or report leaves a job and its children bit-equal.
 
-Each try is made by somebody who may write in a namespace of their own, or who may make pods or Jobs in the victim's. The
+Each try is made by somebody who may write in a namespace of their own, or who may make pods or Jobs in the victim's.
+The
 victim is a job whose workers run; afterwards it ends as if nothing had been.
 """
 
@@ -96,9 +97,14 @@ class World:
         """Send a report that would end in a wrong status."""
         driver = self.driver
         server = ReportServer(
-            driver.store, driver.queue, Tokens(driver.cluster, "auto"), driver.metrics, interval=0, leading=lambda: True,
+            driver.store,
+            driver.queue,
+            Tokens(driver.cluster, "auto"),
+            driver.metrics,
+            interval=0,
+            leading=lambda: True,
             clock=lambda: driver.now,
-        )  # fmt: skip
+        )
         forged = Report(
             job_id=self.uid,
             attempt=1,

@@ -1,4 +1,6 @@
-"""The report server's own certificate: made once into an empty Secret, found again by the next operator, renewed in time."""
+"""The report server's own certificate: made once into an empty Secret, found again by the next operator, renewed in
+time.
+"""
 
 from __future__ import annotations
 

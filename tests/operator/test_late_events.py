@@ -1,4 +1,6 @@
-"""Absence is not evidence: whatever order the events of Jobs and pods come in, the same is decided and the same is told."""
+"""Absence is not evidence: whatever order the events of Jobs and pods come in, the same is decided and the same is
+told.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,7 @@ from fakecluster.api import FakeApi
 from fakecluster.driver import KEY, NAMESPACE, Driver, job
 from fakecluster.node import ATTEMPT, COMPONENT, Ending, Node, success
 from fakecluster.objects import Object
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    POD,
-    ApiError,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError
 from finetune_operator.wiring import taker
 
 KINDS = {"finetunejobs": FINETUNE_JOB, "jobs": JOB, "pods": POD}
@@ -68,7 +65,9 @@ class Streams:
         return list(found)
 
     async def to_the_end(self, schedule: Callable[[int], tuple[str, ...]], change: Callable[[int], None]) -> None:
-        """`schedule` names the streams that deliver in a round; the clock stands still, so that only the order differs."""
+        """`schedule` names the streams that deliver in a round; the clock stands still, so that only the order
+        differs.
+        """
         quiet = 0
         for turn in range(400):
             change(turn)

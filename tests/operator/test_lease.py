@@ -9,13 +9,7 @@ import pytest
 from fakecluster.api import Call, Cut, FakeApi
 from fakecluster.objects import Refusal
 from finetune_operator.access import Access
-from finetune_operator.cluster import (
-    CONFIG_MAP,
-    Cluster,
-    Conflict,
-    Fenced,
-    Unavailable,
-)
+from finetune_operator.cluster import CONFIG_MAP, Cluster, Conflict, Fenced, Unavailable
 from finetune_operator.lease import Lease, LeaseLost
 
 REF = ("leases", "system", "finetune-operator")

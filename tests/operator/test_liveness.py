@@ -21,12 +21,7 @@ from fakecluster.certificates import self_signed
 from fakecluster.driver import NAMESPACE, SETTINGS, SPEC, child
 from fakecluster.objects import Object
 from finetune_operator.access import Access
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    Cluster,
-    Unavailable,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, Cluster, Unavailable
 from finetune_operator.job.observed import Observed
 from finetune_operator.lease import Lease
 from finetune_operator.lifecycle import Operator
@@ -50,9 +45,13 @@ def resource(
     status: Object | None = None,
 ) -> Object:
     meta = {
-        "name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "generation": generation,
+        "name": name,
+        "namespace": NAMESPACE,
+        "uid": uid,
+        "resourceVersion": str(version),
+        "generation": generation,
         "creationTimestamp": "2026-01-01T00:00:00Z",
-    }  # fmt: skip
+    }
     return {"metadata": meta, "spec": copy.deepcopy(SPEC), "status": status or {}}
 
 
@@ -106,8 +105,15 @@ class Bench:
             self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300, clock=lambda: self.now
         )
         self.reconciler = Reconciler(
-            self.store, self.cluster, self.queue, self.metrics, plan_settings=lambda: SETTINGS, clock=lambda: self.now, plan=self._plan, **options
-        )  # fmt: skip
+            self.store,
+            self.cluster,
+            self.queue,
+            self.metrics,
+            plan_settings=lambda: SETTINGS,
+            clock=lambda: self.now,
+            plan=self._plan,
+            **options,
+        )
 
     def _plan(self, observed: Observed) -> Plan:
         self.plans.append(observed.job.name)

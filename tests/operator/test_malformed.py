@@ -1,4 +1,6 @@
-"""No value that a user or a pod writes ends or stalls the operator: what cannot be read is left out, and the rest goes on."""
+"""No value that a user or a pod writes ends or stalls the operator: what cannot be read is left out, and the rest goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,7 @@ from fakecluster.node import COMPONENT, Ending, Node, success
 from finetune_api.report import Report
 from finetune_api.status import Checkpoint, Progress, Status
 from finetune_operator.access import Access
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    POD,
-    Cluster,
-    Kind,
-    Unavailable,
-    _answer,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster, Kind, Unavailable, _answer
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.store.memory import Received
@@ -152,7 +146,7 @@ async def test_extreme_values_of_a_report_reach_the_status_and_stop_nothing(api:
     for _ in range(8):
         await driver.round()
         node.tick()
-    (worker, _) = [p for p in api.objects.list("pods") if p["metadata"]["labels"][COMPONENT] == "worker"]
+    worker, _ = [p for p in api.objects.list("pods") if p["metadata"]["labels"][COMPONENT] == "worker"]
     uid = driver.store.uid((NAMESPACE, "spam-filter"))
     assert uid
     pod = driver.store.pod(uid, worker["metadata"]["uid"])

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_api.status import (
-    Checkpoint,
-    Phase,
-    Progress,
-    Status,
-)
+from finetune_api.status import Checkpoint, Phase, Progress, Status
 from finetune_operator.metrics import METRICS_PER_JOB, Metrics, metrics_app
 
 KEY = ("team", "spam-filter")

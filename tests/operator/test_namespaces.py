@@ -114,8 +114,9 @@ async def test_of_two_operators_that_watch_the_same_one_stands_by_says_so_and_ta
         make(api, "one")
         await second.until(lambda: second.operator.lease.standing_by and second.operator.store.size()[0])
         assert await second.get(second.ports[0], "/readyz") == (
-            503, "standing by: here/first works on all namespaces\n",
-        )  # fmt: skip
+            503,
+            "standing by: here/first works on all namespaces\n",
+        )
         assert "Standing by: here/first holds the lease system/finetune-operator" in caplog.text
         _, text = await second.get(second.ports[0], "/metrics")
         assert 'finetune_operator_standing_by{namespace=""} 1.0' in text

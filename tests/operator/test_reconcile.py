@@ -12,12 +12,7 @@ from fakecluster.driver import KEY, NAMESPACE, SETTINGS, Driver, job
 from fakecluster.node import COMPONENT, success
 from finetune_api.report import Report
 from finetune_api.status import Progress
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    Conflict,
-    Forbidden,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden
 from finetune_operator.store.memory import Received
 
 
@@ -229,7 +224,9 @@ async def test_a_patch_that_fails_never_keeps_the_status_from_being_written(driv
 
 
 async def test_a_job_that_was_deleted_is_gone_before_the_watch_says_so(driver: Driver) -> None:
-    """Else a resume right after a suspend would take the attempt, whose Job still seems to be there, for one that goes on."""
+    """Else a resume right after a suspend would take the attempt, whose Job still seems to be there, for one that goes
+    on.
+    """
     name = await worker_job(driver)
     driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"suspend": True}})
     await driver.relister.once()

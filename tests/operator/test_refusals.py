@@ -1,4 +1,6 @@
-"""What the API server refuses, and names that somebody else has: shown to the user, tried again, never taken by force."""
+"""What the API server refuses, and names that somebody else has: shown to the user, tried again, never taken by
+force.
+"""
 
 from __future__ import annotations
 

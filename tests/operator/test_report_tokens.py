@@ -1,4 +1,6 @@
-"""Who sends a report: by TokenReview, or by the API server's keys where that is refused; no error of ours is a verdict."""
+"""Who sends a report: by TokenReview, or by the API server's keys where that is refused; no error of ours is a
+verdict.
+"""
 
 from __future__ import annotations
 

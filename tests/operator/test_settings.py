@@ -11,12 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_operator.access import (
-    Access,
-    AccessError,
-    from_kubeconfig,
-    load_access,
-)
+from finetune_operator.access import Access, AccessError, from_kubeconfig, load_access
 from finetune_operator.settings import Settings, SettingsError, kopf_settings
 
 ENV = {"FINETUNE_TRAINER_IMAGE": "trainer:1", "FINETUNE_REPORT_URL": "https://reports.system.svc:8443/"}
@@ -24,8 +19,14 @@ ENV = {"FINETUNE_TRAINER_IMAGE": "trainer:1", "FINETUNE_REPORT_URL": "https://re
 
 def test_the_chart_s_variables_are_read() -> None:
     settings = Settings.from_env(
-        ENV | {"FINETUNE_WATCH_NAMESPACES": "a, b,", "FINETUNE_TRAINER_IMAGE_PULL_SECRETS": "x", "FINETUNE_NAMESPACE": "own", "FINETUNE_LOG_LEVEL": "debug"}
-    )  # fmt: skip
+        ENV
+        | {
+            "FINETUNE_WATCH_NAMESPACES": "a, b,",
+            "FINETUNE_TRAINER_IMAGE_PULL_SECRETS": "x",
+            "FINETUNE_NAMESPACE": "own",
+            "FINETUNE_LOG_LEVEL": "debug",
+        }
+    )
     assert (settings.watch_namespaces, settings.clusterwide) == (("a", "b"), False)
     assert (settings.lease_namespace, settings.report_url) == ("own", "https://reports.system.svc:8443")
     assert settings.log_level == "DEBUG"
@@ -36,10 +37,19 @@ def test_the_chart_s_variables_are_read() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("TRAINER_IMAGE", ""), ("REPORT_URL", ""), ("REPORT_URL", "http://plain"), ("REPORT_PORT", "x"), ("METRICS_PORT", "70000"), ("WORKERS", "0"),
-        ("RELIST_SECONDS", "soon"), ("LOG_FORMAT", "xml"), ("TRAINER_IMAGE_PULL_POLICY", "Sometimes"), ("REPORT_WRITE_SECONDS", "inf"), ("REPORT_AUTH", "none"),
+        ("TRAINER_IMAGE", ""),
+        ("REPORT_URL", ""),
+        ("REPORT_URL", "http://plain"),
+        ("REPORT_PORT", "x"),
+        ("METRICS_PORT", "70000"),
+        ("WORKERS", "0"),
+        ("RELIST_SECONDS", "soon"),
+        ("LOG_FORMAT", "xml"),
+        ("TRAINER_IMAGE_PULL_POLICY", "Sometimes"),
+        ("REPORT_WRITE_SECONDS", "inf"),
+        ("REPORT_AUTH", "none"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_names_its_variable(name: str, text: str) -> None:
     with pytest.raises(SettingsError, match=f"FINETUNE_{name}: "):
         Settings.from_env(ENV | {f"FINETUNE_{name}": text})
@@ -55,7 +65,10 @@ def test_the_process_says_so_in_one_line_and_exits_with_2() -> None:
 
 
 def test_the_operator_imports_nothing_of_machine_learning() -> None:
-    code = "import finetune_operator.lifecycle, sys; print([m for m in ('torch', 'numpy', 'transformers', 'finetune_trainer') if m in sys.modules])"
+    code = (
+        "import finetune_operator.lifecycle, sys; print([m for m in ('torch', 'numpy', 'transformers',"
+        " 'finetune_trainer') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

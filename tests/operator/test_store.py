@@ -9,32 +9,30 @@ from typing import Any
 import pytest
 
 from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    POD,
-    SERVICE,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE
 from finetune_operator.store.store import Store
 
 UID = "11111111-u"
 
 
 def resource(
-    version: int = 1,
-    *,
-    name: str = "spam-filter",
-    uid: str = UID,
-    status: dict[str, Any] | None = None,
-    **meta: Any,
+    version: int = 1, *, name: str = "spam-filter", uid: str = UID, status: dict[str, Any] | None = None, **meta: Any
 ) -> dict[str, Any]:
     return {
-        "metadata": {
-            "name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
-        } | meta,
+        "metadata": (
+            {
+                "name": name,
+                "namespace": NAMESPACE,
+                "uid": uid,
+                "resourceVersion": str(version),
+                "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            }
+            | meta
+        ),
         "spec": copy.deepcopy(SPEC),
         "status": status or {},
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture

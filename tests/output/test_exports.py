@@ -1,4 +1,6 @@
-"""What an export takes over from its base, and who can read it: transformers 4 and 5, and peft, each in a process of its own."""
+"""What an export takes over from its base, and who can read it: transformers 4 and 5, and peft, each in a process of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -57,10 +59,17 @@ def job(folder: Path, task: str, model: Path, **spec: Any) -> Bench:
     """A few steps, prepared and made; `out` has the export."""
     rows = chats(40, seed=1) if task == "causal-lm" else mails(40, seed=1)
     train = write_jsonl(folder / "train.jsonl", rows)
-    bench = Bench(folder, {
-        "task": task, "model": {"uri": model.as_uri()}, "data": {"train": {"uri": train.as_uri()}}, "output": {"uri": (folder / "out").as_uri()},
-        "training": {"maxSteps": 2, "globalBatchSize": 8, "learningRate": 1e-2, "maxLength": 64}, **spec,
-    })  # fmt: skip
+    bench = Bench(
+        folder,
+        {
+            "task": task,
+            "model": {"uri": model.as_uri()},
+            "data": {"train": {"uri": train.as_uri()}},
+            "output": {"uri": (folder / "out").as_uri()},
+            "training": {"maxSteps": 2, "globalBatchSize": 8, "learningRate": 1e-2, "maxLength": 64},
+            **spec,
+        },
+    )
     bench.prepare()
     return bench
 
@@ -193,9 +202,12 @@ def test_a_merged_model_that_computes_something_else_is_never_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str
 ) -> None:
     bench = job(
-        tmp_path, "causal-lm", tiny_llama(tmp_path / "base"), method={"type": "lora", "lora": {"rank": 2}},
+        tmp_path,
+        "causal-lm",
+        tiny_llama(tmp_path / "base"),
+        method={"type": "lora", "lora": {"rank": 2}},
         output={"uri": (tmp_path / "out").as_uri(), "merge": True},
-    )  # fmt: skip
+    )
     if spoiled == "merging":
         monkeypatch.setattr("peft.tuners.lora.layer.Linear.merge", lambda self, *_, **__: None)
     else:
@@ -227,7 +239,9 @@ def test_an_answer_that_is_no_number_is_no_equal_answer() -> None:
 
 
 def test_what_a_job_leaves_is_read_by_transformers_4_and_5_and_by_peft(tmp_path: Path, transformers_4: Path) -> None:
-    """Whole, merged and adapter, of both kinds of model; the folder's name has a space, as file:// URIs must be decoded."""
+    """Whole, merged and adapter, of both kinds of model; the folder's name has a space, as file:// URIs must be
+    decoded.
+    """
     cases = []
     for task, make in (("text-classification", tiny_bert), ("causal-lm", tiny_llama)):
         base = make(tmp_path / "my models" / task)
@@ -237,15 +251,23 @@ def test_what_a_job_leaves_is_read_by_transformers_4_and_5_and_by_peft(tmp_path:
             output = {"uri": (folder / "out").as_uri()} | ({"merge": True} if method == "lora" else {})
             job(folder, task, base, method={"type": method}, output=output).attempt()
             out = folder / "out"
-            cases += [(out, task, "whole")] if method == "full" else [(out, task, "adapter"), (out / "merged", task, "whole")]  # fmt: skip
+            cases += (
+                [(out, task, "whole")]
+                if method == "full"
+                else [(out, task, "adapter"), (out / "merged", task, "whole")]
+            )
     told: dict[str, list[Any]] = {}
     for version, path in (("5", None), ("4", str(transformers_4))):
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
         environment |= {"PYTHONPATH": path} if path else {}
         done = subprocess.run(
             [sys.executable, "-c", READ, json.dumps([[str(out), task, how] for out, task, how in cases])],
-            capture_output=True, text=True, env=environment, cwd=tmp_path, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            check=False,
+        )
         assert done.returncode == 0, f"transformers {version}: {done.stderr[-2000:]}"
         told[version] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         assert len(told[version]) == len(cases)

@@ -1,4 +1,6 @@
-"""The written model loads with transformers and peft as its card says, computes the same, and names no path of this machine."""
+"""The written model loads with transformers and peft as its card says, computes the same, and names no path of this
+machine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An attempt that was overtaken wakes at any point of its commit: the later one's result stays whole, and no files mix."""
+"""An attempt that was overtaken wakes at any point of its commit: the later one's result stays whole, and no files
+mix.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""report.html: self-contained, safe whatever the data says, small whatever the run's length, and drawn with finite numbers."""
+"""report.html: self-contained, safe whatever the data says, small whatever the run's length, and drawn with finite
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_trainer.output import (
-    ClassScore,
-    EventLog,
-    Result,
-    Sample,
-)
-from finetune_trainer.output.page.charts import (
-    Curve,
-    chart,
-    number,
-    smooth,
-    thin,
-    ticks,
-)
+from finetune_trainer.output import ClassScore, EventLog, Result, Sample
+from finetune_trainer.output.page.charts import Curve, chart, number, smooth, thin, ticks
 from finetune_trainer.output.page.page import html_report
 from output.cases import chat, classification, config, events
 
@@ -141,18 +131,30 @@ def test_metrics_come_with_their_interval_and_rows() -> None:
 @pytest.mark.parametrize("evil", EVIL)
 def test_texts_of_data_and_configuration_cannot_become_markup(evil: str) -> None:
     base = classification()
-    data = base.report.data.model_copy(update={
-        "labels": (evil, "x"), "findings": tuple(f.model_copy(update={"kind": evil, "message": evil, "file": evil}) for f in base.report.data.findings),
-    })  # fmt: skip
+    data = base.report.data.model_copy(
+        update={
+            "labels": (evil, "x"),
+            "findings": tuple(
+                f.model_copy(update={"kind": evil, "message": evil, "file": evil}) for f in base.report.data.findings
+            ),
+        }
+    )
     checkpoints = tuple(
         c.model_copy(update={"uri": evil, "digest": evil, "metrics": {evil: 1.0}}) for c in base.report.checkpoints
     )
     report = base.report.model_copy(update={"data": data, "checkpoints": checkpoints, "test": {evil: 0.5}})
     settings = base.config.model_copy(update={"job": base.config.job.model_copy(update={"name": evil})})
     result = dataclasses.replace(
-        base, config=settings, report=report, labels=(evil, "x"), classes=(ClassScore(evil, 1, 1, 1, 1),), samples=(Sample(evil, evil, evil, evil),),
-        notes=(evil,), versions={evil: evil}, attempts=({"number": evil, "seconds": {evil: 1.0}},),
-    )  # fmt: skip
+        base,
+        config=settings,
+        report=report,
+        labels=(evil, "x"),
+        classes=(ClassScore(evil, 1, 1, 1, 1),),
+        samples=(Sample(evil, evil, evil, evil),),
+        notes=(evil,),
+        versions={evil: evil},
+        attempts=({"number": evil, "seconds": {evil: 1.0}},),
+    )
     log = EventLog()
     log.add("evaluation", 1, metrics={evil: 0.5})
     page = assert_fetches_nothing(html_report(result, list(log)))
@@ -163,10 +165,13 @@ def test_a_long_run_with_many_classes_stays_below_a_megabyte() -> None:
     rng = random.Random(1)
     labels = tuple(f"class {i} " + "x" * 240 for i in range(256))
     result = classification(
-        labels=labels, classes=tuple(ClassScore(label, 0.5, 0.5, 0.5, 9) for label in labels), notes=("n" * 5000,) * 50,
-        confusion=tuple(tuple(rng.randrange(9) for _ in labels) for _ in labels), samples=(Sample("p" * 100_000, "b" * 100_000, "a" * 100_000),) * 60,
+        labels=labels,
+        classes=tuple(ClassScore(label, 0.5, 0.5, 0.5, 9) for label in labels),
+        notes=("n" * 5000,) * 50,
+        confusion=tuple(tuple(rng.randrange(9) for _ in labels) for _ in labels),
+        samples=(Sample("p" * 100_000, "b" * 100_000, "a" * 100_000),) * 60,
         attempts=tuple({"number": i, "lastStep": i, "seconds": {"train": 1.0 * i}} for i in range(500)),
-    )  # fmt: skip
+    )
     text = html_report(result, list(events(steps=20_000, every=10)))
     assert len(text.encode()) < 1_000_000
     page = assert_fetches_nothing(text)

@@ -1,4 +1,6 @@
-"""A job is complete if and only if result.json is there, its own, and all its files are: committed last, told again, never redone."""
+"""A job is complete if and only if result.json is there, its own, and all its files are: committed last, told again,
+never redone.
+"""
 
 from __future__ import annotations
 

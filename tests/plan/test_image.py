@@ -33,14 +33,24 @@ def restart(c: Cluster) -> None:
     ("name", "image_id", "reference", "digest"),
     [
         ("trainer:1", f"docker.io/library/trainer@{DIGEST}", f"trainer@{DIGEST}", DIGEST),
-        ("r.example:5000/a/trainer:1", f"docker-pullable://r.example:5000/a/trainer@{DIGEST}", f"r.example:5000/a/trainer@{DIGEST}", DIGEST),
-        ("r.example:5000/a/trainer", f"r.example:5000/a/trainer@{DIGEST}", f"r.example:5000/a/trainer@{DIGEST}", DIGEST),
+        (
+            "r.example:5000/a/trainer:1",
+            f"docker-pullable://r.example:5000/a/trainer@{DIGEST}",
+            f"r.example:5000/a/trainer@{DIGEST}",
+            DIGEST,
+        ),
+        (
+            "r.example:5000/a/trainer",
+            f"r.example:5000/a/trainer@{DIGEST}",
+            f"r.example:5000/a/trainer@{DIGEST}",
+            DIGEST,
+        ),
         (f"r.example/trainer@{DIGEST}", f"r.example/trainer@{DIGEST}", f"r.example/trainer@{DIGEST}", DIGEST),
         ("trainer:1", DIGEST, "trainer:1", DIGEST),  # loaded onto the node by hand: no registry knows this number
         ("trainer:1", "", "trainer:1", None),
         ("trainer:1", "docker://nonsense", "trainer:1", None),
     ],
-)  # fmt: skip
+)
 def test_the_workers_ask_for_what_the_prepare_step_ran(
     name: str, image_id: str, reference: str, digest: str | None
 ) -> None:

@@ -150,13 +150,16 @@ def lost_node(seconds: int, *keys: str) -> list[dict[str, Any]]:
     [
         ([], ("not-ready", "unreachable")),
         ([{"key": "gpu", "operator": "Exists"}], ("not-ready", "unreachable")),
-        ([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoSchedule"}], ("not-ready", "unreachable")),
+        (
+            [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoSchedule"}],
+            ("not-ready", "unreachable"),
+        ),
         ([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}], ("not-ready",)),
         ([{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}], ("unreachable",)),
         ([{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9}], ()),
         ([{"operator": "Exists"}], ()),
     ],
-)  # fmt: skip
+)
 def test_a_lost_node_is_waited_for_as_long_as_the_job_says(
     component: str, given: list[dict[str, Any]], added: tuple[str, ...]
 ) -> None:
@@ -201,9 +204,13 @@ def test_children_are_controlled_by_the_job_and_found_by_their_labels() -> None:
     for found in made().values():
         (owner,) = found["metadata"]["ownerReferences"]
         assert owner == {
-            "apiVersion": "finetune-operator.io/v1alpha1", "kind": "FineTuneJob", "name": "spam-filter", "uid": UID,
-            "controller": True, "blockOwnerDeletion": True,
-        }  # fmt: skip
+            "apiVersion": "finetune-operator.io/v1alpha1",
+            "kind": "FineTuneJob",
+            "name": "spam-filter",
+            "uid": UID,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
         assert found["metadata"]["labels"][names.MANAGED_BY] == "finetune-operator"
     view = JobView.from_object({**made()["Job"], "metadata": {**made()["Job"]["metadata"], "uid": "u"}})
     assert view is not None

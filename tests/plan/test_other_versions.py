@@ -27,15 +27,20 @@ def finished(**spec: Any) -> Cluster:
 
 CHANGES: dict[str, dict[str, Any]] = {
     "an unknown phase": {"phase": "Archived"},
-    "an unknown condition status": {"conditions": [{"type": "Succeeded", "status": "True", "reason": "x", "lastTransitionTime": 7}]},
+    "an unknown condition status": {
+        "conditions": [{"type": "Succeeded", "status": "True", "reason": "x", "lastTransitionTime": 7}]
+    },
     "no conditions that we know, but an end": {"conditions": [], "phase": "Archived"},
     "an unknown way to end": {
-        "phase": "Retired", "conditions": [{"type": "Retired", "status": "True", "reason": "x", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+        "phase": "Retired",
+        "conditions": [
+            {"type": "Retired", "status": "True", "reason": "x", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        ],
     },
     "attempts of another form": {"attempts": {"newest": 1}},
     "longer texts": {"message": "x" * 5000},
     "an unknown field": {"certificates": [1]},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHANGES)

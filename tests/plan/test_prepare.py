@@ -45,9 +45,13 @@ def test_a_users_mistake_fails_the_job_and_no_worker_was_ever_made(code: int) ->
     status = c.status
     assert status.phase == "Failed"
     assert status.failure
-    assert (status.failure.reason, status.failure.message, status.failure.hint, status.failure.field, status.failure.exit_code) == (
-        BY_CODE[code].reason, "a.jsonl:37: not JSON", "mend it", "spec.data.train.uri", code,
-    )  # fmt: skip
+    assert (
+        status.failure.reason,
+        status.failure.message,
+        status.failure.hint,
+        status.failure.field,
+        status.failure.exit_code,
+    ) == (BY_CODE[code].reason, "a.jsonl:37: not JSON", "mend it", "spec.data.train.uri", code)
     assert status.failure.rank is None
     assert status.data
     assert status.data.findings == (FINDING,)

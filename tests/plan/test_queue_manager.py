@@ -1,4 +1,6 @@
-"""Kueue: the Job is made suspended, stays through admission and preemption, and its suspend field is never written again."""
+"""Kueue: the Job is made suspended, stays through admission and preemption, and its suspend field is never written
+again.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +130,10 @@ def preempted(c: Cluster, seconds: dict[str, float] | None = None) -> None:
     name = the_job(c)["metadata"]["name"]
     assert found.read_events == (name,)
     assert found.requeue_after is not None, "Kueue's words come later"
-    c.events[name] = (EventView("Stopped", "of an earlier time", "Normal", 0.0), EventView("Stopped", STOPPED, "Normal", c.now))  # fmt: skip
+    c.events[name] = (
+        EventView("Stopped", "of an earlier time", "Normal", 0.0),
+        EventView("Stopped", STOPPED, "Normal", c.now),
+    )
     c.wait(found.requeue_after)
     assert not c.reconcile().read_events
     c.sweep()

@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.exits import (
-    BY_CODE,
-    EXITS,
-    Reason,
-    Retry,
-)
+from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
 from finetune_api.report import Problem, Stage
 from finetune_operator.job.attempt.causes import Cause, pod_cause
 from finetune_operator.job.attempt.container import ContainerView
@@ -23,16 +18,35 @@ UID = "u"
 
 
 def pod(
-    code: int | None = None, *, why: str = "Error", index: int = 0, at: float = START, phase: str = "Failed", reason: str = "",
-    message: str = "", disruption: tuple[str, str] | None = None, deletion: float | None = None,
-) -> PodView:  # fmt: skip
+    code: int | None = None,
+    *,
+    why: str = "Error",
+    index: int = 0,
+    at: float = START,
+    phase: str = "Failed",
+    reason: str = "",
+    message: str = "",
+    disruption: tuple[str, str] | None = None,
+    deletion: float | None = None,
+) -> PodView:
     container = (
         ContainerView(exit_code=code, reason=why, started_at=START - 9, finished_at=at) if code is not None else None
     )
     return PodView(
-        f"p-{index}", f"uid-{index}", names.WORKER, 1, START - 10, index=index, phase=phase, reason=reason, message=message,
-        disruption=disruption, deletion=deletion, container=container, node="node-1",
-    )  # fmt: skip
+        f"p-{index}",
+        f"uid-{index}",
+        names.WORKER,
+        1,
+        START - 10,
+        index=index,
+        phase=phase,
+        reason=reason,
+        message=message,
+        disruption=disruption,
+        deletion=deletion,
+        container=container,
+        node="node-1",
+    )
 
 
 def cause_of(found: PodView, now: float = START) -> Cause:
@@ -41,7 +55,10 @@ def cause_of(found: PodView, now: float = START) -> Cause:
     return cause
 
 
-NODE = "The node was low on resource: ephemeral-storage. Container trainer was using 5Gi, request is 0, has larger consumption of ephemeral-storage."
+NODE = (
+    "The node was low on resource: ephemeral-storage. Container trainer was using 5Gi, request is 0, has larger"
+    " consumption of ephemeral-storage."
+)
 EMPTY_DIR = 'Usage of EmptyDir volume "scratch" exceeds the limit "1Gi".'
 POD_TOTAL = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."
 CONTAINER_LIMIT = 'Container trainer exceeded its local ephemeral storage limit "1Gi".'
@@ -61,15 +78,30 @@ TABLE: dict[str, tuple[dict[str, Any], Reason]] = {
     "node tainted": ({"code": 137, "disruption": ("DeletionByTaintManager", "")}, Reason.NODE_LOST),
     "node gone": ({"disruption": ("DeletionByPodGC", "")}, Reason.NODE_LOST),
     "a disruption of the future": ({"code": 137, "disruption": ("DeletionByMartians", "")}, Reason.EVICTED),
-    "peer lost by a preemption of its own": ({"code": 41, "disruption": ("PreemptionByScheduler", "")}, Reason.PREEMPTED),
+    "peer lost by a preemption of its own": (
+        {"code": 41, "disruption": ("PreemptionByScheduler", "")},
+        Reason.PREEMPTED,
+    ),
     # the kubelet's reasons
     "node pressure": ({"code": 137, "reason": "Evicted", "message": NODE}, Reason.EVICTED),
-    "node pressure with condition": ({"reason": "Evicted", "message": NODE, "disruption": ("TerminationByKubelet", "")}, Reason.EVICTED),
-    "emptyDir over its limit": ({"code": 137, "reason": "Evicted", "message": EMPTY_DIR, "disruption": KUBELET}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
-    "emptyDir over its limit, checkpoint written": ({"code": 40, "reason": "Evicted", "message": EMPTY_DIR}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
+    "node pressure with condition": (
+        {"reason": "Evicted", "message": NODE, "disruption": ("TerminationByKubelet", "")},
+        Reason.EVICTED,
+    ),
+    "emptyDir over its limit": (
+        {"code": 137, "reason": "Evicted", "message": EMPTY_DIR, "disruption": KUBELET},
+        Reason.EPHEMERAL_STORAGE_EXCEEDED,
+    ),
+    "emptyDir over its limit, checkpoint written": (
+        {"code": 40, "reason": "Evicted", "message": EMPTY_DIR},
+        Reason.EPHEMERAL_STORAGE_EXCEEDED,
+    ),
     "pod over its limit": ({"reason": "Evicted", "message": POD_TOTAL}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
     "container over its limit": ({"reason": "Evicted", "message": CONTAINER_LIMIT}, Reason.EPHEMERAL_STORAGE_EXCEEDED),
-    "node shut down": ({"code": 143, "reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."}, Reason.EVICTED),
+    "node shut down": (
+        {"code": 143, "reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."},
+        Reason.EVICTED,
+    ),
     "kubelet refused it": ({"reason": "UnexpectedAdmissionError"}, Reason.EVICTED),
     "no room after all": ({"reason": "OutOfcpu"}, Reason.EVICTED),
     "pod deadline": ({"code": 137, "reason": "DeadlineExceeded"}, Reason.DEADLINE_EXCEEDED),
@@ -85,7 +117,7 @@ TABLE: dict[str, tuple[dict[str, Any], Reason]] = {
     "an exit code of the shell's": ({"code": 127}, Reason.CRASHED),
     "failed without a container": ({"message": "something new"}, Reason.CRASHED),
     "no such command in the image": ({"code": 128, "why": "StartError"}, Reason.CONTAINER_CONFIG_ERROR),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", TABLE)
@@ -146,8 +178,13 @@ def test_a_users_mistake_ends_the_job_at_once(code: int) -> None:
     assert status.phase == "Failed"
     assert status.failure is not None
     assert status.failure.model_dump(by_alias=False) == {
-        "reason": BY_CODE[code].reason, "message": "said by rank 3", "hint": "do this", "field": "spec.data", "rank": 3, "exit_code": code,
-    }  # fmt: skip
+        "reason": BY_CODE[code].reason,
+        "message": "said by rank 3",
+        "hint": "do this",
+        "field": "spec.data",
+        "rank": 3,
+        "exit_code": code,
+    }
     assert len(c.jobs(names.WORKER)) == 1
     c.control()
     c.sweep()

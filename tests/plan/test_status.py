@@ -27,12 +27,7 @@ from finetune_operator.job.children import objects
 from finetune_operator.job.decide import plan
 from finetune_operator.job.status.display import duration, model_name, number
 from finetune_operator.job.status.goodput import goodput
-from finetune_operator.job.status.merge import (
-    status_at_end,
-    status_from_report,
-    with_outcome,
-    with_report,
-)
+from finetune_operator.job.status.merge import status_at_end, status_from_report, with_outcome, with_report
 from finetune_operator.plan import names
 from support.planning import SPEC, START, Cluster
 

@@ -181,7 +181,7 @@ def test_who_waits_long_is_asked_about_ever_more_seldom() -> None:
 def test_a_name_that_is_taken_is_shown_and_nothing_is_touched() -> None:
     c = Cluster()
     c.reconcile()
-    (_, name) = c.created[0]
+    _, name = c.created[0]
     c.objects.clear()
     foreign = {"kind": "ConfigMap", "metadata": {"name": name, "uid": "foreign"}, "data": {"a": "b"}}
     c.objects["ConfigMap", name] = foreign
@@ -205,7 +205,10 @@ def test_objects_that_the_api_server_finds_invalid_end_the_job() -> None:
     c = Cluster()
     c.refuse["Job"] = (
         422,
-        "Job.batch is invalid: spec.template.spec.containers[0].resources.requests: must be less than or equal to cpu limit",
+        (
+            "Job.batch is invalid: spec.template.spec.containers[0].resources.requests: must be less than or equal to"
+            " cpu limit"
+        ),
     )
     c.reconcile()
     assert c.status.failure

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from finetune_api.report import Stage
-from finetune_api.status import (
-    Best,
-    DataProfile,
-    OutputStatus,
-    Resolved,
-)
+from finetune_api.status import Best, DataProfile, OutputStatus, Resolved
 from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
 from support.planning import Cluster

@@ -55,7 +55,7 @@ def test_rows_within_the_allowance_are_left_out_counted_and_found_again(folder: 
     assert found["InvalidJson"] == (1, 2)
     assert found["MissingColumn"] == (1, 4)
     error = run.refused(
-        job_config(folder, job_id="job-2", data=data | {"maxBadRows": 1}, output={"uri": (folder / "out2").as_uri()}),
+        job_config(folder, job_id="job-2", data=data | {"maxBadRows": 1}, output={"uri": (folder / "out2").as_uri()})
     )
     assert "2 bad rows (1 InvalidJson, 1 MissingColumn), 1 allowed; first MissingColumn at" in error.message
 
@@ -107,7 +107,7 @@ def test_a_wrong_column_names_those_that_are_there(folder: Path, run: Any) -> No
     error = run.refused(
         job_config(
             folder, data={"train": {"uri": f"{folder.as_uri()}/data/*"}, "columns": {"text": "texts", "label": "label"}}
-        ),
+        )
     )
     assert error.reason == Reason.INVALID_DATA
     assert error.field == "spec.data.columns.text"

@@ -109,9 +109,14 @@ def test_a_pair_of_which_one_half_is_left_out_is_said(folder: Path, run: Any) ->
 
 @pytest.mark.parametrize(
     ("labels", "order"),
-    [(["--1", "2"], ("--1", "2")), (["10", "9", "-3"], ("-3", "9", "10")), (["1", "01"], ("01", "1")), (["10", "9", "x"], ("10", "9", "x")),
-     (["9" * 5000, "1"], ("1", "9" * 5000))],
-)  # fmt: skip
+    [
+        (["--1", "2"], ("--1", "2")),
+        (["10", "9", "-3"], ("-3", "9", "10")),
+        (["1", "01"], ("01", "1")),
+        (["10", "9", "x"], ("10", "9", "x")),
+        (["9" * 5000, "1"], ("1", "9" * 5000)),
+    ],
+)
 def test_labels_are_texts_unless_all_are_plain_numbers(labels: list[str], order: tuple[str, ...]) -> None:
     from finetune_trainer.prepare.survey import sort_labels
 

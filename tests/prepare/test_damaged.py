@@ -1,4 +1,6 @@
-"""Objects that are not what their names say, are cut off, or swallow rows: refused by file and line, over file:// and S3."""
+"""Objects that are not what their names say, are cut off, or swallow rows: refused by file and line, over file:// and
+S3.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def put(folder: Path, name: str, data: bytes, **spec: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("a.jsonl.gz", gzip.compress(PLAIN)[:-2000], r"a\.jsonl\.gz:\d{4}: the gzip stream is damaged here: it ends in the middle"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(PLAIN)[:-2000],
+            r"a\.jsonl\.gz:\d{4}: the gzip stream is damaged here: it ends in the middle",
+        ),
         ("a.jsonl.gz", gzip.compress(FEW) + b"more", r"a\.jsonl\.gz:3: the gzip stream is damaged"),
         ("a.jsonl.zst", ZSTD[:-100], r"a\.jsonl\.zst:\d+: the zstd stream is damaged here: it ends in the middle"),
         ("a.jsonl.zst", ZSTD + ZSTD[:-100], r"a\.jsonl\.zst:[23]\d{3}: the zstd stream is damaged"),
@@ -50,9 +56,13 @@ def put(folder: Path, name: str, data: bytes, **spec: Any) -> Any:
         ("a.jsonl", table(text=["a"], label=["b"]), "the name says plain jsonl, and the object holds parquet"),
         ("a.jsonl", FEW.decode().encode("utf-16"), "text in UTF-16"),
         ("a.parquet", b"", "not a readable parquet file"),
-        ("a.csv", b'text,label\nok,ham\n"never closed,spam\nswallowed,ham\nalso,spam\n', r"a\.csv:3: a quote .* never closed: all up to line 5"),
+        (
+            "a.csv",
+            b'text,label\nok,ham\n"never closed,spam\nswallowed,ham\nalso,spam\n',
+            r"a\.csv:3: a quote .* never closed: all up to line 5",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_object_is_refused_however_many_bad_rows_are_allowed(
     folder: Path, run: Any, name: str, data: bytes, says: str
 ) -> None:

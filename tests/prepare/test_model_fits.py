@@ -61,8 +61,16 @@ def test_files_that_do_not_fill_the_model_are_refused(
     assert said in error.message
 
 
-@pytest.mark.parametrize(("kind", "task"), [("bert", "text-classification"), ("distilbert", "text-classification"), ("llama", "text-classification"),
-                                            ("gpt2", "causal-lm"), ("llama", "causal-lm")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [
+        ("bert", "text-classification"),
+        ("distilbert", "text-classification"),
+        ("llama", "text-classification"),
+        ("gpt2", "causal-lm"),
+        ("llama", "causal-lm"),
+    ],
+)
 def test_a_model_saved_without_a_head_gets_one_where_it_can_be_learned(
     tmp_path: Path, run: Runs, kind: str, task: str
 ) -> None:
@@ -134,7 +142,10 @@ def test_a_token_without_an_embedding_is_a_bad_row_where_it_occurs(tmp_path: Pat
     error = run.refused(chat_job(tmp_path, model, **other))
     assert error.reason is Reason.INVALID_DATA
     assert "a.jsonl:18" in error.message
-    assert "'<|image|>', which the tokenizer takes for token 261, and the model has embeddings for 0 to 260 only" in error.message  # fmt: skip
+    assert (
+        "'<|image|>', which the tokenizer takes for token 261, and the model has embeddings for 0 to 260 only"
+        in error.message
+    )
 
 
 def test_a_template_that_writes_a_token_without_an_embedding_is_refused(tmp_path: Path, run: Runs) -> None:

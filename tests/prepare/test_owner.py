@@ -1,4 +1,6 @@
-"""One job owns an output: a second is refused, a take-over leaves nothing of the first, and a crash in between is mended."""
+"""One job owns an output: a second is refused, a take-over leaves nothing of the first, and a crash in between is
+mended.
+"""
 
 from __future__ import annotations
 

@@ -38,8 +38,10 @@ def test_over_s3_everything_works_and_fails_with_its_reason(
 
     assert run(config()).data.train_rows == 300
     assert {item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix="out/")["Contents"]} == {
-        "out/job.json", "out/prepare/manifest.json.zst", "out/prepare/profile.json",
-    }  # fmt: skip
+        "out/job.json",
+        "out/prepare/manifest.json.zst",
+        "out/prepare/profile.json",
+    }
     error = run.refused(config("o2", data={"train": {"uri": f"s3://{bucket}/trian/*.jsonl.zst"}}))
     assert error.reason == Reason.DATA_NOT_FOUND
     assert f"s3://{bucket}/train/0.jsonl.zst" in error.message
@@ -50,7 +52,7 @@ def test_over_s3_everything_works_and_fails_with_its_reason(
     error = run.refused(
         config().model_copy(
             update={"output": config().output.model_copy(update={"uri": "s3://no-such-bucket-at-all/x"})}
-        ),
+        )
     )
     assert (error.reason, error.field) == (Reason.BUCKET_NOT_FOUND, "spec.output.uri")
 

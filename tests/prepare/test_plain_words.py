@@ -1,4 +1,6 @@
-"""Files as people have them: read where their meaning is plain, else told in plain words where and what to do (I8, I9)."""
+"""Files as people have them: read where their meaning is plain, else told in plain words where and what to do (I8,
+I9).
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,7 @@ import zstandard
 
 from finetune_api.exits import Reason
 from finetune_api.formats import kind_of
-from finetune_api.records import (
-    MOST_BYTES,
-    Unreadable,
-    array_records,
-    bounded_lines,
-)
+from finetune_api.records import MOST_BYTES, Unreadable, array_records, bounded_lines
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Stream, load_profile
 from support.jobs import job_config
@@ -40,21 +37,41 @@ def put(folder: Path, name: str, data: bytes, **spec: Any) -> Any:
     [
         ("a.csv", b"text,label\rfree,spam\rmeeting,ham\r", "a.csv:1", "carriage returns only"),
         ("a.jsonl", f"{HAM}\r{SPAM}\r".encode(), "a.jsonl:1", "carriage returns only"),
-        ("a.csv", b'text,label\none,ham\nt\rwo,spam\n', "a.csv:3", "a carriage return stands outside quotes"),
+        ("a.csv", b"text,label\none,ham\nt\rwo,spam\n", "a.csv:3", "a carriage return stands outside quotes"),
         ("a.csv", b'text,"label\nfree prize,spam\nmeeting,ham\n', "a.csv:1", "the quote opened in line 1 never closes"),
         ("a.csv", b'\n\ntext,"label\nfree prize,spam\n', "a.csv:3", "the quote opened in line 3 never closes"),
-        ("a.csv", b'text,"label' + b"\nfree prize,spam" * 30 + b'"\nx,ham\n', "a.csv:1", "a column of [0-9,]+ characters"),
+        (
+            "a.csv",
+            b'text,"label' + b"\nfree prize,spam" * 30 + b'"\nx,ham\n',
+            "a.csv:1",
+            "a column of [0-9,]+ characters",
+        ),
         ("a.csv", b"text,label\xff\nx,ham\n", "a.csv:1", "header is not valid UTF-8"),
-        ("a.tsv", b'text\tlabel\n"Hello" he said\tham\nfree\tspam\n', "a.tsv:2", r"not valid tsv \(csv with tabs\): text follows a closing quote"),
+        (
+            "a.tsv",
+            b'text\tlabel\n"Hello" he said\tham\nfree\tspam\n',
+            "a.tsv:2",
+            r"not valid tsv \(csv with tabs\): text follows a closing quote",
+        ),
         ("a.csv", b'text,label\n"a \\"free\\" prize",spam\nx,ham\n', "a.csv:2", "a backslash escapes nothing"),
         ("a.csv", b'text,label\nx,ham\n"open', "a.csv:3", "never closed"),
         ("a.jsonl", b'{\n "text": "a",\n "label": "b"\n}\n' * 2, "a.jsonl:1", "one whole object a line, which jq -c"),
         ("a.jsonl", f"{HAM} {SPAM}\n".encode(), "a.jsonl:1", "more than one value; write one object a line"),
-        ("a.jsonl", b"<!DOCTYPE html>\n<html><body>403 Forbidden</body></html>\n", "a.jsonl:1", "HTML or XML, as of an error page"),
+        (
+            "a.jsonl",
+            b"<!DOCTYPE html>\n<html><body>403 Forbidden</body></html>\n",
+            "a.jsonl:1",
+            "HTML or XML, as of an error page",
+        ),
         ("a.csv", b'<?xml version="1.0"?>\n<Error><Code>NoSuchKey</Code></Error>\n', "a.csv:1", "HTML or XML"),
         ("a.parquet", b"<html>404</html>", "a.parquet:1", "HTML or XML"),
         ("a.parquet", gzip.compress(b"x"), "a.parquet:1", "says parquet, and the object holds gzip"),
-        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a.parquet:1", "a pointer of Git LFS"),
+        (
+            "a.parquet",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+            "a.parquet:1",
+            "a pointer of Git LFS",
+        ),
         ("a.csv", b"PK\x03\x04rest", "a.csv:1", "a zip archive"),
         ("a.jsonl.gz", gzip.compress(gzip.compress(HAM.encode())), "a.jsonl.gz:1", "should hold jsonl, and holds gzip"),
         ("a.csv.zst", zstandard.compress(b"PAR1...."), "a.csv.zst:1", "should hold csv, and holds parquet"),
@@ -65,7 +82,7 @@ def put(folder: Path, name: str, data: bytes, **spec: Any) -> Any:
         ("a.json", f"[{HAM}, nonsense]".encode(), "a.json:2", "row 2 of the JSON array is not valid JSON"),
         ("a.json", f"[{HAM}, 5, {SPAM}]".encode(), "a.json:2", "holds a JSON number, not an object"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_told_by_place_and_kind(
     folder: Path, run: Any, name: str, data: bytes, place: str, says: str
 ) -> None:

@@ -142,9 +142,10 @@ def test_the_step_builds_the_model_without_libraries_that_only_training_needs(fo
     write_jsonl(folder / "data" / "a.jsonl", mails(30))
     (folder / "run.json").write_text(json.dumps(job_config(folder).to_json()))
     code = (
-        "import sys; from finetune_trainer.__main__ import main; sys.argv[1:] = ['prepare', '--config', 'run.json']\n"
-        "try:\n    code = main() or 0\nexcept SystemExit as end:\n    code = end.code or 0\n"
-        "assert code == 0, code; heavy = {'datasets', 'peft', 'pandas', 'sympy', 'torch._inductor'} & set(sys.modules); assert not heavy, heavy"
+        "import sys; from finetune_trainer.__main__ import main; sys.argv[1:] = ['prepare', '--config',"
+        " 'run.json']\ntry:\n    code = main() or 0\nexcept SystemExit as end:\n    code = end.code or 0\nassert code"
+        " == 0, code; heavy = {'datasets', 'peft', 'pandas', 'sympy', 'torch._inductor'} & set(sys.modules); assert not"
+        " heavy, heavy"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False

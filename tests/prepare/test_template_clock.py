@@ -44,10 +44,15 @@ def dated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_resumed_tomorrow_the_tokens_are_the_same(tmp_path: Path, dated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = write_jsonl(tmp_path / "rows.jsonl", chats(24))
-    bench = Bench(tmp_path, {
-        "task": "causal-lm", "model": {"uri": dated.as_uri()}, "data": {"train": {"uri": rows.as_uri()}},
-        "training": {"maxSteps": 2, "globalBatchSize": 4},
-    })  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        {
+            "task": "causal-lm",
+            "model": {"uri": dated.as_uri()},
+            "data": {"train": {"uri": rows.as_uri()}},
+            "training": {"maxSteps": 2, "globalBatchSize": 4},
+        },
+    )
     bench.prepare()
     _, profile = load_profile(location((tmp_path / "out").as_uri(), StorageAccess()))
     assert profile.moment is not None

@@ -1,4 +1,6 @@
-"""The history stays within its bound over any number of steps, keeps evaluations, and goes on unchanged over a resume."""
+"""The history stays within its bound over any number of steps, keeps evaluations, and goes on unchanged over a
+resume.
+"""
 
 from __future__ import annotations
 

@@ -11,28 +11,10 @@ from pathlib import Path
 import pytest
 
 from finetune_api.exits import BY_CODE, JobError, Reason
-from finetune_api.report import (
-    TERMINATION_BYTES,
-    Outcome,
-    Report,
-    Stage,
-)
-from finetune_api.status import (
-    Best,
-    Checkpoint,
-    DataProfile,
-    Finding,
-    OutputStatus,
-    Progress,
-    Resolved,
-)
-from finetune_trainer.report.reporter import (
-    finish,
-    outcome_for,
-    problem_for,
-    scrub,
-    write_outcome,
-)
+from finetune_api.report import TERMINATION_BYTES, Outcome, Report, Stage
+from finetune_api.status import Best, Checkpoint, DataProfile, Finding, OutputStatus, Progress, Resolved
+from finetune_trainer.failures.redact import redact
+from finetune_trainer.report.outcome import finish, outcome_for, problem_for, write_outcome
 from support.checkpoints import config
 
 SETTINGS = config("s3://models/out")
@@ -40,10 +22,20 @@ CHECKPOINT = Checkpoint(
     step=40, uri="s3://models/out/ckpt/1/40", bytes=9, digest="ab" * 32, time="2026-01-01T00:00:00Z"
 )
 SNAPSHOT = Report(
-    job_id="uid-1", attempt=1, sequence=7, time=1.0, stage=Stage.TRAINING, progress=Progress(step=41), best=Best(step=40, metric="loss", value=0.5),
-    checkpoints=(CHECKPOINT, CHECKPOINT), resumed_from_step=20, test={"loss": 0.4}, resolved=Resolved(total_steps=99), seconds={"train": 5.0},
+    job_id="uid-1",
+    attempt=1,
+    sequence=7,
+    time=1.0,
+    stage=Stage.TRAINING,
+    progress=Progress(step=41),
+    best=Best(step=40, metric="loss", value=0.5),
+    checkpoints=(CHECKPOINT, CHECKPOINT),
+    resumed_from_step=20,
+    test={"loss": 0.4},
+    resolved=Resolved(total_steps=99),
+    seconds={"train": 5.0},
     output=OutputStatus(uri="s3://models/out"),
-)  # fmt: skip
+)
 
 
 def test_a_complete_run_says_everything_and_exits_0() -> None:
@@ -144,23 +136,31 @@ def test_a_place_that_cannot_be_written_does_not_hide_the_error(
 
 def test_secrets_are_taken_out_of_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
-        "AWS_SECRET_ACCESS_KEY": "canary-one/+=", "AWS_SESSION_TOKEN": "canary-two", "AWS_ACCESS_KEY_ID": "canary-three", "HF_TOKEN": "hf_canaryfour",
-        "MY_DB_PASSWORD": "canary-five", "INNOCENT": "canary-six", "FINETUNE_SECRET_ENV": "INNOCENT, OTHER", "OTHER": "canary \"seven\"\nline",
-        "SHORT_TOKEN": "abc", "HARMLESS": "plain-word",
-    }  # fmt: skip
+        "AWS_SECRET_ACCESS_KEY": "canary-one/+=",
+        "AWS_SESSION_TOKEN": "canary-two",
+        "AWS_ACCESS_KEY_ID": "canary-three",
+        "HF_TOKEN": "hf_canaryfour",
+        "MY_DB_PASSWORD": "canary-five",
+        "INNOCENT": "canary-six",
+        "FINETUNE_SECRET_ENV": "INNOCENT, OTHER",
+        "OTHER": 'canary "seven"\nline',
+        "SHORT_TOKEN": "abc",
+        "HARMLESS": "plain-word",
+    }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     text = (
         "\n".join(f"{k}={v}" for k, v in values.items())
         + f"{values!r} {json.dumps(values)} canary-one%2F%2B%3D plain-word abc"
     )
-    clean = scrub(text)
+    clean = redact(text)
     assert "canary" not in clean
     assert "plain-word abc" in clean
     assert (
-        scrub("https://user:pa55word@host/x and http://host:80/a@b") == "https://[secret]@host/x and http://host:80/a@b"
+        redact("https://user:pa55word@host/x and http://host:80/a@b")
+        == "https://[secret]@host/x and http://host:80/a@b"
     )
-    assert scrub("Authorization: Bearer eyJhbGciOi.J9.x") == "Authorization: Bearer [secret]"
+    assert redact("Authorization: Bearer eyJhbGciOi.J9.x") == "Authorization: Bearer [secret]"
 
 
 def test_a_secret_in_an_exception_does_not_reach_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:

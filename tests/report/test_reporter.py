@@ -13,15 +13,10 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Problem, Report, Stage
-from finetune_api.status import (
-    Best,
-    Checkpoint,
-    DataProfile,
-    Finding,
-    Progress,
-)
+from finetune_api.status import Best, Checkpoint, DataProfile, Finding, Progress
 from finetune_trainer.report import reporter as module
-from finetune_trainer.report.reporter import Reporter, load_snapshot
+from finetune_trainer.report.outcome import load_snapshot
+from finetune_trainer.report.reporter import Reporter
 from report.conftest import ReportServer
 from support.checkpoints import config
 
@@ -232,9 +227,11 @@ def test_what_is_too_long_or_not_a_number_is_brought_within_the_contract(reporte
     )
     checkpoint = Checkpoint(step=1, uri="u", bytes=1, digest="d", time="2026-01-01T00:00:00Z")
     reporter.update(
-        problem=problem, checkpoints=[checkpoint] * 40, evaluation={"loss": float("nan"), "macro-f1": 0.5, "x" * 99: float("inf"), "y" * 99: 1.0},
+        problem=problem,
+        checkpoints=[checkpoint] * 40,
+        evaluation={"loss": float("nan"), "macro-f1": 0.5, "x" * 99: float("inf"), "y" * 99: 1.0},
         test={str(i): float(i) for i in range(40)},
-    )  # fmt: skip
+    )
     found = reporter.snapshot
     assert Report.model_validate_json(found.model_dump_json(by_alias=True)) == found
     assert (len(found.problem.message), len(found.checkpoints), len(found.test)) == (1024, 12, 12)

@@ -1,4 +1,6 @@
-"""Credentials that worked and no longer do are tried again, read anew; those that were never enough are an error at once."""
+"""Credentials that worked and no longer do are tried again, read anew; those that were never enough are an error at
+once.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.exits import (
-    EXITS,
-    JobError,
-    Reason,
-    Retry,
-)
+from finetune_api.exits import EXITS, JobError, Reason, Retry
 from finetune_api.run import HubAccess, StorageAccess
 from finetune_trainer.storage import Location, location, trust
 from finetune_trainer.storage.s3 import client

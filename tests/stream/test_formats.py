@@ -1,4 +1,6 @@
-"""Every format and compression gives the same rows with the right lines, and what changes or breaks under way is noticed."""
+"""Every format and compression gives the same rows with the right lines, and what changes or breaks under way is
+noticed.
+"""
 
 from __future__ import annotations
 
@@ -134,9 +136,11 @@ def test_lines_are_exact_with_blanks_and_faults_between(tmp_path: Path) -> None:
 def test_csv_records_may_span_lines_and_name_their_first(tmp_path: Path) -> None:
     data = b'text,label\n"two\nlines",a\n\nplain,b\n"three\n\nlines",c\nshort\n"q""uote",d\n"open'
     found = scan(tmp_path, "a.csv", data)
-    assert [(line, values if isinstance(values, Fault) else values["text"]) for _, line, values in found if not isinstance(values, Fault)] == [
-        (2, "two\nlines"), (5, "plain"), (6, "three\n\nlines"), (10, 'q"uote'),
-    ]  # fmt: skip
+    assert [
+        (line, values if isinstance(values, Fault) else values["text"])
+        for _, line, values in found
+        if not isinstance(values, Fault)
+    ] == [(2, "two\nlines"), (5, "plain"), (6, "three\n\nlines"), (10, 'q"uote')]
     assert [(line, values.kind) for _, line, values in found if isinstance(values, Fault)] == [
         (9, "InvalidCsv"),
         (11, "InvalidCsv"),
@@ -284,7 +288,7 @@ def test_too_much_to_copy_is_refused_with_the_way_out(put: Any) -> None:
         ("d/?.csv", ["d/a.csv"], ["d/ab.csv", "d//.csv"]),
         ("d/a+(b).csv", ["d/a+(b).csv"], ["d/aab.csv"]),
     ],
-)  # fmt: skip
+)
 def test_globs(pattern: str, yes: list[str], no: list[str]) -> None:
     assert [key for key in yes + no if matcher(pattern).match(key)] == yes
 
@@ -315,9 +319,15 @@ def test_globs_folders_and_single_objects_find_the_same(put: Any) -> None:
 def test_hidden_and_temporary_files_and_folders_are_no_data_at_any_depth(put: Any) -> None:
     data = encode(rows_of(3), "jsonl")
     for name in (
-        "a.jsonl", "sub/b.jsonl", "_temporary/0/c.jsonl", ".ipynb_checkpoints/a-checkpoint.jsonl", "sub/_tmp/d.jsonl", "sub/.git/x.jsonl", "_SUCCESS",
+        "a.jsonl",
+        "sub/b.jsonl",
+        "_temporary/0/c.jsonl",
+        ".ipynb_checkpoints/a-checkpoint.jsonl",
+        "sub/_tmp/d.jsonl",
+        "sub/.git/x.jsonl",
+        "_SUCCESS",
         "_own/e.jsonl",
-    ):  # fmt: skip
+    ):
         put(f"data/{name}", data)
 
     def keys(pattern: str) -> list[str]:

@@ -1,4 +1,6 @@
-"""hf:// data sets over real HTTP: the split's files at a pinned commit, read in ranges, with errors a user can act on."""
+"""hf:// data sets over real HTTP: the split's files at a pinned commit, read in ranges, with errors a user can act
+on.
+"""
 
 from __future__ import annotations
 
@@ -84,10 +86,16 @@ def test_splits_go_by_the_names_of_files(
 
 def test_the_card_says_which_files_a_split_has(hub: Hub, tmp_path: Path) -> None:
     names = ["en/one.jsonl", "en/two.jsonl", "de/one.jsonl"]
-    card = {"configs": [
-        {"config_name": "en", "default": True, "data_files": [{"split": "train", "path": "en/o*.jsonl"}, {"split": "test", "path": ["en/two.jsonl"]}]},
-        {"config_name": "de", "data_files": "de/*.jsonl"},
-    ]}  # fmt: skip
+    card = {
+        "configs": [
+            {
+                "config_name": "en",
+                "default": True,
+                "data_files": [{"split": "train", "path": "en/o*.jsonl"}, {"split": "test", "path": ["en/two.jsonl"]}],
+            },
+            {"config_name": "de", "data_files": "de/*.jsonl"},
+        ]
+    }
     hub.add("datasets", "lab/mails", dict.fromkeys(names, b"x"), card=card)
     assert keys(config_for(hub, tmp_path)) == ["en/one.jsonl"]
     assert keys(config_for(hub, tmp_path, split="test")) == ["en/two.jsonl"]

@@ -1,4 +1,6 @@
-"""The order of the rows is a pure function: of the data, the seed, the epoch and the batch size, and of nothing else (I2, I4)."""
+"""The order of the rows is a pure function: of the data, the seed, the epoch and the batch size, and of nothing else
+(I2, I4).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_trainer.stream import (
-    Batch,
-    Cursor,
-    Stream,
-    order,
-)
+from finetune_trainer.stream import Batch, Cursor, Stream, order
 from finetune_trainer.stream import manifest as manifest_module
 from finetune_trainer.stream.manifest import Block, Manifest
 from finetune_trainer.stream.profile import Profile
@@ -171,9 +168,12 @@ def test_a_sorted_set_is_well_mixed(data: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.lists(st.integers(0, 30), min_size=1, max_size=40), full=st.integers(0, 400), window=st.integers(1, 300), least=st.integers(1, 8),
+    rows=st.lists(st.integers(0, 30), min_size=1, max_size=40),
+    full=st.integers(0, 400),
+    window=st.integers(1, 300),
+    least=st.integers(1, 8),
     epoch=st.integers(0, 3),
-)  # fmt: skip
+)
 def test_windows_share_out_all_blocks_with_rows(
     rows: list[int], full: int, window: int, least: int, epoch: int
 ) -> None:

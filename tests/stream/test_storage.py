@@ -1,4 +1,6 @@
-"""Storage keeps its promises on every kind of store: ranges, conditional writes with one winner, errors that a user can act on."""
+"""Storage keeps its promises on every kind of store: ranges, conditional writes with one winner, errors that a user can
+act on.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,7 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
-from finetune_trainer.storage import (
-    Location,
-    blaming,
-    location,
-    open_store,
-)
+from finetune_trainer.storage import Location, blaming, location, open_store
 from finetune_trainer.storage.s3 import store as s3_module
 from finetune_trainer.storage.s3.store import S3Store
 from support.control_plane import free_ports

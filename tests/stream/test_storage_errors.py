@@ -38,10 +38,20 @@ def refusal(code: str, status: int) -> ClientError:
         (NoCredentialsError(), Reason.ACCESS_DENIED, None, "no usable credentials"),
         (EndpointConnectionError(endpoint_url=ENDPOINT), Reason.STORAGE_UNAVAILABLE, None, "does not answer"),
         (ReadTimeoutError(endpoint_url=ENDPOINT), Reason.STORAGE_UNAVAILABLE, None, "does not answer"),
-        (SSLError(endpoint_url=ENDPOINT, error="CERTIFICATE_VERIFY_FAILED"), Reason.INVALID_CONFIG, "spec.storage.ca", "not trusted"),
-        (SSLError(endpoint_url=ENDPOINT, error="[SSL: WRONG_VERSION_NUMBER]"), Reason.INVALID_CONFIG, "spec.storage.endpoint", "no TLS"),
+        (
+            SSLError(endpoint_url=ENDPOINT, error="CERTIFICATE_VERIFY_FAILED"),
+            Reason.INVALID_CONFIG,
+            "spec.storage.ca",
+            "not trusted",
+        ),
+        (
+            SSLError(endpoint_url=ENDPOINT, error="[SSL: WRONG_VERSION_NUMBER]"),
+            Reason.INVALID_CONFIG,
+            "spec.storage.endpoint",
+            "no TLS",
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_refusal_has_its_reason(error: Exception, reason: Reason, field: str | None, says: str) -> None:
     found = from_boto(error, uri="s3://mail/train/a.jsonl", bucket="mail", endpoint=ENDPOINT, verb="read")
     assert isinstance(found, JobError)

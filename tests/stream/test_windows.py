@@ -1,4 +1,6 @@
-"""Windows are bounded in bytes whatever the blocks are, and what was held out is read without the training rows (I2, I4)."""
+"""Windows are bounded in bytes whatever the blocks are, and what was held out is read without the training rows (I2,
+I4).
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,7 @@ from finetune_trainer.prepare.reblock import ROW_BYTES, reblock, weigh
 from finetune_trainer.prepare.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.storage.file import FileStore
-from finetune_trainer.stream import (
-    Batch,
-    Cursor,
-    Manifest,
-    Profile,
-    Stream,
-    order,
-)
+from finetune_trainer.stream import Batch, Cursor, Manifest, Profile, Stream, order
 from finetune_trainer.stream.parquet import ParquetReader
 from finetune_trainer.stream.source import list_source
 from finetune_trainer.stream.stream import _Held
@@ -54,9 +49,11 @@ def take(stream: Stream, count: int, cursor: Cursor | None = None) -> list[tuple
 
 @settings(max_examples=60, deadline=None)
 @given(
-    blocks=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 500)), min_size=1, max_size=30), window=st.integers(20, 300), least=st.integers(1, 6),
+    blocks=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 500)), min_size=1, max_size=30),
+    window=st.integers(20, 300),
+    least=st.integers(1, 6),
     epoch=st.integers(0, 3),
-)  # fmt: skip
+)
 def test_no_window_is_larger_than_twice_the_limit_and_every_row_comes_once(
     blocks: list[tuple[int, int]], window: int, least: int, epoch: int
 ) -> None:
@@ -105,7 +102,8 @@ def test_row_groups_larger_than_a_window_are_read_by_ranges(groups: Path, monkey
     assert sorted(int(row["text"].split()[-1]) for b, _ in whole for row in b.rows) == list(range(1800))
     assert len(held) > 10
     assert max(held) <= 2 * LIMITS["window"]
-    # Each row group is decoded twice an epoch at most (its phase, then its beginning), the next epoch's first window once.
+    # Each row group is decoded twice an epoch at most (its phase, then its beginning), the next epoch's first window
+    # once.
     assert sum(decoded) <= 3 * 1800
     for stop in (1, 40, 80, 112):
         rest = take(

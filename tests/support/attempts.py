@@ -1,4 +1,6 @@
-"""Attempts of a job with one process, in this process: quick, and open to faults that a test plants at an exact place."""
+"""Attempts of a job with one process, in this process: quick, and open to faults that a test plants at an exact
+place.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 SPECIAL = [
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|begin|>", "<|header|>", "<|/header|>", "<|eot|>", "<turn>", "</turn>",
-]  # fmt: skip
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<s>",
+    "</s>",
+    "<|begin|>",
+    "<|header|>",
+    "<|/header|>",
+    "<|eot|>",
+    "<turn>",
+    "</turn>",
+]
 
 _TURN = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
 _PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -20,22 +30,23 @@ DEFAULT_SYSTEM = (
     + CHATML
 )
 HEADERS = (
-    "{{ bos_token }}{% for m in messages %}<|header|>{{ m['role'] }}<|/header|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
-    "{% if add_generation_prompt %}<|header|>assistant<|/header|>\n\n{% endif %}"
+    "{{ bos_token }}{% for m in messages %}<|header|>{{ m['role'] }}<|/header|>\n\n{{ m['content'] | trim }}<|eot|>{%"
+    " endfor %}{% if add_generation_prompt %}<|header|>assistant<|/header|>\n\n{% endif %}"
 )
 LINES = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] + eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 BRACKETS = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = '<<' + messages[0]['content'] + '>>\n' %}{% set rest = messages[1:] %}"
-    "{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}{% for m in rest %}{% if m['role'] == 'user' %}[INST] "
-    "{% if loop.first %}{{ system }}{% endif %}{{ m['content'] }} [/INST]{% else %} {{ m['content'] | trim }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = '<<' + messages[0]['content'] + '>>\n' %}{%"
+    " set rest = messages[1:] %}{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}{% for m in rest"
+    " %}{% if m['role'] == 'user' %}[INST] {% if loop.first %}{{ system }}{% endif %}{{ m['content'] }} [/INST]{% else"
+    " %} {{ m['content'] | trim }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 ALTERNATING = (
-    "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
-    "{% endif %}<turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] | trim }}</turn>\n{% endfor %}"
-    "{% if add_generation_prompt %}<turn>model\n{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{"
+    " raise_exception('roles must alternate') }}{% endif %}<turn>{{ 'model' if m['role'] == 'assistant' else m['role']"
+    " }}\n{{ m['content'] | trim }}</turn>\n{% endfor %}{% if add_generation_prompt %}<turn>model\n{% endif %}"
 )
 MARKED = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_start|>assistant\n"
@@ -45,58 +56,73 @@ MARKED = (
     + _PROMPT
 )
 TOOLS = (  # a list of tools in the system turn, calls as objects, answers of tools gathered in a turn of the user
-    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %}{{ '\n' + t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
-    "{% for m in messages %}{% if m['role'] == 'tool' %}{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}<|im_start|>user{% endif %}"
-    "\n<result>\n{{ m['content'] }}\n</result>{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}<|im_end|>\n{% endif %}"
-    "{% elif m.tool_calls %}<|im_start|>assistant\n{% if m.content %}{{ m.content }}\n{% endif %}{% for c in m.tool_calls %}{% set f = c.function or c %}"
-    '<call>\n{"name": "{{ f.name }}", "arguments": {{ f.arguments | tojson }}}\n</call>{% if not loop.last %}\n{% endif %}{% endfor %}<|im_end|>\n'
-    "{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
+    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %}{{ '\n' + t | tojson }}{% endfor %}<|im_end|>\n{%"
+    " endif %}{% for m in messages %}{% if m['role'] == 'tool' %}{% if loop.first or messages[loop.index0 - 1]['role']"
+    " != 'tool' %}<|im_start|>user{% endif %}\n<result>\n{{ m['content'] }}\n</result>{% if loop.last or"
+    " messages[loop.index0 + 1]['role'] != 'tool' %}<|im_end|>\n{% endif %}{% elif m.tool_calls"
+    " %}<|im_start|>assistant\n{% if m.content %}{{ m.content }}\n{% endif %}{% for c in m.tool_calls %}{% set f ="
+    ' c.function or c %}<call>\n{"name": "{{ f.name }}", "arguments": {{ f.arguments | tojson }}}\n</call>{% if'
+    " not loop.last %}\n{% endif %}{% endfor %}<|im_end|>\n{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
 )
 TEXT_CALLS = (  # as some templates do: only beside a content that is none, and the arguments put in as the text that they are
-    "{% for m in messages %}{% if m['role'] == 'assistant' and m['content'] is none %}<|im_start|>assistant\n{% for c in m['tool_calls'] %}"
-    "<call>{{ c['function']['name'] }}\n{{ c['function']['arguments'] + '</call>' }}{% endfor %}<|im_end|>\n{% else %}" + _TURN + "{% endif %}{% endfor %}"
-    + _PROMPT
-)  # fmt: skip
+    "{% for m in messages %}{% if m['role'] == 'assistant' and m['content'] is none %}<|im_start|>assistant\n{% for c"
+    " in m['tool_calls'] %}<call>{{ c['function']['name'] }}\n{{ c['function']['arguments'] + '</call>' }}{% endfor"
+    " %}<|im_end|>\n{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
+)
 THINKING = (  # what a turn thought is shown behind the last question only, and the last turn of all has a block for it in any case
-    "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}{% set thought = '' %}{% set said = m.content or '' %}"
-    "{% if m.reasoning_content %}{% set thought = m.reasoning_content %}{% elif '</think>' in said %}"
-    "{% set thought = said.split('</think>')[0].split('<think>')[-1] %}{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
-    "<|im_start|>assistant\n{% if loop.index0 > ns.last and (loop.last or thought) %}<think>\n{{ thought.strip('\n') }}\n</think>\n\n{% endif %}{{ said }}"
-    "{% for c in m.tool_calls or [] %}{{ '\n' }}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|>\n"
-    "{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
+    "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.last = loop.index0"
+    " %}{% endif %}{% endfor %}{% for m in messages %}{% if m['role'] == 'assistant' %}{% set thought = '' %}{% set"
+    " said = m.content or '' %}{% if m.reasoning_content %}{% set thought = m.reasoning_content %}{% elif '</think>' in"
+    " said %}{% set thought = said.split('</think>')[0].split('<think>')[-1] %}{% set said ="
+    " said.split('</think>')[-1].lstrip('\n') %}{% endif %}<|im_start|>assistant\n{% if loop.index0 > ns.last and"
+    " (loop.last or thought) %}<think>\n{{ thought.strip('\n') }}\n</think>\n\n{% endif %}{{ said }}{% for c in"
+    " m.tool_calls or [] %}{{ '\n' }}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor"
+    " %}<|im_end|>\n{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
 )
 NUMBERED = "{% for m in messages %}{{ loop.index }}. {{ m['role'] }}: {{ m['content'] }}</s>\n{% endfor %}"
 COUNTING = (  # a number in the assistant's own header only
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|header|>answer {{ loop.index }}<|/header|>{{ m['content'] }}<|eot|>"
-    "{% else %}<|header|>{{ m['role'] }}<|/header|>{{ m['content'] }}<|eot|>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|header|>answer {{ messages | length + 1 }}<|/header|>{% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|header|>answer {{ loop.index }}<|/header|>{{"
+    " m['content'] }}<|eot|>{% else %}<|header|>{{ m['role'] }}<|/header|>{{ m['content'] }}<|eot|>{% endif %}{% endfor"
+    " %}{% if add_generation_prompt %}<|header|>answer {{ messages | length + 1 }}<|/header|>{% endif %}"
 )
 ROUNDS = (  # a number to each question and its answer, none for the first system text
-    "{% set ns = namespace(n=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.n = ns.n + 1 %}[Round {{ ns.n }}]\n\n"
-    "Asked: {{ m['content'] }}\n\n{% elif m['role'] == 'assistant' %}Answer {{ ns.n }}: {{ m['content'] }}{{ eos_token }}\n"
-    "{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}{% if add_generation_prompt %}Answer {{ ns.n }}: {% endif %}"
+    "{% set ns = namespace(n=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.n = ns.n + 1 %}[Round {{"
+    " ns.n }}]\n\nAsked: {{ m['content'] }}\n\n{% elif m['role'] == 'assistant' %}Answer {{ ns.n }}: {{ m['content']"
+    " }}{{ eos_token }}\n{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}{% if add_generation_prompt %}Answer {{"
+    " ns.n }}: {% endif %}"
 )
 IDS = (  # the id of the call beside what the tool gave, as JSON, and ids of messages where they have any
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'tool' %}<|header|>{{ m.name or 'tool' }}<|/header|>"
-    '{"content": {{ m[\'content\'] | tojson }}, "call_id": "{{ m.tool_call_id }}"}<|eot|>'
-    "{% elif m.tool_calls %}<|header|>assistant<|/header|>{{ m.content or '' }}{% for c in m.tool_calls %}<call>{{ c.function.name }}"
-    " {{ c.function.arguments | tojson }} {{ c.id }}{% endfor %}<|eot|>"
-    "{% else %}<|header|>{{ m['role'] }}{{ ' ' + m.id if m.id }}<|/header|>{{ m['content'] }}<|eot|>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|header|>assistant<|/header|>{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'tool' %}<|header|>{{ m.name or 'tool'"
+    ' }}<|/header|>{"content": {{ m[\'content\'] | tojson }}, "call_id": "{{ m.tool_call_id }}"}<|eot|>{% elif'
+    " m.tool_calls %}<|header|>assistant<|/header|>{{ m.content or '' }}{% for c in m.tool_calls %}<call>{{"
+    " c.function.name }} {{ c.function.arguments | tojson }} {{ c.id }}{% endfor %}<|eot|>{% else %}<|header|>{{"
+    " m['role'] }}{{ ' ' + m.id if m.id }}<|/header|>{{ m['content'] }}<|eot|>{% endif %}{% endfor %}{% if"
+    " add_generation_prompt %}<|header|>assistant<|/header|>{% endif %}"
 )
 RUNNING_ON = "{% for m in messages %}{{ loop.index }}{{ m['content'] }}{% endfor %}"
 SHOUTING = (  # it alters what others wrote
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}" + _TURN + "{% else %}<|im_start|>{{ m['role'] }}\n"
-    "{{ m['content'] | upper }}<|im_end|>\n{% endif %}{% endfor %}" + _PROMPT
-)  # fmt: skip
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}"
+    + _TURN
+    + "{% else %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | upper }}<|im_end|>\n{% endif %}{% endfor %}"
+    + _PROMPT
+)
 DATED = "<|im_start|>system\nToday is {{ strftime_now('%d %B %Y, %H:%M:%S') }}.<|im_end|>\n" + CHATML
 
 PLAIN = {
-    "chatml": CHATML, "default system": DEFAULT_SYSTEM, "headers": HEADERS, "lines": LINES, "brackets": BRACKETS, "alternating": ALTERNATING,
-    "marked": MARKED, "tools": TOOLS, "thinking": THINKING, "numbered": NUMBERED, "counting": COUNTING,
-    "rounds": ROUNDS, "ids": IDS,
-}  # fmt: skip
+    "chatml": CHATML,
+    "default system": DEFAULT_SYSTEM,
+    "headers": HEADERS,
+    "lines": LINES,
+    "brackets": BRACKETS,
+    "alternating": ALTERNATING,
+    "marked": MARKED,
+    "tools": TOOLS,
+    "thinking": THINKING,
+    "numbered": NUMBERED,
+    "counting": COUNTING,
+    "rounds": ROUNDS,
+    "ids": IDS,
+}
 """Templates that take any chat of `chat` below; `brackets` and `alternating` want users and assistants in turns."""
 STRICT = ("brackets", "alternating")
 CALLING = ("tools", "thinking", "ids")

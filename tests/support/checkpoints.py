@@ -12,13 +12,7 @@ import torch
 from finetune_api.base import parse
 from finetune_api.run import RunConfig, StorageAccess
 from finetune_trainer.checkpoint import TrainState
-from finetune_trainer.storage import (
-    Location,
-    ObjectInfo,
-    ObjectStore,
-    Read,
-    Unfinished,
-)
+from finetune_trainer.storage import Location, ObjectInfo, ObjectStore, Read, Unfinished
 
 
 def config(
@@ -26,10 +20,19 @@ def config(
 ) -> RunConfig:
     """A classification job whose output is `uri`; `changes` replace whole sections."""
     base = {
-        "job": {"name": f"ns/{job}", "id": job}, "attempt": attempt, "task": "text-classification", "model": {"uri": "s3://models/bert"},
-        "data": {"train": {"uri": "s3://data/*.jsonl"}, "validation": {"fraction": 0.1}}, "method": {"type": "full"}, "training": {}, "evaluation": {},
-        "checkpoints": {}, "output": {"uri": uri}, "world": {}, "storage": (access or StorageAccess()).to_json(),
-    }  # fmt: skip
+        "job": {"name": f"ns/{job}", "id": job},
+        "attempt": attempt,
+        "task": "text-classification",
+        "model": {"uri": "s3://models/bert"},
+        "data": {"train": {"uri": "s3://data/*.jsonl"}, "validation": {"fraction": 0.1}},
+        "method": {"type": "full"},
+        "training": {},
+        "evaluation": {},
+        "checkpoints": {},
+        "output": {"uri": uri},
+        "world": {},
+        "storage": (access or StorageAccess()).to_json(),
+    }
     return parse(RunConfig, base | changes, local=True)
 
 
@@ -43,10 +46,14 @@ def state(step: int) -> TrainState:
     source = torch.Generator().manual_seed(step)
     weights = torch.randn(32, 16, generator=source)
     tensors = {
-        "model.layer.weight": weights, "model.layer.bias": torch.randn(16, generator=source).to(torch.bfloat16), "model.scale": torch.tensor(step / 3),
-        "model.empty": torch.zeros(0, 4), "optimizer.layer.weight.exp_avg": torch.randn(32, 16, generator=source).t(),  # not contiguous
-        "optimizer.layer.weight.exp_avg_sq": torch.rand(32, 16, generator=source, dtype=torch.float64), "optimizer.step": torch.tensor(step, dtype=torch.int64),
-    }  # fmt: skip
+        "model.layer.weight": weights,
+        "model.layer.bias": torch.randn(16, generator=source).to(torch.bfloat16),
+        "model.scale": torch.tensor(step / 3),
+        "model.empty": torch.zeros(0, 4),
+        "optimizer.layer.weight.exp_avg": torch.randn(32, 16, generator=source).t(),  # not contiguous
+        "optimizer.layer.weight.exp_avg_sq": torch.rand(32, 16, generator=source, dtype=torch.float64),
+        "optimizer.step": torch.tensor(step, dtype=torch.int64),
+    }
     meta = {"scheduler": {"last": step}, "best": float("-inf"), "noise": float("nan"), "history": [[step, 0.1]]}
     return TrainState(
         step,
@@ -76,7 +83,9 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 class FaultyStore:
-    """A store that tells `fault(operation, key, done)` before and after each write and delete; what it raises is the answer."""
+    """A store that tells `fault(operation, key, done)` before and after each write and delete; what it raises is the
+    answer.
+    """
 
     def __init__(self, inner: ObjectStore, fault: Callable[[str, str, bool], None]) -> None:
         self.inner, self.fault = inner, fault

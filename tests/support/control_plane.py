@@ -1,7 +1,9 @@
 """A real kube-apiserver with its etcd, for tests that need an API server's verdict and no node.
 
-The binaries come from KUBEBUILDER_ASSETS or from where `make control-plane` puts them. RBAC is on, service-account tokens
-are signed, and nothing else runs: no controllers, no scheduler, no kubelet, as in envtest. Starting takes about five seconds.
+The binaries come from KUBEBUILDER_ASSETS or from where `make control-plane` puts them. RBAC is on, service-account
+tokens
+are signed, and nothing else runs: no controllers, no scheduler, no kubelet, as in envtest. Starting takes about five
+seconds.
 """
 
 from __future__ import annotations
@@ -93,22 +95,45 @@ class ControlPlane:
         client, peer = self.etcd_ports
         address, peers = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
         self._start(
-            "etcd", "--data-dir", str(self.folder / "etcd"), "--listen-client-urls", address, "--advertise-client-urls", address,
-            "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}",
-            "--unsafe-no-fsync", "--log-level", "error",
-        )  # fmt: skip
+            "etcd",
+            "--data-dir",
+            str(self.folder / "etcd"),
+            "--listen-client-urls",
+            address,
+            "--advertise-client-urls",
+            address,
+            "--listen-peer-urls",
+            peers,
+            "--initial-advertise-peer-urls",
+            peers,
+            "--initial-cluster",
+            f"default={peers}",
+            "--unsafe-no-fsync",
+            "--log-level",
+            "error",
+        )
 
     def start_api_server(self) -> None:
         f = self.folder
         self._start(
-            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self.etcd_ports[0]}", "--bind-address=127.0.0.1",
-            f"--secure-port={self.api_port}", f"--cert-dir={f / 'certs'}", f"--tls-cert-file={f / 'server.crt'}",
-            f"--tls-private-key-file={f / 'server.key'}", f"--token-auth-file={f / 'tokens.csv'}",
-            f"--service-account-key-file={f / 'sa.key'}", f"--service-account-signing-key-file={f / 'sa.key'}",
-            "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24",
-            "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount", "--allow-privileged=true",
-            "--watch-cache=true", "--v=1",
-        )  # fmt: skip
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self.etcd_ports[0]}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.api_port}",
+            f"--cert-dir={f / 'certs'}",
+            f"--tls-cert-file={f / 'server.crt'}",
+            f"--tls-private-key-file={f / 'server.key'}",
+            f"--token-auth-file={f / 'tokens.csv'}",
+            f"--service-account-key-file={f / 'sa.key'}",
+            f"--service-account-signing-key-file={f / 'sa.key'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--authorization-mode=RBAC",
+            "--disable-admission-plugins=ServiceAccount",
+            "--allow-privileged=true",
+            "--watch-cache=true",
+            "--v=1",
+        )
         self._wait_until_ready()
 
     def stop_api_server(self) -> None:

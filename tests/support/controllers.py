@@ -1,6 +1,8 @@
-"""The Job controller and the kubelet, played by hand: objects as the API server sends them, and nothing happens by itself.
+"""The Job controller and the kubelet, played by hand: objects as the API server sends them, and nothing happens by
+itself.
 
-A test says what happens: `control` is one round of the Job controller, `start`, `exit`, `terminate`, `disrupt` and `sweep`
+A test says what happens: `control` is one round of the Job controller, `start`, `exit`, `terminate`, `disrupt` and
+`sweep`
 are the kubelet's.
 """
 
@@ -71,10 +73,16 @@ class Controllers:
         template = job["spec"]["template"]
         name = f"{job['metadata']['name']}-{index}-{uuid.uuid4().hex[:5]}"
         meta = {
-            "name": name, "namespace": "team", "uid": str(uuid.uuid4()), "creationTimestamp": rfc3339(self.now),
-            "labels": {**template["metadata"]["labels"], names.INDEX: index}, "annotations": {names.INDEX: index},
-            "ownerReferences": [{"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}],
-        }  # fmt: skip
+            "name": name,
+            "namespace": "team",
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": rfc3339(self.now),
+            "labels": {**template["metadata"]["labels"], names.INDEX: index},
+            "annotations": {names.INDEX: index},
+            "ownerReferences": [
+                {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}
+            ],
+        }
         self.pods[name] = {"metadata": meta, "spec": copy.deepcopy(template["spec"]), "status": {"phase": "Pending"}}
 
     # ------------------------------------------------------------ kubelet
@@ -120,8 +128,13 @@ class Controllers:
             else ""
         )
         started = seconds(pod["metadata"]["creationTimestamp"])
-        state = {"exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error"), "message": words,
-                 "startedAt": rfc3339(started or self.now), "finishedAt": rfc3339(self.now)}  # fmt: skip
+        state = {
+            "exitCode": code,
+            "reason": reason or ("Completed" if code == 0 else "Error"),
+            "message": words,
+            "startedAt": rfc3339(started or self.now),
+            "finishedAt": rfc3339(self.now),
+        }
         pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
         image_id = self.image_ids.get(pod["spec"]["containers"][0]["image"], "")
         pod["status"]["containerStatuses"] = [

@@ -50,9 +50,15 @@ def tiny_roberta(folder: Path) -> Path:
     tiny_bert(folder)
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
     config = RobertaConfig(
-        vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=130, type_vocab_size=1,
+        vocab_size=size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=130,
+        type_vocab_size=1,
         pad_token_id=0,
-    )  # fmt: skip
+    )
     return save(folder, seeded(RobertaModel, config))
 
 
@@ -65,13 +71,29 @@ def tiny_mixtral(folder: Path, family: str = "mixtral") -> Path:
     config = getattr(importlib.import_module(f"transformers.models.{family}.configuration_{family}"), f"{name}Config")
     model = getattr(importlib.import_module(f"transformers.models.{family}.modeling_{family}"), f"{name}ForCausalLM")
     more: dict[str, Any] = (
-        {"num_local_experts": 4} if family == "mixtral"
-        else {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "decoder_sparse_step": 1}
-    )  # fmt: skip
+        {"num_local_experts": 4}
+        if family == "mixtral"
+        else {
+            "num_experts": 4,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 32,
+            "decoder_sparse_step": 1,
+        }
+    )
     settings = config(
-        vocab_size=261, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts_per_tok=2,
-        max_position_embeddings=256, pad_token_id=4, eos_token_id=2, bos_token_id=None, **more,
-    )  # fmt: skip
+        vocab_size=261,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts_per_tok=2,
+        max_position_embeddings=256,
+        pad_token_id=4,
+        eos_token_id=2,
+        bos_token_id=None,
+        **more,
+    )
     return save(folder, seeded(model, settings))
 
 
@@ -90,9 +112,15 @@ def bare(kind: str, folder: Path) -> Path:
 
         tiny_bert(folder)
         size = json.loads((folder / "config.json").read_text())["vocab_size"]
-        return save(folder, seeded(DistilBertModel, DistilBertConfig(
-            vocab_size=size, dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=128,
-        )))  # fmt: skip
+        return save(
+            folder,
+            seeded(
+                DistilBertModel,
+                DistilBertConfig(
+                    vocab_size=size, dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=128
+                ),
+            ),
+        )
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
     model = LlamaForCausalLM.from_pretrained(tiny_llama(folder)).model

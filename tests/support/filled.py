@@ -7,7 +7,9 @@ from typing import Any
 
 
 def filled(schema: dict[str, Any], letter: str = "x", code: frozenset[str] = frozenset(), number: int = 0) -> Any:
-    """JSON data with every field set and every bound reached; `letter` fills texts, but those of fields named in `code`."""
+    """JSON data with every field set and every bound reached; `letter` fills texts, but those of fields named in
+    `code`.
+    """
     kind = schema["type"]
     if "enum" in schema:
         return max(schema["enum"], key=lambda value: len(json.dumps(value)))

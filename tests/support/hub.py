@@ -1,6 +1,7 @@
 """A local stand-in for the Hugging Face hub: the paths that huggingface_hub asks for, over real HTTP.
 
-Repositories are files in memory with commits and branches; private ones want a token, gated ones refuse even that. Every
+Repositories are files in memory with commits and branches; private ones want a token, gated ones refuse even that.
+Every
 request is recorded, so that a test can say what was (not) asked for.
 """
 
@@ -51,9 +52,16 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def add(
-        self, kind: str, name: str, files: Mapping[str, bytes] | Path, *, revision: str = "main", card: dict[str, Any] | None = None,
-        token: str | None = None, gated: bool = False,
-    ) -> str:  # fmt: skip
+        self,
+        kind: str,
+        name: str,
+        files: Mapping[str, bytes] | Path,
+        *,
+        revision: str = "main",
+        card: dict[str, Any] | None = None,
+        token: str | None = None,
+        gated: bool = False,
+    ) -> str:
         """Commit files to a model or data set ("models", "datasets"); returns the commit."""
         if isinstance(files, Path):
             files = {
@@ -134,9 +142,20 @@ class _Handler(BaseHTTPRequestHandler):
             {"rfilename": file, "size": len(data), "blobId": _blob(data)} for file, data in sorted(files.items())
         ]
         return {
-            "_id": "0" * 24, "id": name, "sha": commit, "private": False, "gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0,
-            "siblings": siblings, "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z", "cardData": card or {},
-        }  # fmt: skip
+            "_id": "0" * 24,
+            "id": name,
+            "sha": commit,
+            "private": False,
+            "gated": False,
+            "disabled": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "siblings": siblings,
+            "lastModified": "2026-01-01T00:00:00.000Z",
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "cardData": card or {},
+        }
 
     def _file(self, kind: str, name: str, revision: str, file: str) -> None:
         commit, files = self._commit(kind, name, revision)

@@ -11,12 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.base import FieldError, parse
-from finetune_api.crd import (
-    GROUP,
-    PLURAL,
-    VERSION,
-    custom_resource_definition,
-)
+from finetune_api.crd import GROUP, PLURAL, VERSION, custom_resource_definition
 from finetune_api.job import Manifest
 from support.control_plane import ControlPlane
 

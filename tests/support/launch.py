@@ -1,4 +1,6 @@
-"""Run the trainer's two steps as real processes (a launcher with its workers), forked from a server that has imported all."""
+"""Run the trainer's two steps as real processes (a launcher with its workers), forked from a server that has imported
+all.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Tiny models from configs and fixed seeds, and small data sets that such models can learn; nothing is downloaded.
 
-`tiny_bert` and `tiny_llama` write a complete model folder (config.json, tokenizer files, model.safetensors) in a second:
+`tiny_bert` and `tiny_llama` write a complete model folder (config.json, tokenizer files, model.safetensors) in a
+second:
 an encoder without a head and WordPiece, a decoder with byte-level BPE and a chat template without generation markers.
 `mails` and `chats` make rows whose answer can be learned in a few dozen steps. Run as a script, this module writes both
 models and data sets to a folder, for tests that need them as files.
@@ -15,7 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-HAM = "meeting report lunch project review notes budget agenda thanks regards attached schedule team call minutes draft".split()
+HAM = (
+    "meeting report lunch project review notes budget agenda thanks regards attached schedule team call minutes draft"
+).split()
 SPAM = (
     "winner free prize click offer viagra cash urgent credit deal cheap pills bonus casino guaranteed million".split()
 )
@@ -24,8 +27,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?:;'-_@#/"
 
 CHAT_TEMPLATE = (
-    "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
+    "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n'"
+    " }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
 )
 """ChatML as many models ship it: nothing marks what the assistant wrote."""
 
@@ -48,10 +51,7 @@ def chats(count: int, seed: int = 0) -> list[dict[str, Any]]:
         messages = [{"role": "system", "content": "echo"}] if rng.random() < 0.3 else []
         for _ in range(rng.choice((1, 1, 2))):
             question = " ".join(rng.choices(HAM, k=rng.randint(1, 4)))
-            messages += [
-                {"role": "user", "content": question},
-                {"role": "assistant", "content": question.split()[-1]},
-            ]
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": question.split()[-1]}]
         rows.append({"messages": messages})
     return rows
 
@@ -94,9 +94,16 @@ def tiny_bert(
     )
 
     config = BertConfig(
-        vocab_size=len(words), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=2 * hidden,
-        max_position_embeddings=positions, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=positions,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=0,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         BertModel(config).save_pretrained(folder)
@@ -104,10 +111,21 @@ def tiny_bert(
 
 
 def tiny_llama(
-    folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2, positions: int = 256, dropout: float = 0.0,
-    template: str | None = CHAT_TEMPLATE, bos: bool = False, pad: bool = True,
-) -> Path:  # fmt: skip
-    """A LlamaForCausalLM (about 30,000 weights) and a byte-level BPE tokenizer. `bos`: the tokenizer puts <|bos|> first; `pad`: has a pad token of its own."""
+    folder: Path,
+    *,
+    seed: int = 0,
+    hidden: int = 32,
+    layers: int = 2,
+    positions: int = 256,
+    dropout: float = 0.0,
+    template: str | None = CHAT_TEMPLATE,
+    bos: bool = False,
+    pad: bool = True,
+) -> Path:
+    """A LlamaForCausalLM (about 30,000 weights) and a byte-level BPE tokenizer.
+
+    `bos`: the tokenizer puts <|bos|> first; `pad`: has a pad token of its own.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers.models.llama.configuration_llama import LlamaConfig
@@ -131,9 +149,19 @@ def tiny_llama(
     _save_tokenizer(folder, backend, special, settings)
 
     config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, intermediate_size=2 * hidden,
-        max_position_embeddings=positions, tie_word_embeddings=True, attention_dropout=dropout, bos_token_id=3 if bos else None, eos_token_id=2, pad_token_id=4,
-    )  # fmt: skip
+        vocab_size=len(vocabulary),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=positions,
+        tie_word_embeddings=True,
+        attention_dropout=dropout,
+        bos_token_id=3 if bos else None,
+        eos_token_id=2,
+        pad_token_id=4,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         LlamaForCausalLM(config).save_pretrained(folder)

@@ -1,4 +1,5 @@
-"""A small cluster in memory for tests of planning: it applies plans in the operator's order, and reports as a trainer does.
+"""A small cluster in memory for tests of planning: it applies plans in the operator's order, and reports as a trainer
+does.
 
 Objects are kept as the API server would send them, so that the projections are tested on the way. Nothing happens by
 itself: a test says what the kubelet does (see controllers.py), and time moves by `wait`.
@@ -16,16 +17,7 @@ from finetune_api.report import Report, Stage
 from finetune_api.status import Checkpoint, Progress, Status
 from finetune_api.times import rfc3339
 from finetune_operator.job.decide import plan
-from finetune_operator.job.observed import (
-    EventView,
-    JobView,
-    Observed,
-    PlanSettings,
-    PodView,
-    Refusal,
-    Resource,
-    Rival,
-)
+from finetune_operator.job.observed import EventView, JobView, Observed, PlanSettings, PodView, Refusal, Resource, Rival
 from finetune_operator.plan import names
 from finetune_operator.plan.plan import Plan
 from support.controllers import Controllers, condition
@@ -43,22 +35,55 @@ SPEC: dict[str, Any] = {
     "storage": {"endpoint": "http://s3.test:9000", "credentialsSecret": "s3"},
 }
 EVERYTHING: dict[str, Any] = {
-    "prepare": {"resources": {"requests": {"cpu": "500m"}}, "nodeSelector": {"pool": "cpu"}, "tolerations": [{"key": "cpu", "operator": "Exists"}]},
-    "workers": {
-        "replicas": 3, "processesPerWorker": 2, "sharedMemorySize": "2Gi", "scratchSize": "20Gi", "terminationGracePeriodSeconds": 300,
-        "resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "8", "memory": "16Gi", "nvidia.com/gpu": 2}},
-        "nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
-            {"weight": 5, "podAffinityTerm": {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "zone"}}]}},
-        "priorityClassName": "high", "runtimeClassName": "nvidia", "schedulerName": "volcano", "imagePullSecrets": [{"name": "mine"}],
-        "serviceAccountName": "trainer", "labels": {"team": "nlp"}, "annotations": {"note": "x"},
-        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "KEY", "secretKeyRef": {"name": "k", "key": "v"}},
-                {"name": "MODE", "configMapKeyRef": {"name": "c", "key": "m"}}, {"name": "HF_HOME", "value": "/tmp/mine"}],
+    "prepare": {
+        "resources": {"requests": {"cpu": "500m"}},
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "cpu", "operator": "Exists"}],
     },
-    "storage": {"endpoint": "https://s3.test", "region": "eu", "pathStyle": False, "credentialsSecret": "s3", "ca": {"secret": "ca", "key": "root.pem"}},
+    "workers": {
+        "replicas": 3,
+        "processesPerWorker": 2,
+        "sharedMemorySize": "2Gi",
+        "scratchSize": "20Gi",
+        "terminationGracePeriodSeconds": 300,
+        "resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "8", "memory": "16Gi", "nvidia.com/gpu": 2}},
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {
+            "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 5,
+                        "podAffinityTerm": {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "zone"},
+                    }
+                ]
+            }
+        },
+        "priorityClassName": "high",
+        "runtimeClassName": "nvidia",
+        "schedulerName": "volcano",
+        "imagePullSecrets": [{"name": "mine"}],
+        "serviceAccountName": "trainer",
+        "labels": {"team": "nlp"},
+        "annotations": {"note": "x"},
+        "env": [
+            {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
+            {"name": "KEY", "secretKeyRef": {"name": "k", "key": "v"}},
+            {"name": "MODE", "configMapKeyRef": {"name": "c", "key": "m"}},
+            {"name": "HF_HOME", "value": "/tmp/mine"},
+        ],
+    },
+    "storage": {
+        "endpoint": "https://s3.test",
+        "region": "eu",
+        "pathStyle": False,
+        "credentialsSecret": "s3",
+        "ca": {"secret": "ca", "key": "root.pem"},
+    },
     "hub": {"endpoint": "https://mirror.test", "tokenSecret": {"name": "hub"}},
-    "image": "my/trainer:2", "imagePullPolicy": "Always",
-}  # fmt: skip
+    "image": "my/trainer:2",
+    "imagePullPolicy": "Always",
+}
 """Every field that a user may set on pods."""
 
 
@@ -83,11 +108,19 @@ class Cluster(Controllers):
         self.uid = "0a1b2c3d-1111-4222-8333-444455556666"
         self.settings = SETTINGS
         self.job: dict[str, Any] = {
-            "apiVersion": names.API_VERSION, "kind": names.KIND,
-            "metadata": {"name": name, "namespace": "team", "uid": self.uid, "generation": 1,
-                         "creationTimestamp": rfc3339(START), "labels": labels or {}},
-            "spec": {**copy.deepcopy(SPEC), **(spec or {})}, "status": {},
-        }  # fmt: skip
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {
+                "name": name,
+                "namespace": "team",
+                "uid": self.uid,
+                "generation": 1,
+                "creationTimestamp": rfc3339(START),
+                "labels": labels or {},
+            },
+            "spec": {**copy.deepcopy(SPEC), **(spec or {})},
+            "status": {},
+        }
         self.report: Report | None = None
         self.report_component = names.WORKER
         self.received: float | None = None
@@ -121,10 +154,21 @@ class Cluster(Controllers):
         jobs = [JobView.from_object(o) for (kind, _), o in self.objects.items() if kind == "Job"]
         pods = [PodView.from_object(p) for p in self.pods.values()]
         return Observed(
-            job=Resource.from_object(self.job), settings=self.settings, now=self.now, jobs=tuple(j for j in jobs if j), pods=tuple(p for p in pods if p),
-            report=self.report, report_component=self.report_component, report_received=self.received, listening_since=self.listening_since,
-            conflicts=self.conflicts, refusals=self.refusals, events=self.events, rivals=self.rivals, looked_up=self.looked_up,
-        )  # fmt: skip
+            job=Resource.from_object(self.job),
+            settings=self.settings,
+            now=self.now,
+            jobs=tuple(j for j in jobs if j),
+            pods=tuple(p for p in pods if p),
+            report=self.report,
+            report_component=self.report_component,
+            report_received=self.received,
+            listening_since=self.listening_since,
+            conflicts=self.conflicts,
+            refusals=self.refusals,
+            events=self.events,
+            rivals=self.rivals,
+            looked_up=self.looked_up,
+        )
 
     def reconcile(self, times: int = 3) -> Plan:
         """Plan and apply until nothing changes, at most `times`. Returns the last plan."""
@@ -213,8 +257,14 @@ class Cluster(Controllers):
             Progress(step=step, total_steps=total, percent=100.0 * step / total, loss=0.5) if step is not None else None
         )
         self.report = Report(
-            job_id=self.uid, attempt=attempt, sequence=next(self._sequence), time=self.now, stage=stage, progress=progress, **fields
-        )  # fmt: skip
+            job_id=self.uid,
+            attempt=attempt,
+            sequence=next(self._sequence),
+            time=self.now,
+            stage=stage,
+            progress=progress,
+            **fields,
+        )
         self.report_component, self.received = component, self.now
 
     def checkpoint(self, step: int) -> Checkpoint:

@@ -1,6 +1,8 @@
-"""An HTTP/1.1 proxy before a test server: connections stay open, as with nginx, MinIO, Ceph or AWS, over TLS where asked.
+"""An HTTP/1.1 proxy before a test server: connections stay open, as with nginx, MinIO, Ceph or AWS, over TLS where
+asked.
 
-moto's own server closes every connection, which hides what goes wrong where two processes share one. `faults` plans what
+moto's own server closes every connection, which hides what goes wrong where two processes share one. `faults` plans
+what
 goes wrong with the next requests.
 """
 

@@ -23,7 +23,9 @@ def free_port() -> int:
 def run_ranks(
     size: int, function: Callable[..., Any], *args: Any, timeout: float = 60.0, group_timeout: float = 20.0
 ) -> list[Any]:
-    """What function(ranks, *args) returns on each rank, in order; an exception's text where one was raised, as ("raised", type name, text)."""
+    """What function(ranks, *args) returns on each rank, in order; an exception's text where one was raised, as
+    ("raised", type name, text).
+    """
     fork = multiprocessing.get_context("fork")
     world = World(
         processes_per_worker=size,

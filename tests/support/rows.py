@@ -91,5 +91,13 @@ def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[
     found = lay_out(config, out, listings, seen, columns, tally.rows)
     resolved = Resolved(global_batch_size=config.training.global_batch_size or 8)
     return found.manifest, Profile(
-        config.job.id, "basis", found.digest, DataProfile(), resolved, columns, bad=tally.rows, order=found.order, held_out=held_out.done(),
-    )  # fmt: skip
+        config.job.id,
+        "basis",
+        found.digest,
+        DataProfile(),
+        resolved,
+        columns,
+        bad=tally.rows,
+        order=found.order,
+        held_out=held_out.done(),
+    )

@@ -48,14 +48,21 @@ class S3Server:
 
     @property
     def client(self) -> Any:
-        """A plain boto3 client with its own credentials; over TLS its newer default sends bodies in chunks, which the proxy does not read."""
+        """A plain boto3 client with its own credentials; over TLS its newer default sends bodies in chunks, which the
+        proxy does not read.
+        """
         import boto3
         from botocore.config import Config
 
         return boto3.client(
-            "s3", endpoint_url=self.endpoint, region_name="us-east-1", verify=self.ca_file,
-            aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, config=Config(request_checksum_calculation="when_required"),
-        )  # fmt: skip
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            verify=self.ca_file,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(request_checksum_calculation="when_required"),
+        )
 
     def bucket(self) -> str:
         """Make a new, empty bucket."""

@@ -68,7 +68,7 @@ _HELD_OUT = st.one_of(_SOURCE, st.fixed_dictionaries({"fraction": st.floats(1e-6
 _ENV = st.one_of(
     st.fixed_dictionaries({"value": st.text(TEXT, max_size=20)}),
     st.fixed_dictionaries({"secretKeyRef": st.fixed_dictionaries({"name": _NAME, "key": st.just("k.1")})}),
-)  # fmt: skip
+)
 
 
 @st.composite
@@ -107,22 +107,33 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     }
     kind = st.just(method)
     parts = {
-        "method": st.fixed_dictionaries({"type": kind}, optional={method: settings[method]} if method in settings else {}),
+        "method": st.fixed_dictionaries(
+            {"type": kind}, optional={method: settings[method]} if method in settings else {}
+        ),
         "training": optional(
-            epochs=st.floats(1e-3, 1000), globalBatchSize=st.integers(64, 65536), microBatchSize=st.integers(1, 64), seed=st.integers(0, 2**32 - 1),
-            learningRate=st.floats(1e-12, 10), schedule=st.sampled_from(["linear", "cosine", "constant"]), maxSteps=st.integers(1, 10**8),
+            epochs=st.floats(1e-3, 1000),
+            globalBatchSize=st.integers(64, 65536),
+            microBatchSize=st.integers(1, 64),
+            seed=st.integers(0, 2**32 - 1),
+            learningRate=st.floats(1e-12, 10),
+            schedule=st.sampled_from(["linear", "cosine", "constant"]),
+            maxSteps=st.integers(1, 10**8),
         ),
         "checkpoints": optional(everyMinutes=st.floats(0.1, 100), keepLast=st.integers(1, 100), resumeFrom=_S3),
         "prepare": optional(nodeSelector=_LABELS),
         "workers": optional(
-            replicas=st.integers(1, 512), nodeSelector=_LABELS, labels=_LABELS, resources=optional(limits=st.fixed_dictionaries({"cpu": _CORES})),
+            replicas=st.integers(1, 512),
+            nodeSelector=_LABELS,
+            labels=_LABELS,
+            resources=optional(limits=st.fixed_dictionaries({"cpu": _CORES})),
             env=st.dictionaries(st.from_regex(r"[A-EG-Z_][A-Z0-9_]{0,9}", fullmatch=True), _ENV, max_size=3).map(
-                lambda found: [{"name": name, **value} for name, value in found.items()]),
+                lambda found: [{"name": name, **value} for name, value in found.items()]
+            ),
         ),
         "storage": optional(region=st.just("eu-central-1"), credentialsSecret=_NAME, pathStyle=st.booleans()),
         "suspend": st.booleans(),
         "ttlSecondsAfterFinished": st.integers(0, 31_536_000),
-    }  # fmt: skip
+    }
     if "validation" in spec["data"]:
         metrics = ["auto", "loss", "macro-f1", "accuracy"] if classify else ["auto", "loss", "perplexity"]
         parts["evaluation"] = optional(

@@ -1,4 +1,6 @@
-"""Imported by the server that tests fork their processes from: torch and transformers, once, as the launcher imports them."""
+"""Imported by the server that tests fork their processes from: torch and transformers, once, as the launcher imports
+them.
+"""
 
 import torch
 

@@ -17,9 +17,16 @@ def test_a_run_in_a_folder_with_a_space_a_hash_and_a_percent_sign(bert: Path, tm
     shutil.copytree(bert, folder / "model")
     checkpoints = {"everySteps": 1, "keepLast": 1}
     bench = Bench(
-        folder, {"training": {"maxSteps": 4, "globalBatchSize": 8}, "checkpoints": checkpoints,
-                 "data": {"train": {"uri": (folder / "data" / "train 100%.jsonl").as_uri()}, "validation": {"fraction": 0.2}}},
-    )  # fmt: skip
+        folder,
+        {
+            "training": {"maxSteps": 4, "globalBatchSize": 8},
+            "checkpoints": checkpoints,
+            "data": {
+                "train": {"uri": (folder / "data" / "train 100%.jsonl").as_uri()},
+                "validation": {"fraction": 0.2},
+            },
+        },
+    )
     bench.prepare()
     calls = itertools.count()
     stopped = bench.failing(1, lambda: next(calls) > 2)

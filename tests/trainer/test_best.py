@@ -31,13 +31,22 @@ def overfitting(tmp_path: Path, bert: Path) -> Make:
     held_out = write_jsonl(tmp_path / "held-out.jsonl", other)
 
     def make(name: str, evaluations: int = EVALUATIONS, **evaluation: Any) -> Bench:
-        bench = Bench(tmp_path / name, {
-            "model": {"uri": bert.as_uri()},
-            "data": {"train": {"uri": train.as_uri()}, "validation": {"uri": held_out.as_uri()}},
-            "training": {"maxSteps": evaluations * 4, "globalBatchSize": 8, "learningRate": 3e-3, "schedule": "constant", "warmupRatio": 0.0},
-            "evaluation": {"everySteps": 4, "metric": "loss", **evaluation},
-            "checkpoints": {"everySteps": 100, "keepLast": 1},
-        })  # fmt: skip
+        bench = Bench(
+            tmp_path / name,
+            {
+                "model": {"uri": bert.as_uri()},
+                "data": {"train": {"uri": train.as_uri()}, "validation": {"uri": held_out.as_uri()}},
+                "training": {
+                    "maxSteps": evaluations * 4,
+                    "globalBatchSize": 8,
+                    "learningRate": 3e-3,
+                    "schedule": "constant",
+                    "warmupRatio": 0.0,
+                },
+                "evaluation": {"everySteps": 4, "metric": "loss", **evaluation},
+                "checkpoints": {"everySteps": 100, "keepLast": 1},
+            },
+        )
         bench.prepare()
         return bench
 

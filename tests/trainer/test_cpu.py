@@ -173,7 +173,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be told")
 def test_memory_is_asked_of_the_system_once() -> None:
-    """Four blocks of 24 MiB are made and dropped in each of twenty steps: half a million page faults, if given back each time."""
+    """Four blocks of 24 MiB are made and dropped in each of twenty steps: half a million page faults, if given back
+    each time.
+    """
     done = subprocess.run([sys.executable, "-c", FAULTS], check=True, stdout=subprocess.PIPE)
     assert int(done.stdout) < 50_000
 

@@ -1,4 +1,6 @@
-"""A full disk is DiskFull with the folder named, whichever library says it; never an error of the model, the data, or ours."""
+"""A full disk is DiskFull with the folder named, whichever library says it; never an error of the model, the data, or
+ours.
+"""
 
 from __future__ import annotations
 

@@ -18,8 +18,10 @@ def test_a_lost_peer_is_named_without_the_library_s_own_lines() -> None:
     with pytest.raises(JobError) as caught, peers():
         raise RuntimeError(GLOO)
     assert caught.value.reason is Reason.PEER_LOST
-    assert str(caught.value.message) == (
-        "another worker went away or did not answer in time: Read error [10.244.0.11]:12711: Connection reset by peer."
+    assert (
+        str(caught.value.message)
+        == "another worker went away or did not answer in time: Read error [10.244.0.11]:12711: Connection reset by"
+        " peer."
     )
 
 

@@ -178,9 +178,16 @@ def stop_on_one(ranks: Ranks, folder: Path) -> tuple[bool, bool]:
     before = torch.cat([p.detach().reshape(-1).clone() for p in model.parameters()])
     calls = iter([False, ranks.rank == 1] + [False] * 20)
     done = train_step(
-        FlatGradients(model, ranks), adamw(model, Training()), share(examples, ranks.rank, ranks.size, 2), ranks,
-        step=1, rate=1e-2, max_norm=1.0, seed=0, stop=lambda: next(calls),
-    )  # fmt: skip
+        FlatGradients(model, ranks),
+        adamw(model, Training()),
+        share(examples, ranks.rank, ranks.size, 2),
+        ranks,
+        step=1,
+        rate=1e-2,
+        max_norm=1.0,
+        seed=0,
+        stop=lambda: next(calls),
+    )
     return done is None, torch.equal(before, torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
 
 

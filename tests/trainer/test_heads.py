@@ -27,10 +27,15 @@ def head(folder: Path, *labels: str, seed: int = 1) -> tuple[torch.Tensor, torch
 def prepared(tmp_path: Path, base: Path) -> Profile:
     """What the prepare step makes of a few mails and this base."""
     train = write_jsonl(tmp_path / "train.jsonl", mails(40, seed=1))
-    bench = Bench(tmp_path, {
-        "task": "text-classification", "model": {"uri": base.as_uri()}, "data": {"train": {"uri": train.as_uri()}},
-        "output": {"uri": (tmp_path / "out").as_uri()},
-    })  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        {
+            "task": "text-classification",
+            "model": {"uri": base.as_uri()},
+            "data": {"train": {"uri": train.as_uri()}},
+            "output": {"uri": (tmp_path / "out").as_uri()},
+        },
+    )
     bench.prepare()
     return load_profile(location(bench.config().output.uri, bench.config().storage))[1]
 
@@ -66,8 +71,12 @@ def test_unnamed_classes_are_their_numbers() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"architectures": ["BertModel"], "id2label": {"0": "a"}}, {"architectures": ["BertForSequenceClassification"], "id2label": {"1": "a"}}],
-)  # fmt: skip
+    [
+        {},
+        {"architectures": ["BertModel"], "id2label": {"0": "a"}},
+        {"architectures": ["BertForSequenceClassification"], "id2label": {"1": "a"}},
+    ],
+)
 def test_what_was_no_classifier_has_no_classes(config: dict[str, object]) -> None:
     assert head_labels(config) == ()
 

@@ -1,4 +1,6 @@
-"""What a template hides is counted and never learned; what it adds of its own is never learned; all that it shows whole is."""
+"""What a template hides is counted and never learned; what it adds of its own is never learned; all that it shows whole
+is.
+"""
 
 from __future__ import annotations
 

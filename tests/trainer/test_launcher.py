@@ -15,12 +15,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.exits import (
-    COMPLETE,
-    EXITS,
-    JobError,
-    Reason,
-)
+from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.run import RunConfig, World
 from finetune_trainer.launch import launcher
 from finetune_trainer.launch.launcher import End, root_cause

@@ -23,7 +23,7 @@ BEFORE_THE_FORK = """
 import json, os, sys, threading
 from finetune_api.base import parse
 from finetune_api.run import RunConfig
-from finetune_trainer import launcher
+from finetune_trainer.launch import launcher
 from support.sockets import connections
 
 def instead(config, model, folder, stop, started):
@@ -57,8 +57,11 @@ def test_the_launcher_is_alone_when_it_forks(
     assert start("prepare", config, dict(os.environ)).wait() == 0
     ports = [urlsplit(s3.endpoint).port, hub.server_port]
     done = subprocess.run(
-        [sys.executable, "-c", BEFORE_THE_FORK], input=json.dumps([config.to_json(), ports]), capture_output=True, text=True,
+        [sys.executable, "-c", BEFORE_THE_FORK],
+        input=json.dumps([config.to_json(), ports]),
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )  # fmt: skip
+    )
     assert done.stdout, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"threads": ["MainThread"], "inherited": []}

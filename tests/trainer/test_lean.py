@@ -1,4 +1,6 @@
-"""The launcher's lean imports must carry every method; each case runs in a process of its own, as imports happen once."""
+"""The launcher's lean imports must carry every method; each case runs in a process of its own, as imports happen
+once.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +11,33 @@ from pathlib import Path
 SCRIPT = """
 import importlib, sys, warnings
 warnings.simplefilter("ignore")
-from finetune_trainer import lean
+from finetune_trainer.launch import deferred_imports
 import torch
-lean.put_off()
+deferred_imports.put_off()
 if "give up" in sys.argv:
-    lean.give_up()
+    deferred_imports.give_up()
 importlib.import_module("peft")
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 import peft
 sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
-model = peft.get_peft_model(LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes)), peft.LoraConfig(r=2, target_modules=["q_proj"]))
+model = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes))
+model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
 ids = torch.tensor([[1, 2, 3]])
 model(input_ids=ids, labels=ids).loss.backward()
 torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True).step()
 model.merge_and_unload()
 for module in (torch.distributed.tensor, sys.modules["torch._dynamo"]):
-    assert isinstance(module, lean.PutOff) == ("give up" not in sys.argv), module
+    assert isinstance(module, deferred_imports.PutOff) == ("give up" not in sys.argv), module
 print("tuned")
 """
 
 CLASSIFIER = """
 import importlib, sys
 from pathlib import Path
-from finetune_trainer import lean
+from finetune_trainer.launch import deferred_imports
 import torch
-lean.put_off()
+deferred_imports.put_off()
 importlib.import_module("transformers.models.bert.modeling_bert")
 from finetune_trainer.model.load import load_model
 dist = torch.distributed
@@ -43,7 +46,7 @@ model = load_model(Path(sys.argv[1]), "text-classification", labels=["a", "b"], 
 model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([1])).loss.backward()
 dist.all_reduce(model.classifier.weight.grad)
 torch.optim.AdamW(model.parameters(), fused=True).step()
-assert isinstance(sys.modules["torch._dynamo"], lean.PutOff)
+assert isinstance(sys.modules["torch._dynamo"], deferred_imports.PutOff)
 assert "sympy" not in sys.modules
 print("tuned")
 """

@@ -1,4 +1,6 @@
-"""Only what the assistant writes is learned, whatever the chat template looks like, and exactly up to where generation ends."""
+"""Only what the assistant writes is learned, whatever the chat template looks like, and exactly up to where generation
+ends.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks import (
-    IGNORE,
-    Example,
-    Unlearnable,
-    task_for,
-)
+from finetune_trainer.tasks import IGNORE, Example, Unlearnable, task_for
 from support.models import CHAT_TEMPLATE, tiny_llama
 
 TURN = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -30,9 +27,8 @@ BRACKETS = (
     "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 REWRITING = (  # the last turn gets a block of thoughts that earlier ones have not: a chat is no prefix of a longer one
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if loop.last and m['role'] == 'assistant' %}<think></think>{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    + PROMPT
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if loop.last and m['role'] == 'assistant'"
+    " %}<think></think>{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}" + PROMPT
 )
 HIDING = (
     "{% for m in messages %}{% if loop.last or m['role'] != 'assistant' %}" + TURN + "{% endif %}{% endfor %}" + PROMPT

@@ -29,11 +29,17 @@ def job(tmp_path: Path, bert: Path, llama: Path) -> Make:
     def run(task: str, **method: Any) -> Bench:
         chat = task == "causal-lm"
         train = write_jsonl(tmp_path / "train.jsonl", chats(40, seed=1) if chat else mails(40, seed=1))
-        bench = Bench(tmp_path, {
-            "task": task, "model": {"uri": (llama if chat else bert).as_uri()}, "data": {"train": {"uri": train.as_uri()}}, "method": method,
-            "training": {"maxSteps": 4, "globalBatchSize": 8, "learningRate": 1e-2}, "output": {
-                "uri": (tmp_path / "out").as_uri(), **({"merge": True} if method["type"] == "lora" else {})},
-        })  # fmt: skip
+        bench = Bench(
+            tmp_path,
+            {
+                "task": task,
+                "model": {"uri": (llama if chat else bert).as_uri()},
+                "data": {"train": {"uri": train.as_uri()}},
+                "method": method,
+                "training": {"maxSteps": 4, "globalBatchSize": 8, "learningRate": 1e-2},
+                "output": {"uri": (tmp_path / "out").as_uri(), **({"merge": True} if method["type"] == "lora" else {})},
+            },
+        )
         bench.prepare()
         bench.attempt()
         return bench
@@ -129,10 +135,17 @@ def test_adapters_of_gpt2_lie_on_its_transposed_layers_and_merge_right(tmp_path:
 
     base = tiny_gpt2(tmp_path / "base")
     train = write_jsonl(tmp_path / "train.jsonl", chats(40, seed=1))
-    bench = Bench(tmp_path, {
-        "task": "causal-lm", "model": {"uri": base.as_uri()}, "data": {"train": {"uri": train.as_uri()}}, "method": {"type": "lora", "lora": {"rank": 4}},
-        "training": {"maxSteps": 4, "globalBatchSize": 8, "learningRate": 1e-2}, "output": {"uri": (tmp_path / "out").as_uri(), "merge": True},
-    })  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        {
+            "task": "causal-lm",
+            "model": {"uri": base.as_uri()},
+            "data": {"train": {"uri": train.as_uri()}},
+            "method": {"type": "lora", "lora": {"rank": 4}},
+            "training": {"maxSteps": 4, "globalBatchSize": 8, "learningRate": 1e-2},
+            "output": {"uri": (tmp_path / "out").as_uri(), "merge": True},
+        },
+    )
     bench.prepare()
     bench.attempt()
     adapter = load_file(tmp_path / "out" / "adapter_model.safetensors")

@@ -1,4 +1,6 @@
-"""Metrics equal scikit-learn's, do not depend on how rows are split, and their intervals hold what a bootstrap over rows finds."""
+"""Metrics equal scikit-learn's, do not depend on how rows are split, and their intervals hold what a bootstrap over
+rows finds.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from finetune_trainer.distributed.ranks import Place, Ranks
-from finetune_trainer.evaluate import (
-    ClassTally,
-    LanguageTally,
-    Stopped,
-    evaluate,
-)
+from finetune_trainer.evaluate import ClassTally, LanguageTally, Stopped, evaluate
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, ratio_interval, wilson
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
@@ -126,8 +123,15 @@ def test_an_evaluation_heeds_a_stop_in_its_midst(llama: Path) -> None:
     calls = iter([False, False, True])
     with pytest.raises(Stopped):
         evaluate(
-            model, examples, LanguageTally(), Ranks(Place(), torch.device("cpu")), size=1, pad_id=pad, max_length=96, stop=lambda: next(calls, True)
-        )  # fmt: skip
+            model,
+            examples,
+            LanguageTally(),
+            Ranks(Place(), torch.device("cpu")),
+            size=1,
+            pad_id=pad,
+            max_length=96,
+            stop=lambda: next(calls, True),
+        )
     assert model.training  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,6 @@
-"""I8: rows of which nothing can be learned are counted and told; where there are no others, the job fails with that reason."""
+"""I8: rows of which nothing can be learned are counted and told; where there are no others, the job fails with that
+reason.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,15 @@ def make(tmp_path: Path, llama: Path) -> Make:
         found = {
             name: {"uri": write_jsonl(tmp_path / f"{name}.jsonl", content).as_uri()} for name, content in files.items()
         }
-        bench = Bench(tmp_path, {
-            "task": "causal-lm", "model": {"uri": llama.as_uri()}, "data": found,
-            "training": {"epochs": 2, "globalBatchSize": 4, "maxLength": 48, **training},
-        })  # fmt: skip
+        bench = Bench(
+            tmp_path,
+            {
+                "task": "causal-lm",
+                "model": {"uri": llama.as_uri()},
+                "data": found,
+                "training": {"epochs": 2, "globalBatchSize": 4, "maxLength": 48, **training},
+            },
+        )
         bench.prepare()
         return bench
 

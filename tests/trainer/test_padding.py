@@ -1,4 +1,6 @@
-"""A row's answer is its own: it does not hang on its neighbours, on how rows are cut into micro-batches, or on a pad id."""
+"""A row's answer is its own: it does not hang on its neighbours, on how rows are cut into micro-batches, or on a pad
+id.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,16 @@ def test_what_is_exported_names_the_pad_id_that_rows_were_told_from_padding_by(t
     folder = tiny_llama(tmp_path / "model")
     edit(folder / "config.json", pad_token_id=1)
     train = write_jsonl(tmp_path / "train.jsonl", mails(40, seed=1))
-    bench = Bench(tmp_path, {
-        "task": "text-classification", "model": {"uri": folder.as_uri()}, "data": {"train": {"uri": train.as_uri()}},
-        "training": {"maxSteps": 2, "globalBatchSize": 8, "maxLength": 64}, "output": {"uri": (tmp_path / "out").as_uri()},
-    })  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        {
+            "task": "text-classification",
+            "model": {"uri": folder.as_uri()},
+            "data": {"train": {"uri": train.as_uri()}},
+            "training": {"maxSteps": 2, "globalBatchSize": 8, "maxLength": 64},
+            "output": {"uri": (tmp_path / "out").as_uri()},
+        },
+    )
     bench.prepare()
     bench.attempt()
     assert json.loads((tmp_path / "out" / "config.json").read_text())["pad_token_id"] == 4
@@ -103,11 +111,16 @@ def test_a_pair_is_told_apart_only_where_the_model_can(tmp_path: Path) -> None:
     assert load_tokenizer(roberta).encode("a", "b", 9)[1] is None
     rows = [{"text": row["text"], "other": "the report", "label": row["label"]} for row in mails(40, seed=1)]
     train = write_jsonl(tmp_path / "train.jsonl", rows)
-    bench = Bench(tmp_path, {
-        "task": "text-classification", "model": {"uri": roberta.as_uri()},
-        "data": {"train": {"uri": train.as_uri()}, "columns": {"text": "text", "textPair": "other"}},
-        "training": {"maxSteps": 2, "globalBatchSize": 8}, "output": {"uri": (tmp_path / "out").as_uri()},
-    })  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        {
+            "task": "text-classification",
+            "model": {"uri": roberta.as_uri()},
+            "data": {"train": {"uri": train.as_uri()}, "columns": {"text": "text", "textPair": "other"}},
+            "training": {"maxSteps": 2, "globalBatchSize": 8},
+            "output": {"uri": (tmp_path / "out").as_uri()},
+        },
+    )
     bench.prepare()
     assert bench.attempt().output is not None
 

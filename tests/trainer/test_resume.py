@@ -1,4 +1,6 @@
-"""I3: a run that is killed and goes on ends with the same losses and weights, bit for bit, as one that is not; dropout is on."""
+"""I3: a run that is killed and goes on ends with the same losses and weights, bit for bit, as one that is not; dropout
+is on.
+"""
 
 from __future__ import annotations
 

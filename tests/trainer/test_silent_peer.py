@@ -1,4 +1,6 @@
-"""A peer that falls silent, as on a node without power: told to stop, a worker does not wait for the collective's time-out."""
+"""A peer that falls silent, as on a node without power: told to stop, a worker does not wait for the collective's
+time-out.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,14 @@ def timeout() -> float:
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float) -> Iterator[list[Any]]:
     """Two workers of one group, forked as the launcher does, that add up."""
     monkeypatch.setattr(loop, "train", adds_up)
-    world = World(device="cpu", processes_per_worker=2, timeout_seconds=timeout, threads_per_process=1,
-                  master_address="127.0.0.1", master_port=launcher._free_port())  # fmt: skip
+    world = World(
+        device="cpu",
+        processes_per_worker=2,
+        timeout_seconds=timeout,
+        threads_per_process=1,
+        master_address="127.0.0.1",
+        master_port=launcher._free_port(),
+    )
     config = job_config(tmp_path, world=world)
     fork = multiprocessing.get_context("fork")
     places = [Place(rank, 2, rank) for rank in range(2)]

@@ -1,4 +1,6 @@
-"""Calls of tools are learned as the template writes them, and the tools reach it; whatever form the data gives them in."""
+"""Calls of tools are learned as the template writes them, and the tools reach it; whatever form the data gives them
+in.
+"""
 
 from __future__ import annotations
 
@@ -103,14 +105,22 @@ def test_chats_and_tools_as_text_are_read(tmp_path: Path) -> None:
         ([{"role": "user", "content": None}], None, "message 0: needs a role and a content"),
         ([{"role": "assistant", "content": None}], None, "message 0: needs a role and a content"),
         ([{"role": "assistant", "content": None, "tool_calls": []}], None, "message 0: needs a role and a content"),
-        ([{"role": "assistant", "tool_calls": [{"function": {}}]}], None, "message 0: tool_calls must be a list of calls with a name"),
-        ([{"role": "assistant", "content": 3, "tool_calls": [{"name": "f"}]}], None, "message 0: its content must be a text"),
+        (
+            [{"role": "assistant", "tool_calls": [{"function": {}}]}],
+            None,
+            "message 0: tool_calls must be a list of calls with a name",
+        ),
+        (
+            [{"role": "assistant", "content": 3, "tool_calls": [{"name": "f"}]}],
+            None,
+            "message 0: its content must be a text",
+        ),
         ([{"role": "user", "content": "x", "tool_calls": [{"name": "f"}]}], None, "nothing to learn"),
         ("[]", None, "must hold a list"),
         ([{"role": "assistant", "content": "x"}], "weather", "column 't' must hold a list of tools"),
         ([{"role": "assistant", "content": "x"}], [1], "column 't' must hold a list of tools"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_call_is_refused_with_the_place(messages: Any, tools: Any, why: str) -> None:
     found = TASK.check_row({"m": messages, "t": tools}, COLUMNS, None)
     assert found is not None

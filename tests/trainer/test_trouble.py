@@ -14,12 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_api.exits import (
-    COMPLETE,
-    EXITS,
-    JobError,
-    Reason,
-)
+from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Outcome
 from finetune_api.run import World
 from finetune_trainer import prepare
@@ -33,20 +28,15 @@ from finetune_trainer.launch.launcher import launch
 from finetune_trainer.model.load import load_model
 from finetune_trainer.report.outcome import problem_for
 from finetune_trainer.tasks import Example
-from finetune_trainer.train import (
-    finish,
-    loop,
-    prefetch,
-    session,
-    step,
-)
+from finetune_trainer.train import finish, loop, prefetch, session, step
 from finetune_trainer.train.step import Share, train_step
 from support.jobs import job_config
 from support.models import mails, write_jsonl
 from support.ranks import free_port, run_ranks
 
 CPU_MEMORY = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+    " bytes."
 )
 CUDA_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 CUBLAS_MEMORY = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
@@ -65,15 +55,20 @@ def config(inputs: Path, folder: Path, workers: int = 1, port: int = 29500) -> A
     return job_config(
         folder,
         world=World(
-            workers=workers, processes_per_worker=2 // workers, device="cpu", threads_per_process=1, master_address="localhost",
-            master_port=port, timeout_seconds=60,
+            workers=workers,
+            processes_per_worker=2 // workers,
+            device="cpu",
+            threads_per_process=1,
+            master_address="localhost",
+            master_port=port,
+            timeout_seconds=60,
         ),
         model={"uri": (inputs / "model").as_uri()},
         data={"train": {"uri": f"{inputs.as_uri()}/data/*"}, "validation": {"fraction": 0.2}},
         training={"maxSteps": 3, "globalBatchSize": 8, "microBatchSize": 2},
         checkpoints={"everySteps": 1},
         evaluation={"everySteps": 2},
-    )  # fmt: skip
+    )
 
 
 def on_rank(
@@ -98,20 +93,35 @@ def on_rank(
 
 
 FAULTS = {
-    "device": (on_rank(1, distributed, "_device", lambda: JobError(Reason.INVALID_CONFIG, "no device")), Reason.INVALID_CONFIG),
+    "device": (
+        on_rank(1, distributed, "_device", lambda: JobError(Reason.INVALID_CONFIG, "no device")),
+        Reason.INVALID_CONFIG,
+    ),
     "model": (on_rank(1, session, "load_model", lambda: CPU_MEMORY), Reason.OUT_OF_MEMORY),
-    "checkpoint read": (on_rank(1, session, "_resume", lambda: JobError(Reason.STORAGE_UNAVAILABLE, "gone")), Reason.STORAGE_UNAVAILABLE),
+    "checkpoint read": (
+        on_rank(1, session, "_resume", lambda: JobError(Reason.STORAGE_UNAVAILABLE, "gone")),
+        Reason.STORAGE_UNAVAILABLE,
+    ),
     "batch": (on_rank(1, prefetch, "micro_batches", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
     "forward": (on_rank(1, step, "forward", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
     "backward": (on_rank(0, FlatGradients, "backward", lambda: CUBLAS_MEMORY, nth=4), Reason.OUT_OF_MEMORY),
     "norm": (on_rank(1, FlatGradients, "finish", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
     "optimizer": (on_rank(0, torch.optim.AdamW, "step", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
     "evaluation": (on_rank(1, evaluation, "forward", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
-    "held-out rows": (on_rank(0, evaluation, "_windows", lambda: JobError(Reason.DATA_CHANGED, "changed")), Reason.DATA_CHANGED),
-    "checkpoint": (on_rank(0, Checkpointer, "_commit", lambda: JobError(Reason.ACCESS_DENIED, "no")), Reason.ACCESS_DENIED),
+    "held-out rows": (
+        on_rank(0, evaluation, "_windows", lambda: JobError(Reason.DATA_CHANGED, "changed")),
+        Reason.DATA_CHANGED,
+    ),
+    "checkpoint": (
+        on_rank(0, Checkpointer, "_commit", lambda: JobError(Reason.ACCESS_DENIED, "no")),
+        Reason.ACCESS_DENIED,
+    ),
     "best": (on_rank(1, loop, "finish", lambda: ValueError("ours")), Reason.INTERNAL_ERROR),
-    "export": (on_rank(0, finish, "export", lambda: OSError(errno.ENOSPC, "No space left on device")), Reason.DISK_FULL),
-}  # fmt: skip
+    "export": (
+        on_rank(0, finish, "export", lambda: OSError(errno.ENOSPC, "No space left on device")),
+        Reason.DISK_FULL,
+    ),
+}
 
 
 def pod(index: int, wanted: Any, plant: Callable[[], None]) -> Any:

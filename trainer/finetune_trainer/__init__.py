@@ -1,1 +1,3 @@
-"""The trainer: streams data, tunes a model, checkpoints, evaluates and writes what comes of it; knows nothing of Kubernetes."""
+"""The trainer: streams data, tunes a model, checkpoints, evaluates and writes what comes of it; knows nothing of
+Kubernetes.
+"""

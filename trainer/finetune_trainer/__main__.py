@@ -1,4 +1,6 @@
-"""`python -m finetune_trainer prepare|launch --config run.json`: the two steps of a job, as pods and `finetune run` start them."""
+"""`python -m finetune_trainer prepare|launch --config run.json`: the two steps of a job, as pods and `finetune run`
+start them.
+"""
 
 from __future__ import annotations
 

@@ -16,12 +16,7 @@ from finetune_cli.init.sample import Sample, sample
 from finetune_cli.local.next_steps import quoted
 from finetune_cli.manifest import read_documents
 from finetune_cli.places import file_uri
-from finetune_cli.terminal import (
-    Stop,
-    next_steps,
-    note,
-    plural,
-)
+from finetune_cli.terminal import Stop, next_steps, note, plural
 
 MODELS = {
     "text-classification": "hf://sentence-transformers/all-MiniLM-L6-v2",
@@ -38,8 +33,14 @@ MODELS = {
 @click.option("--label", help="The column that holds the classes, if the guess is wrong.")
 @click.option("--name", help="Name of the job.  [default: from the file's name]")
 def init(
-    data: Path, target: Path | None, force: bool, model: str | None, text: str | None, label: str | None, name: str | None
-) -> None:  # fmt: skip
+    data: Path,
+    target: Path | None,
+    force: bool,
+    model: str | None,
+    text: str | None,
+    label: str | None,
+    name: str | None,
+) -> None:
     """Look at the first rows of DATA_FILE (jsonl, csv or parquet), guess what they are for, and write a manifest.
 
     The manifest is commented, valid for `finetune run`, and meant to be read and changed.

@@ -1,4 +1,6 @@
-"""Guess task, columns and classes from a data file's first rows; each guess comes with its reason, to be checked by a person."""
+"""Guess task, columns and classes from a data file's first rows; each guess comes with its reason, to be checked by a
+person.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,14 @@ PAIRS = (
     ("text_a", "text_b"),
 )
 PROMPTS = (
-    ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
-    ("question", "answer"), ("input", "output"), ("source", "target"),
-)  # fmt: skip
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("question", "answer"),
+    ("input", "output"),
+    ("source", "target"),
+)
 CONTEXTS = ("input", "context")
 """A text that the prompt is about, as in Alpaca's and Dolly's sets; empty in many rows."""
 TOOLS = "tools"
@@ -64,7 +71,10 @@ class Guess:
 
 
 def guess(rows: list[dict[str, Any]], *, label: str | None = None, text: str | None = None) -> Guess:
-    """The most likely use of the rows. `label` and `text` are what the user knows better. Raises Stop if nothing fits."""
+    """The most likely use of the rows. `label` and `text` are what the user knows better.
+
+    Raises Stop if nothing fits.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     label, text = (given and one_form(given) for given in (label, text))
     for given in (label, text):

@@ -1,4 +1,6 @@
-"""The entry point `kubectl-finetune`, which kubectl runs as `kubectl finetune`: jobs in a cluster, as people want to see them."""
+"""The entry point `kubectl-finetune`, which kubectl runs as `kubectl finetune`: jobs in a cluster, as people want to
+see them.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,14 @@ def cluster_options(function: F) -> F:
 @cluster_options
 @click.pass_context
 def status(
-    context_: click.Context, name: str, output: str | None, watch: bool, namespace: str | None, context: str | None, kubeconfig: str | None
-) -> None:  # fmt: skip
+    context_: click.Context,
+    name: str,
+    output: str | None,
+    watch: bool,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+) -> None:
     """Show the job NAME. The exit code is 1 if the job has failed."""
     cluster = connect(kubeconfig, context, namespace)
     body, shown = cluster.job(name), None
@@ -108,9 +116,15 @@ def list_(
 @click.option("--tail", type=click.IntRange(0), help="Only the last lines of each pod.")
 @cluster_options
 def logs(
-    name: str, follow: bool, everyone: bool, attempt: int | None, tail: int | None, namespace: str | None, context: str | None,
+    name: str,
+    follow: bool,
+    everyone: bool,
+    attempt: int | None,
+    tail: int | None,
+    namespace: str | None,
+    context: str | None,
     kubeconfig: str | None,
-) -> None:  # fmt: skip
+) -> None:
     """Print the logs of the job NAME, each line with the worker that it comes from."""
     cluster = connect(kubeconfig, context, namespace)
     show_logs(cluster, name, follow=follow, everyone=everyone, attempt=attempt, tail=tail, echo=click.echo)
@@ -136,7 +150,8 @@ def _suspend(cluster: Cluster, name: str, value: bool) -> None:
     body = cluster.job(name)
     if status_of(body).completion_time is not None:
         click.echo(
-            f"{name} is over ({(body['status'] or {}).get('phase')}); there is nothing to {'suspend' if value else 'resume'}",
+            f"{name} is over ({(body['status'] or {}).get('phase')}); there is nothing to"
+            f" {'suspend' if value else 'resume'}",
             err=True,
         )
         return

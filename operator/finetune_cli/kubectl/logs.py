@@ -34,7 +34,9 @@ class Source:
 
 
 def sources(pods: list[Any], *, everyone: bool, attempt: int | None) -> list[Source]:
-    """Whose logs are wanted, in order: the prepare step and rank 0, or all ranks; of the newest attempt or the one given."""
+    """Whose logs are wanted, in order: the prepare step and rank 0, or all ranks; of the newest attempt or the one
+    given.
+    """
     workers = [p for p in pods if _label(p, names.COMPONENT) == names.WORKER]
     numbers = [int(_label(p, names.ATTEMPT)) for p in workers]
     wanted = attempt if attempt is not None else max(numbers, default=None)
@@ -61,8 +63,15 @@ def _state(pod: Any) -> tuple[bool, bool]:
 
 
 def show_logs(
-    cluster: Cluster, name: str, *, follow: bool, everyone: bool, attempt: int | None, tail: int | None, echo: Callable[[str], None]
-) -> None:  # fmt: skip
+    cluster: Cluster,
+    name: str,
+    *,
+    follow: bool,
+    everyone: bool,
+    attempt: int | None,
+    tail: int | None,
+    echo: Callable[[str], None],
+) -> None:
     """Print what there is, or go on until the job is over."""
     uid = cluster.job(name)["metadata"]["uid"]
     if not follow:
@@ -85,7 +94,7 @@ def _prefixed(source: Source, number: int, line: str) -> str:
 
 def _followed(
     cluster: Cluster, name: str, uid: str, *, everyone: bool, attempt: int | None, tail: int | None
-) -> Iterator[str]:  # fmt: skip
+) -> Iterator[str]:
     lines: queue.Queue[str] = queue.Queue(maxsize=10_000)
     readers: dict[str, threading.Thread] = {}
 

@@ -8,19 +8,9 @@ from typing import Any
 import click
 
 from finetune_api.lenient import parse_lenient
-from finetune_api.status import (
-    Attempt,
-    Checkpoint,
-    Phase,
-    Status,
-)
+from finetune_api.status import Attempt, Checkpoint, Phase, Status
 from finetune_api.times import seconds
-from finetune_cli.progress_lines import (
-    columns,
-    data_lines,
-    metrics,
-    progress,
-)
+from finetune_cli.progress_lines import columns, data_lines, metrics, progress
 from finetune_cli.terminal import size
 from finetune_operator.job.status.display import duration
 
@@ -43,7 +33,10 @@ def job_lines(body: dict[str, Any], now: float) -> Iterator[str]:
     """All of `kubectl finetune status NAME`."""
     status, spec, meta = status_of(body), body.get("spec") or {}, body["metadata"]
     phase = status.phase or Phase.PENDING
-    yield f"{click.style(meta['name'], bold=True)} in {meta.get('namespace', 'default')}: {click.style(phase.value, fg=COLORS.get(phase))}"
+    yield (
+        f"{click.style(meta['name'], bold=True)} in {meta.get('namespace', 'default')}:"
+        f" {click.style(phase.value, fg=COLORS.get(phase))}"
+    )
     method = (spec.get("method") or {}).get("type", "full")
     yield _row("Job", f"{method} tuning of {(spec.get('model') or {}).get('uri', '?')} for {spec.get('task', '?')}")
     yield _row("Age", _ages(meta, status, now))
@@ -102,10 +95,16 @@ def list_lines(bodies: Sequence[dict[str, Any]], everywhere: bool, now: float) -
         status, meta = status_of(body), body["metadata"]
         shown = status.display
         cells = [
-            meta["name"], status.phase.value if status.phase else "Pending", (shown and shown.model) or "",
-            (body["spec"].get("method") or {}).get("type", "full"), (shown and shown.progress) or "", (shown and shown.loss) or "",
-            (shown and shown.best) or "", (shown and shown.eta) or "", _since(meta.get("creationTimestamp"), now),
-        ]  # fmt: skip
+            meta["name"],
+            status.phase.value if status.phase else "Pending",
+            (shown and shown.model) or "",
+            (body["spec"].get("method") or {}).get("type", "full"),
+            (shown and shown.progress) or "",
+            (shown and shown.loss) or "",
+            (shown and shown.best) or "",
+            (shown and shown.eta) or "",
+            _since(meta.get("creationTimestamp"), now),
+        ]
         rows.append([meta.get("namespace", ""), *cells] if everywhere else cells)
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     for row in rows:

@@ -23,29 +23,14 @@ from finetune_api.job import Manifest
 from finetune_api.status import Phase
 from finetune_api.times import rfc3339
 from finetune_cli.check import Job, check_files
-from finetune_cli.local.config import (
-    Device,
-    Machine,
-    cores,
-    job_id,
-    notes,
-    spec_digest,
-)
+from finetune_cli.local.config import Device, Machine, cores, job_id, notes, spec_digest
 from finetune_cli.local.display import display
 from finetune_cli.local.next_steps import after_success, quoted
 from finetune_cli.local.runner import Result, Runner, Signals
 from finetune_cli.local.state_dir import Folder, Record, state_root
 from finetune_cli.manifest import STDIN, ManifestError
 from finetune_cli.places import local_path
-from finetune_cli.terminal import (
-    Stop,
-    error_line,
-    headline,
-    next_steps,
-    note,
-    plural,
-    to_yaml,
-)
+from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, plural, to_yaml
 
 Hint = Callable[[list[tuple[str, str]]], None]
 
@@ -67,9 +52,16 @@ Hint = Callable[[list[tuple[str, str]]], None]
 @click.option("-v", "--verbose", is_flag=True, help="Show the trainer's log too.")
 @click.pass_context
 def run(
-    context: click.Context, file: str, name: str | None, processes: int | None, device: Device, restart: bool,
-    state_dir: Path | None, no_hints: bool, verbose: bool,
-) -> None:  # fmt: skip
+    context: click.Context,
+    file: str,
+    name: str | None,
+    processes: int | None,
+    device: Device,
+    restart: bool,
+    state_dir: Path | None,
+    no_hints: bool,
+    verbose: bool,
+) -> None:
     """Tune a model on this machine, exactly as the manifest FILE says ("-" reads the standard input).
 
     The same rules, trainer and status as in a cluster; file:// URIs may be used too. Progress goes to stderr, the final

@@ -1,4 +1,5 @@
-"""What a manifest means on this machine: the same RunConfig as in a cluster, and a note for every field that has no effect.
+"""What a manifest means on this machine: the same RunConfig as in a cluster, and a note for every field that has no
+effect.
 
 The walk is the cluster's: spec -> RunConfig -> trainer. Only what the environment decides differs: one node instead of
 pods, credentials from the environment instead of Secrets. Nothing is ignored in silence (I8).
@@ -16,22 +17,25 @@ from pathlib import Path
 from typing import Literal
 
 from finetune_api.job import Manifest, Spec
-from finetune_api.run import (
-    HubAccess,
-    Identity,
-    Reporting,
-    RunConfig,
-    StorageAccess,
-    World,
-    run_config,
-)
+from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 
 Device = Literal["auto", "cpu", "cuda"]
 
 _POD_FIELDS = (
-    "resources", "shared_memory_size", "node_selector", "tolerations", "affinity", "priority_class_name", "runtime_class_name",
-    "scheduler_name", "image_pull_secrets", "service_account_name", "labels", "annotations", "scratch_size",
-)  # fmt: skip
+    "resources",
+    "shared_memory_size",
+    "node_selector",
+    "tolerations",
+    "affinity",
+    "priority_class_name",
+    "runtime_class_name",
+    "scheduler_name",
+    "image_pull_secrets",
+    "service_account_name",
+    "labels",
+    "annotations",
+    "scratch_size",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,15 @@ def job_id(spec: Spec, takeovers: int) -> str:
 
 
 def local_config(
-    manifest: Manifest, machine: Machine, folder: Path, *, identity: str, attempt: int, overwrite: bool, environment: Mapping[str, str]
-) -> RunConfig:  # fmt: skip
+    manifest: Manifest,
+    machine: Machine,
+    folder: Path,
+    *,
+    identity: str,
+    attempt: int,
+    overwrite: bool,
+    environment: Mapping[str, str],
+) -> RunConfig:
     """The RunConfig of one attempt on this machine; its files lie in `folder`."""
     spec = manifest.spec
     if overwrite:
@@ -82,11 +93,17 @@ def local_config(
         job=Identity(name=f"{manifest.metadata.namespace or 'local'}/{manifest.metadata.name}", id=identity),
         attempt=attempt,
         world=World(
-            workers=1, processes_per_worker=count, device=machine.device, threads_per_process=max(1, machine.cores // count),
-            master_address="127.0.0.1", master_port=_free_port(),
+            workers=1,
+            processes_per_worker=count,
+            device=machine.device,
+            threads_per_process=max(1, machine.cores // count),
+            master_address="127.0.0.1",
+            master_port=_free_port(),
         ),
         storage=StorageAccess(
-            endpoint=spec.storage.endpoint, region=spec.storage.region, path_style=spec.storage.path_style,
+            endpoint=spec.storage.endpoint,
+            region=spec.storage.region,
+            path_style=spec.storage.path_style,
             ca_file=environment.get("AWS_CA_BUNDLE") if spec.storage.ca else None,
         ),
         hub=HubAccess(endpoint=spec.hub.endpoint),
@@ -94,7 +111,7 @@ def local_config(
             file=str(folder / "reports.jsonl"), termination_file=str(folder / "outcome.json"), interval_seconds=1.0
         ),
         scratch=str(folder / "scratch"),
-    )  # fmt: skip
+    )
 
 
 def _free_port() -> int:
@@ -147,11 +164,15 @@ def _credential_notes(spec: Spec, environment: Mapping[str, str]) -> Iterator[st
         instead = f"instead of the Secret {spec.storage.credentials_secret} (spec.storage.credentialsSecret)"
         if missing:
             verb = "are" if len(missing) > 1 else "is"
-            yield f"{' and '.join(missing)} {verb} not set: export them {instead}, unless a profile or a role holds them"
+            yield (
+                f"{' and '.join(missing)} {verb} not set: export them {instead}, unless a profile or a role holds them"
+            )
         else:
             yield f"credentials are taken from AWS_ACCESS_KEY_ID {instead}"
     if spec.hub.token_secret and not environment.get("HF_TOKEN"):
-        yield f"HF_TOKEN is not set: export it instead of the Secret {spec.hub.token_secret.name} (spec.hub.tokenSecret)"
+        yield (
+            f"HF_TOKEN is not set: export it instead of the Secret {spec.hub.token_secret.name} (spec.hub.tokenSecret)"
+        )
     if spec.storage.ca and not environment.get("AWS_CA_BUNDLE"):
         yield "AWS_CA_BUNDLE is not set: name the file with the CA there instead of spec.storage.ca"
     for variable in spec.workers.env or ():

@@ -83,9 +83,13 @@ class Bar:
 
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"),
-            console=self._console, transient=True,
-        )  # fmt: skip
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[facts]}"),
+            console=self._console,
+            transient=True,
+        )
         self._task = self._bar.add_task("Starting", total=None, facts="")
         self._before: Report | None = None
         self._since = time.monotonic()

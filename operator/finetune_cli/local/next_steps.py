@@ -1,4 +1,7 @@
-"""The commands to try next: open the report, use the model. They work as printed, on the machine they are printed on."""
+"""The commands to try next: open the report, use the model.
+
+They work as printed, on the machine they are printed on.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def after_success(manifest: Manifest) -> list[tuple[str, str]]:
 def _snippet(manifest: Manifest, folder: str) -> str:
     spec = manifest.spec
     if spec.method.type == "lora" and not spec.output.merge:
-        return f"less {quoted(folder)}/README.md    # how to load the adapter over its base model; spec.output.merge: true makes one model"
+        return (
+            f"less {quoted(folder)}/README.md    # how to load the adapter over its base model; spec.output.merge: true"
+            " makes one model"
+        )
     model = f"{folder}/merged" if spec.output.merge else folder
     if spec.task == "text-classification":
         use = f"pipeline('text-classification', {model!r})('You have won a prize')"

@@ -1,6 +1,7 @@
 """One step of the trainer as a process of its own: started, followed through its reports and its log, stopped, killed.
 
-It has its own session, so that Ctrl-C at the terminal reaches us alone: we then ask the launcher to stop, and it has the
+It has its own session, so that Ctrl-C at the terminal reaches us alone: we then ask the launcher to stop, and it has
+the
 time to write its checkpoint.
 """
 
@@ -49,7 +50,9 @@ class Tail:
         return self
 
     def trim(self, limit: int) -> None:
-        """Empty the file once more than `limit` bytes were read: its writer opens it anew, in append mode, for each line."""
+        """Empty the file once more than `limit` bytes were read: its writer opens it anew, in append mode, for each
+        line.
+        """
         if self._file is not None and self._file.tell() > limit:
             os.truncate(self._path, 0)
             self._file.seek(0)
@@ -73,9 +76,14 @@ class TrainerProcess:
         command = [sys.executable, "-m", "finetune_trainer", step, "--config", str(folder.config)]
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True,
-                env=dict(environment), pass_fds=(lock,),
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=dict(environment),
+                pass_fds=(lock,),
+            )
         folder.owner(self._process.pid)
 
     def exit_code(self) -> int | None:

@@ -1,7 +1,9 @@
 """Prepare once, launch until the job is complete: attempts, restarts by cause, stops and deadlines on this machine.
 
-The rules are the operator's own (`finetune_operator.job.policies.restart`): a user's mistake never retries, a lost peer or a
-storage fault does within the restart budget, and each new checkpoint gives the whole budget back. A first Ctrl-C asks for a checkpoint, a second one kills.
+The rules are the operator's own (`finetune_operator.job.policies.restart`): a user's mistake never retries, a lost peer
+or a
+storage fault does within the restart budget, and each new checkpoint gives the whole budget back. A first Ctrl-C asks
+for a checkpoint, a second one kills.
 """
 
 from __future__ import annotations
@@ -69,9 +71,17 @@ class Runner:
     """One `finetune run`."""
 
     def __init__(
-        self, manifest: Manifest, machine: Machine, folder: Folder, lock: int, record: Record, display: Display,
-        signals: Signals, environment: Mapping[str, str], verbose: bool,
-    ) -> None:  # fmt: skip
+        self,
+        manifest: Manifest,
+        machine: Machine,
+        folder: Folder,
+        lock: int,
+        record: Record,
+        display: Display,
+        signals: Signals,
+        environment: Mapping[str, str],
+        verbose: bool,
+    ) -> None:
         self._manifest, self._machine, self._folder, self._lock = manifest, machine, folder, lock
         self._record, self._display, self._signals = record, display, signals
         self._environment, self._verbose = environment, verbose
@@ -144,9 +154,14 @@ class Runner:
 
     def _step(self, step: Step, attempt: int) -> End:
         config = local_config(
-            self._manifest, self._machine, self._folder.path, identity=self._record.job_id, attempt=attempt,
-            overwrite=step == "prepare" and self._record.taking_over, environment=self._environment,
-        )  # fmt: skip
+            self._manifest,
+            self._machine,
+            self._folder.path,
+            identity=self._record.job_id,
+            attempt=attempt,
+            overwrite=step == "prepare" and self._record.taking_over,
+            environment=self._environment,
+        )
         self._folder.config.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=1))
         self._folder.scratch.mkdir(exist_ok=True)
         environment = trainer_environment(self._manifest.spec, self._environment)

@@ -1,7 +1,8 @@
 """The folder of one local job: its configuration, reports, logs and what is known of earlier attempts.
 
 It belongs to the output URI, so that a second `finetune run` of the same file goes on where the first one stopped. Its
-lock is handed to the trainer too: it stays held for as long as any process of the job lives, even if this one is killed.
+lock is handed to the trainer too: it stays held for as long as any process of the job lives, even if this one is
+killed.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ class Folder:
         self._lock = -1
 
     def lock(self) -> int:
-        """Make the folder and hold it; the descriptor is for the trainer to inherit. Raises Stop if somebody holds it."""
+        """Make the folder and hold it; the descriptor is for the trainer to inherit.
+
+        Raises Stop if somebody holds it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -10,14 +10,7 @@ from dataclasses import dataclass
 
 from finetune_api.job import Spec
 from finetune_api.report import Outcome, Report
-from finetune_api.status import (
-    ATTEMPTS,
-    Attempt,
-    ConditionType,
-    Failure,
-    Phase,
-    Status,
-)
+from finetune_api.status import ATTEMPTS, Attempt, ConditionType, Failure, Phase, Status
 from finetune_api.text import clip
 from finetune_api.times import rfc3339
 from finetune_cli.local.state_dir import Record
@@ -72,22 +65,30 @@ def attempt_entry(
 ) -> Attempt:
     """The status entry of the attempt that just ended."""
     return Attempt(
-        number=record.attempt, start_time=rfc3339(started), end_time=rfc3339(now),
-        reason=failure.reason if failure else "Completed", message=clip(failure.message, 256) if failure else None,
-        exit_code=code, from_step=course.from_step, last_step=course.step,
+        number=record.attempt,
+        start_time=rfc3339(started),
+        end_time=rfc3339(now),
+        reason=failure.reason if failure else "Completed",
+        message=clip(failure.message, 256) if failure else None,
+        exit_code=code,
+        from_step=course.from_step,
+        last_step=course.step,
         lost_steps=max(0, course.step - max(course.checkpoint_step or 0, course.from_step)) if failure else 0,
         seconds=dict(course.report.seconds) if course.report else None,
-    )  # fmt: skip
+    )
 
 
 def final_status(
     spec: Spec, record: Record, course: Course, now: float, *, failure: Failure | None, stopped_by: str | None
-) -> Status:  # fmt: skip
+) -> Status:
     """The status at the end: succeeded, failed, or stopped by a signal."""
     attempts = tuple(Attempt.model_validate_json(json.dumps(entry)) for entry in record.attempts[:ATTEMPTS])
     known = {
-        "attempt": record.attempt or None, "restarts": record.restarts, "attempts": attempts, "goodput": goodput(attempts),
-    }  # fmt: skip
+        "attempt": record.attempt or None,
+        "restarts": record.restarts,
+        "attempts": attempts,
+        "goodput": goodput(attempts),
+    }
     status = course.status.model_copy(update=known)
     if stopped_by is None:
         return status_at_end(status, spec, failure=failure, said=None, now=now)

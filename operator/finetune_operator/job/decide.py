@@ -18,12 +18,7 @@ from finetune_operator.job.attempt import waiting
 from finetune_operator.job.attempt.attempt import tries
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import Observed
-from finetune_operator.job.policies import (
-    clean_up,
-    hidden,
-    prepare,
-    workers,
-)
+from finetune_operator.job.policies import clean_up, hidden, prepare, workers
 from finetune_operator.job.status.display import display
 from finetune_operator.plan import conditions, names
 from finetune_operator.plan.plan import Note, Plan
@@ -87,7 +82,10 @@ def _names_and_fields(draft: Draft) -> None:
     observed = draft.observed
     hidden.seen(draft)
     if observed.job.unread_status:
-        words = f"a newer version wrote parts of the status that this operator does not know, and leaves out: {', '.join(observed.job.unread_status)}"
+        words = (
+            "a newer version wrote parts of the status that this operator does not know, and leaves out:"
+            f" {', '.join(observed.job.unread_status)}"
+        )
         draft.note("Warning", "StatusPartlyRead", words)
     if observed.conflicts:
         message = "; ".join(observed.conflicts)

@@ -7,24 +7,13 @@ from typing import Any, Literal
 
 from finetune_api.exits import EXITS
 from finetune_api.job import Spec
-from finetune_api.status import (
-    ConditionType,
-    Failure,
-    Phase,
-    Status,
-)
+from finetune_api.status import ConditionType, Failure, Phase, Status
 from finetune_api.status_budget import fit
 from finetune_api.text import clip, join
 from finetune_api.times import rfc3339
 from finetune_operator.job.observed import Observed
 from finetune_operator.plan import conditions
-from finetune_operator.plan.plan import (
-    Create,
-    Delete,
-    Note,
-    Patch,
-    Plan,
-)
+from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 
 
 @dataclass(slots=True)
@@ -58,9 +47,7 @@ class Draft:
     def say(self, phase: Phase, reason: str | None = None, message: str | None = None) -> None:
         """Set the phase with its explanation."""
         self.update(
-            phase=phase,
-            reason=clip(reason, 128) if reason else None,
-            message=clip(message, 1024) if message else None,
+            phase=phase, reason=clip(reason, 128) if reason else None, message=clip(message, 1024) if message else None
         )
 
     def holds(self, type_: ConditionType) -> bool:

@@ -71,7 +71,9 @@ class PodView:
 
     @property
     def begun(self) -> bool:
-        """Whether the trainer's container was started; it may have ended, of which the pod's phase learns a second later."""
+        """Whether the trainer's container was started; it may have ended, of which the pod's phase learns a second
+        later.
+        """
         container = self.container
         return self.terminal or (container is not None and (container.running or container.exit_code is not None))
 
@@ -101,17 +103,21 @@ class PodView:
             phase=status.get("phase") or "Pending",
             reason=status.get("reason") or "",
             message=(status.get("message") or "")[:WORDS],
-            disruption=(disrupted.get("reason") or "", (disrupted.get("message") or "")[:WORDS])
-            if disrupted.get("status") == "True"
-            else None,
+            disruption=(
+                (disrupted.get("reason") or "", (disrupted.get("message") or "")[:WORDS])
+                if disrupted.get("status") == "True"
+                else None
+            ),
             deletion=deletion,
             told=None if deletion is None else deletion - (grace if isinstance(grace, int) else 30),
             silent=_silent(conditions),
             node=spec.get("nodeName") or "",
             scheduled=seconds(placed.get("lastTransitionTime")) if placed.get("status") == "True" else None,
-            unschedulable=(placed.get("message") or placed.get("reason") or "")[:WORDS]
-            if placed.get("status") == "False"
-            else None,
+            unschedulable=(
+                (placed.get("message") or placed.get("reason") or "")[:WORDS]
+                if placed.get("status") == "False"
+                else None
+            ),
             container=ContainerView.from_status(containers[0]) if containers else None,
             image_id=sys.intern(str(containers[0].get("imageID") or "")[:WORDS]) if containers else "",
         )
@@ -153,7 +159,9 @@ class JobView:
 
     @classmethod
     def from_object(cls, body: Mapping[str, Any]) -> JobView | None:
-        """A batch/v1 Job; None unless a FineTuneJob controls it, and it has a name that we give to children of that one."""
+        """A batch/v1 Job; None unless a FineTuneJob controls it, and it has a name that we give to children of that
+        one.
+        """
         meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
         owner, known = _controller(meta), names.parse(meta["name"])
@@ -223,7 +231,10 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class StoredSpec:
-    """A spec as stored: read leniently, since a newer version may have written it. `spec` is None exactly where `errors` say why."""
+    """A spec as stored: read leniently, since a newer version may have written it.
+
+    `spec` is None exactly where `errors` say why.
+    """
 
     spec: Spec | None = None
     errors: tuple[str, ...] = ()
@@ -350,7 +361,8 @@ class Observed:
 def report_order(pod: PodView, report: Report) -> tuple[bool, int, float, int]:
     """The order of reports: one is taken only if it is higher than the last one taken.
 
-    Workers come after the prepare step, later tries after earlier ones; a pod that a queue manager admitted again counts
+    Workers come after the prepare step, later tries after earlier ones; a pod that a queue manager admitted again
+    counts
     its sequence from 0 within the same attempt, so the pod's age goes before the sequence.
     """
     return pod.component == names.WORKER, pod.attempt, pod.created, report.sequence
@@ -362,7 +374,9 @@ def _whole(text: str | None) -> int | None:
 
 
 def _silent(conditions: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Since when the node controller, and not the kubelet, calls the pod not ready: a kubelet says so of the containers too."""
+    """Since when the node controller, and not the kubelet, calls the pod not ready: a kubelet says so of the containers
+    too.
+    """
     ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
     marked = ready.get("status") == "False" and containers.get("status") == "True"
     return seconds(ready.get("lastTransitionTime")) if marked and ready.get("reason") != _GATES else None

@@ -1,7 +1,9 @@
 """Names and labels of all children, derived from the job's name and UID alone.
 
-A child's name is the same in every plan, so making it twice is a 409 and never a duplicate (invariant I6). Services refuse
-names that start with a digit or hold dots (DNS-1035), and `<job>-<index>` must be a DNS label: hence a prefix and a slug.
+A child's name is the same in every plan, so making it twice is a 409 and never a duplicate (invariant I6). Services
+refuse
+names that start with a digit or hold dots (DNS-1035), and `<job>-<index>` must be a DNS label: hence a prefix and a
+slug.
 """
 
 from __future__ import annotations

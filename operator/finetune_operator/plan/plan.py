@@ -1,7 +1,9 @@
-"""What a plan is: the writes that bring a job one step on, as plain values. How they are made is the applier's business.
+"""What a plan is: the writes that bring a job one step on, as plain values. How they are made is the applier's
+business.
 
 The applier works in this order: notes, creates, patches, status, deletes (each in the order given). A create that fails
-keeps the later creates from being made, and a patch the later patches, but neither keeps the status from being written. A
+keeps the later creates from being made, and a patch the later patches, but neither keeps the status from being written.
+A
 crash between any two writes is harmless: the next plan starts from what it then sees.
 """
 
@@ -16,7 +18,10 @@ from finetune_api.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """POST it. On 409: GET; ours (controller ownerReference) is success, else a conflict, and the later creates wait."""
+    """POST it.
+
+    On 409: GET; ours (controller ownerReference) is success, else a conflict, and the later creates wait.
+    """
 
     object: Mapping[str, Any]
 

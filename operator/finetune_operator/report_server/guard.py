@@ -1,8 +1,11 @@
 """Stands before an HTTP server that anybody may connect to: how many connections there are, and how long each has.
 
-Counted from the accept on, before a TLS handshake has cost anything: so many in all, so many from one address. Each has a
-deadline for its handshake and for every request, or it is cut; a server that waits for whoever sends half a header can be
-kept from everybody else by a few thousand of those. When there is no room, the address that holds most gives up its oldest
+Counted from the accept on, before a TLS handshake has cost anything: so many in all, so many from one address. Each has
+a
+deadline for its handshake and for every request, or it is cut; a server that waits for whoever sends half a header can
+be
+kept from everybody else by a few thousand of those. When there is no room, the address that holds most gives up its
+oldest
 connection that has not yet had a request answered with success.
 """
 
@@ -23,7 +26,9 @@ TLS_BUFFER = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Connections in all and from one address; seconds for a handshake, a header or a body, and for working on a request."""
+    """Connections in all and from one address; seconds for a handshake, a header or a body, and for working on a
+    request.
+    """
 
     total: int = 512
     per_address: int = 64
@@ -33,7 +38,9 @@ class Limits:
 
 
 class _Tls(sslproto.SSLProtocol):
-    """asyncio's TLS, with a buffer as small as does; tells when the connection is lost, be it before the handshake's end."""
+    """asyncio's TLS, with a buffer as small as does; tells when the connection is lost, be it before the handshake's
+    end.
+    """
 
     max_size = TLS_BUFFER
 
@@ -72,9 +79,15 @@ class _Connection(asyncio.Protocol):
             self._inner.connection_made(transport)
             return
         handshake = _Tls(
-            self.loop, self._inner, self._guard.tls, None, server_side=True,
-            ssl_handshake_timeout=self._guard.limits.receive, ssl_shutdown_timeout=1.0, lost=self.lost,
-        )  # fmt: skip
+            self.loop,
+            self._inner,
+            self._guard.tls,
+            None,
+            server_side=True,
+            ssl_handshake_timeout=self._guard.limits.receive,
+            ssl_shutdown_timeout=1.0,
+            lost=self.lost,
+        )
         transport.set_protocol(handshake)
         handshake.connection_made(transport)
 
@@ -113,7 +126,10 @@ class _Connection(asyncio.Protocol):
 
 
 class Guard:
-    """Makes a protocol for each connection, as `loop.create_server` asks for. `serve` makes the server's protocol; `count` takes the cause of each cut."""
+    """Makes a protocol for each connection, as `loop.create_server` asks for.
+
+    `serve` makes the server's protocol; `count` takes the cause of each cut.
+    """
 
     def __init__(
         self, serve: Callable[[], Any], tls: ssl.SSLContext | None, *, limits: Limits, count: Callable[[str], None]
@@ -135,7 +151,10 @@ class Guard:
             self._by_peer[peer].within(self.limits.work)
 
     def answered(self, peer: Any, success: bool) -> None:
-        """The request has its answer; the next one must come soon. With success the connection is no longer in question."""
+        """The request has its answer; the next one must come soon.
+
+        With success the connection is no longer in question.
+        """
         connection = self._by_peer.get(peer)
         if connection is None:
             return

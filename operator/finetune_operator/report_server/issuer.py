@@ -1,6 +1,8 @@
-"""The report server's own certificate: made by the operator into a Secret that its chart leaves empty, and renewed in time.
+"""The report server's own certificate: made by the operator into a Secret that its chart leaves empty, and renewed in
+time.
 
-A chart that made it would make another at each rendering without a cluster, and every sync would cut the trainers off. The
+A chart that made it would make another at each rendering without a cluster, and every sync would cut the trainers off.
+The
 Secret holds the CA's key too: the certificate is renewed under the same CA, which trainers trust already. Only that one
 Secret may be read, in the operator's own namespace.
 """
@@ -16,21 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from finetune_operator.cluster import (
-    SECRET,
-    ApiError,
-    Cluster,
-    Conflict,
-)
-from finetune_operator.report_server.pki import (
-    CA_CERT,
-    CA_KEY,
-    CERT,
-    FILES,
-    KEY,
-    good,
-    issue,
-)
+from finetune_operator.cluster import SECRET, ApiError, Cluster, Conflict
+from finetune_operator.report_server.pki import CA_CERT, CA_KEY, CERT, FILES, KEY, good, issue
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +28,21 @@ RETRY_SECONDS, LOOK_SECONDS = 2.0, 3600.0
 
 
 class Issuer:
-    """Keeps `folder` filled from the Secret; `hosts` are the names that trainers call, `days` how long a new CA is good."""
+    """Keeps `folder` filled from the Secret; `hosts` are the names that trainers call, `days` how long a new CA is
+    good.
+    """
 
     def __init__(
-        self, cluster: Cluster, namespace: str, name: str, hosts: Sequence[str], folder: Path, *, days: int, clock: Callable[[], float] = time.time
-    ) -> None:  # fmt: skip
+        self,
+        cluster: Cluster,
+        namespace: str,
+        name: str,
+        hosts: Sequence[str],
+        folder: Path,
+        *,
+        days: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._cluster, self._namespace, self._name = cluster, namespace, name
         self._hosts, self._folder, self._days, self._clock = tuple(hosts), folder, days, clock
 

@@ -32,7 +32,9 @@ def good(files: Mapping[str, bytes], hosts: Sequence[str], now: float) -> bool:
 
 
 def issue(files: Mapping[str, bytes], hosts: Sequence[str], now: float, ca_days: int) -> dict[str, bytes]:
-    """A new certificate: under the CA given, or a new one where that is missing or ends within the certificate's time."""
+    """A new certificate: under the CA given, or a new one where that is missing or ends within the certificate's
+    time.
+    """
     authority = _authority(files, now)
     ca, ca_key = authority or _new_authority(hosts[0], now, ca_days)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -68,9 +70,16 @@ def _new_authority(name: str, now: float, days: int) -> tuple[x509.Certificate, 
     builder = _builder(f"{name} CA", subject, key, now, days)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     usage = x509.KeyUsage(
-        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-        key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
     builder = builder.add_extension(usage, critical=True)
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return builder.add_extension(own, critical=False).sign(key, hashes.SHA256()), key

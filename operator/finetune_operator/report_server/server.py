@@ -1,7 +1,10 @@
-"""The report server: takes snapshots from trainers over HTTPS, and lets the queue write them to the status now and then.
+"""The report server: takes snapshots from trainers over HTTPS, and lets the queue write them to the status now and
+then.
 
-A report is taken only from a live pod of that very job, and only if it is later than the last one taken; everything else is
-dropped and counted. A change of stage, a problem or a result is written at once, progress at most once an interval. Losing
+A report is taken only from a live pod of that very job, and only if it is later than the last one taken; everything
+else is
+dropped and counted. A change of stage, a problem or a result is written at once, progress at most once an interval.
+Losing
 any report does no harm: the next one replaces it, and the termination message carries the end.
 """
 
@@ -52,12 +55,22 @@ class Dropped(Exception):
 
 
 class ReportServer:
-    """`interval`: at most one status write a job in so many seconds, but for transitions. `leading`: whether we may write."""
+    """`interval`: at most one status write a job in so many seconds, but for transitions.
+
+    `leading`: whether we may write.
+    """
 
     def __init__(
-        self, store: Store, queue: WorkQueue[Key], tokens: Tokens, metrics: Metrics, *, interval: float,
-        leading: Callable[[], bool], clock: Callable[[], float] = time.time,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        queue: WorkQueue[Key],
+        tokens: Tokens,
+        metrics: Metrics,
+        *,
+        interval: float,
+        leading: Callable[[], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store, self._queue, self._tokens, self._metrics = store, queue, tokens, metrics
         self._interval, self._leading, self._clock = interval, leading, clock
         self._nobody = uuid.uuid4().hex
@@ -87,7 +100,8 @@ class ReportServer:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token or len(token) > 16_384:
             raise Dropped(401, "no-token", "send the projected service-account token as a bearer token")
-        # Of a job that is not there nobody is told: its token is judged all the same, for an audience that none is made for.
+        # Of a job that is not there nobody is told: its token is judged all the same, for an audience that none is made
+        # for.
         uid, token = self._store.uid(key) or self._nobody, token.strip()
         if not self._tokens.known(token, uid) and not self._peers.spend(request.remote or ""):
             raise Dropped(429, "too-many", "this address sends too many tokens", 1)

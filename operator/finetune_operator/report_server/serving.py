@@ -21,8 +21,14 @@ async def serving(
     """Serve `app` on all interfaces until left. `count` takes the cause of each connection that is cut."""
     app.middlewares.append(_watched(lambda: guard))
     runner = web.AppRunner(
-        app, handle_signals=False, access_log=None, shutdown_timeout=2.0, keepalive_timeout=limits.receive, lingering_time=2.0, read_bufsize=TLS_BUFFER
-    )  # fmt: skip
+        app,
+        handle_signals=False,
+        access_log=None,
+        shutdown_timeout=2.0,
+        keepalive_timeout=limits.receive,
+        lingering_time=2.0,
+        read_bufsize=TLS_BUFFER,
+    )
     await runner.setup()
     assert runner.server is not None
     guard = Guard(runner.server, tls, limits=limits, count=count)

@@ -1,7 +1,9 @@
 """Who sends a report: the pod behind a bearer token whose audience is the job's UID.
 
-The API server judges by TokenReview. In namespaced mode, where that cluster-wide right is refused, the token's signature is
-checked here against the API server's published keys. Either way the answer is a pod, and the caller still checks that it is
+The API server judges by TokenReview. In namespaced mode, where that cluster-wide right is refused, the token's
+signature is
+checked here against the API server's published keys. Either way the answer is a pod, and the caller still checks that
+it is
 a live pod of that job. Tokens are kept as digests only, for at most a minute; none is ever logged (I7).
 """
 
@@ -18,12 +20,7 @@ from typing import Any, Literal
 
 import jwt
 
-from finetune_operator.cluster import (
-    TOKEN_REVIEW,
-    ApiError,
-    Cluster,
-    Forbidden,
-)
+from finetune_operator.cluster import TOKEN_REVIEW, ApiError, Cluster, Forbidden
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +71,9 @@ class TokenReviewer:
 
 
 class KeyVerifier:
-    """Checks signature, issuer, audience and expiry against the API server's keys; they are fetched again for an unknown one."""
+    """Checks signature, issuer, audience and expiry against the API server's keys; they are fetched again for an
+    unknown one.
+    """
 
     REFRESH_SECONDS = 10.0
 

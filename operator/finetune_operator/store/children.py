@@ -1,7 +1,10 @@
-"""The Jobs and pods of every FineTuneJob, and whose they are: by namespace, owner references and names, never by a label (I10).
+"""The Jobs and pods of every FineTuneJob, and whose they are: by namespace, owner references and names, never by a
+label (I10).
 
-Anybody may write our labels onto anything. A Job is a FineTuneJob's if that one controls it, in its own namespace; a pod, if
-such a Job does. Which attempt a child belongs to follows from its Job's name, which nobody can change, for the same reason.
+Anybody may write our labels onto anything. A Job is a FineTuneJob's if that one controls it, in its own namespace; a
+pod, if
+such a Job does. Which attempt a child belongs to follows from its Job's name, which nobody can change, for the same
+reason.
 """
 
 from __future__ import annotations
@@ -69,8 +72,10 @@ class Children:
     def ours(self, pod: PodView, family: Family, owner: str, gone: Mapping[str, str], attempt: int) -> bool:
         """Whether the pod is one of the FineTuneJob `owner`.
 
-        `gone`: its Jobs that are no more, name by UID: a suspend deletes the Job while the pods still write a checkpoint.
-        After a restart nobody remembers such a Job. Then the pod must be on its way out, its Job's name one that we gave
+        `gone`: its Jobs that are no more, name by UID: a suspend deletes the Job while the pods still write a
+        checkpoint.
+        After a restart nobody remembers such a Job. Then the pod must be on its way out, its Job's name one that we
+        gave
         (workers: up to `attempt`, the newest known), and no other Job by that name may be there.
         """
         controller = pod.owner_uid or ""

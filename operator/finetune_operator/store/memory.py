@@ -6,14 +6,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from finetune_api.report import Report
-from finetune_operator.job.observed import (
-    EventView,
-    JobView,
-    PodView,
-    Refusal,
-    Resource,
-    report_order,
-)
+from finetune_operator.job.observed import EventView, JobView, PodView, Refusal, Resource, report_order
 from finetune_operator.plan.plan import Create
 
 
@@ -38,7 +31,9 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """That a child could not be made: of which generation of the spec and which child, how often in a row, and until when to wait."""
+    """That a child could not be made: of which generation of the spec and which child, how often in a row, and until
+    when to wait.
+    """
 
     target: tuple[int, str] | None = None
     times: int = 0

@@ -81,7 +81,8 @@ def _ends(spec: dict[str, Any], status: dict[str, Any]) -> float | None:
 
 
 def _output(namespace: str, spec: dict[str, Any]) -> str:
-    """Where a job writes to, of a spec that may not be readable: namespace, endpoint and the output's URI, without closing slashes.
+    """Where a job writes to, of a spec that may not be readable: namespace, endpoint and the output's URI, without
+    closing slashes.
 
     Jobs of other namespaces are none of ours to judge, or to name: between those the marker in the storage decides.
     """

@@ -1,10 +1,12 @@
 """The full list of everything, at start and every few minutes: what a watch cannot promise, this does.
 
 Before the first plan after a start the store must be full, or children would be made again and deletions missed. Later
-lists find what a watch lost (after 410 nothing ever reports a deletion), and show a watch that has gone silent: one that
+lists find what a watch lost (after 410 nothing ever reports a deletion), and show a watch that has gone silent: one
+that
 has delivered nothing since the last list, though this one finds changes.
 
-A namespace that we may not read any more (its roles are gone, or all of it) is hidden until it can be read again: nothing is
+A namespace that we may not read any more (its roles are gone, or all of it) is hidden until it can be read again:
+nothing is
 concluded from what is not seen there, and the others go on.
 """
 
@@ -16,17 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    POD,
-    SERVICE,
-    ApiError,
-    Cluster,
-    Forbidden,
-    Kind,
-    NotFound,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, ApiError, Cluster, Forbidden, Kind, NotFound
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.settings import CHILD_SELECTOR
@@ -120,7 +112,10 @@ class Relister:
                 self._queue.add_after(key, due - now)
 
     async def _list(self, kind: Kind, selector: str, hidden: dict[str, str]) -> int:
-        """List one kind; a namespace that may not be read is put into `hidden`, unless it is the last. Raises ApiError."""
+        """List one kind; a namespace that may not be read is put into `hidden`, unless it is the last.
+
+        Raises ApiError.
+        """
         before, seen, changed = self._store.begin_relist(kind), set(), 0
         for namespace in self._namespaces:
             if namespace in hidden:

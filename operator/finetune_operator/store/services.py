@@ -1,4 +1,6 @@
-"""The headless Services of attempts: not watched, but listed now and then, so that those of ended attempts are found and go."""
+"""The headless Services of attempts: not watched, but listed now and then, so that those of ended attempts are found
+and go.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,13 @@
 """What the operator knows of the cluster: small projections, never raw bodies.
 
-Watch events, relists and the answers to our own writes all come in by `put`; an older version of an object never replaces a
-newer one, nor brings back what was deleted after it. An object that cannot be read is left out, and nothing else with it.
-`snapshot` gives planning everything about one job. A watch that lost its place never reports what was deleted meanwhile, so a
-relist removes what it did not find (ghosts). A job's spec and status are kept packed: a thousand parsed histories would fill
+Watch events, relists and the answers to our own writes all come in by `put`; an older version of an object never
+replaces a
+newer one, nor brings back what was deleted after it. An object that cannot be read is left out, and nothing else with
+it.
+`snapshot` gives planning everything about one job. A watch that lost its place never reports what was deleted
+meanwhile, so a
+relist removes what it did not find (ghosts). A job's spec and status are kept packed: a thousand parsed histories would
+fill
 the memory.
 """
 
@@ -17,22 +21,8 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_operator.cluster import (
-    FINETUNE_JOB,
-    JOB,
-    POD,
-    SERVICE,
-    Kind,
-)
-from finetune_operator.job.observed import (
-    JobView,
-    Observed,
-    PlanSettings,
-    PodView,
-    Resource,
-    Rival,
-    StoredSpec,
-)
+from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, Kind
+from finetune_operator.job.observed import JobView, Observed, PlanSettings, PodView, Resource, Rival, StoredSpec
 from finetune_operator.job.policies import clean_up
 from finetune_operator.plan import names
 from finetune_operator.store.children import Child, Children, Graves
@@ -141,7 +131,8 @@ class Store:
         return frozenset(self._children.uids(JobView if kind is JOB else PodView))
 
     def end_relist(self, kind: Kind, before: frozenset[str], seen: set[str], hidden: Container[str] = ()) -> set[Key]:
-        """After the LIST: whatever was known before and was not seen is a ghost, and goes. Returns the keys to reconcile.
+        """After the LIST: whatever was known before and was not seen is a ghost, and goes. Returns the keys to
+        reconcile.
 
         What lies in a namespace that is `hidden` could not be seen, which says nothing.
         """
@@ -338,7 +329,10 @@ class Store:
         return {key} | self._move(key, record.place, None)
 
     def _move(self, key: Key, old: str | None, new: str | None) -> set[Key]:
-        """The job writes to another place now, or to none: only those at work have one. Returns whose rivals have changed."""
+        """The job writes to another place now, or to none: only those at work have one.
+
+        Returns whose rivals have changed.
+        """
         if old == new:
             return set()
         changed: set[Key] = set()

@@ -1,4 +1,5 @@
-"""From examples to tensors: sorted by length, cut into micro-batches, padded to the longest of each; and the loss of one.
+"""From examples to tensors: sorted by length, cut into micro-batches, padded to the longest of each; and the loss of
+one.
 
 The loss is the SUM over what is learned, never a mean: the loop divides once by the global count (I1).
 """
@@ -20,7 +21,10 @@ PAD_MULTIPLE = 8
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Tensors of a few rows. `inputs` go to the model as keywords; `labels` is [rows] or [rows, tokens]; `tokens` counts real ones."""
+    """Tensors of a few rows.
+
+    `inputs` go to the model as keywords; `labels` is [rows] or [rows, tokens]; `tokens` counts real ones.
+    """
 
     inputs: dict[str, torch.Tensor]
     labels: torch.Tensor
@@ -36,14 +40,19 @@ class MicroBatch:
 
 
 def micro_batches(examples: Sequence[Example], size: int, pad_id: int, max_length: int) -> Iterator[MicroBatch]:
-    """At most `size` rows each, longest first (so that memory fails early, if at all); equal lengths keep their order."""
+    """At most `size` rows each, longest first (so that memory fails early, if at all); equal lengths keep their
+    order.
+    """
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
     for start in range(0, len(order), size):
         yield collate([examples[i] for i in order[start : start + size]], pad_id, max_length)
 
 
 def collate(examples: Sequence[Example], pad_id: int, max_length: int) -> MicroBatch:
-    """Pad on the right. Masks and labels go by position, so a pad token that is also the EOS is still learned where it ends a text."""
+    """Pad on the right.
+
+    Masks and labels go by position, so a pad token that is also the EOS is still learned where it ends a text.
+    """
     longest = max(len(e.input_ids) for e in examples)
     width = min(max_length, -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE) if max_length >= longest else longest
     ids = torch.full((len(examples), width), pad_id, dtype=torch.long)

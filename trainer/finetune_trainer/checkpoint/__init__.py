@@ -1,4 +1,6 @@
-"""Checkpoints: saved in the background, committed by a manifest written last and once, verified before they are used (I5)."""
+"""Checkpoints: saved in the background, committed by a manifest written last and once, verified before they are used
+(I5).
+"""
 
 from finetune_trainer.checkpoint.checkpointer import Checkpointer, Generation
 from finetune_trainer.checkpoint.compare import environment

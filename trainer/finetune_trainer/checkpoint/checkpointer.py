@@ -21,19 +21,8 @@ from finetune_api import resolve
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.status import CHECKPOINTS, Checkpoint
-from finetune_trainer.checkpoint import (
-    generations,
-    manifest,
-    parts,
-    retention,
-    room,
-)
-from finetune_trainer.checkpoint.compare import (
-    check_identity,
-    check_shapes,
-    differences,
-    identity_of,
-)
+from finetune_trainer.checkpoint import generations, manifest, parts, retention, room
+from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
 from finetune_trainer.checkpoint.snapshot import CheckpointRef, TrainState
 from finetune_trainer.checkpoint.uploader import Save, Uploader
@@ -61,9 +50,15 @@ class Checkpointer:
     """
 
     def __init__(
-        self, config: RunConfig, out: Location, rank: int, *, facts: Mapping[str, Any] | None = None, identity: Mapping[str, Any] | None = None,
+        self,
+        config: RunConfig,
+        out: Location,
+        rank: int,
+        *,
+        facts: Mapping[str, Any] | None = None,
+        identity: Mapping[str, Any] | None = None,
         on_commit: Callable[[tuple[Checkpoint, ...]], None] = lambda listed: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._config, self._out, self._rank = config, out, rank
         self._facts = dict(facts or {})
         self._identity = identity_of(config, identity or {})
@@ -139,7 +134,10 @@ class Checkpointer:
         return good[0] if good else None
 
     def read_ahead(self) -> None:
-        """Other ranks, while rank 0 claims: read what is newest, which it most likely chooses. No failure matters here."""
+        """Other ranks, while rank 0 claims: read what is newest, which it most likely chooses.
+
+        No failure matters here.
+        """
         with contextlib.suppress(JobError, DamagedError, FileNotFoundError):
             for place in generations.candidates(self._out):
                 where = self._out.child(manifest.folder(*place))
@@ -161,9 +159,10 @@ class Checkpointer:
             return parts.unpack(where, found, only=only, full=ref.generation is None)
         except DamagedError as error:
             raise JobError(
-                Reason.STORAGE_UNAVAILABLE, f"checkpoint {ref.uri} could be read a moment ago and is damaged now: {error}",
+                Reason.STORAGE_UNAVAILABLE,
+                f"checkpoint {ref.uri} could be read a moment ago and is damaged now: {error}",
                 hint="The next attempt falls back to the checkpoint before it.",
-            ) from error  # fmt: skip
+            ) from error
 
     def verify(self, ref: CheckpointRef) -> None:
         """Read all parts and compare SHA-256 too. Raises DamagedError."""
@@ -173,13 +172,17 @@ class Checkpointer:
     # ------------------------------------------------------------------ saving
 
     def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
-        """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other ranks.
+        """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other
+        ranks.
 
-        Where storage is slower than the saves follow each other, a newer one takes the place of one that waits; never of the
+        Where storage is slower than the saves follow each other, a newer one takes the place of one that waits; never
+        of the
         best: then this one is not taken, and `missed`. Two snapshots at most are in memory.
 
-        A step that is saved already is not saved again, but for one that this group resumed from before it was judged: with
-        its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier background save
+        A step that is saved already is not saved again, but for one that this group resumed from before it was judged:
+        with
+        its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier
+        background save
         failed with.
         """
         if self._rank != 0:
@@ -238,7 +241,10 @@ class Checkpointer:
         generations.check_newest(self._out, self._generation.number, self._writer)
 
     def close(self) -> None:
-        """Wait for background saves and clear up what no checkpoint needs. Raises FENCED if a newer generation exists."""
+        """Wait for background saves and clear up what no checkpoint needs.
+
+        Raises FENCED if a newer generation exists.
+        """
         if self._rank != 0 or self._generation is None:
             return
         self._uploader.drain()
@@ -304,10 +310,21 @@ class Checkpointer:
         before = max(self._refs, key=lambda r: (r.step, r.generation or 0), default=self._generation.resume)
         parent = {"uri": before.uri, "step": before.step, "digest": before.digest} if before else None
         return Manifest(
-            job_id=self._config.job.id, job_name=self._config.job.name, attempt=self._config.attempt, generation=self._generation.number, step=state.step,
-            time=_now(), writer=self._writer, cursor=state.cursor, meta=state.meta, identity=self._identity, facts=self._facts,
-            parts=written, metrics=metrics, parent=parent,
-        ).sealed()  # fmt: skip
+            job_id=self._config.job.id,
+            job_name=self._config.job.name,
+            attempt=self._config.attempt,
+            generation=self._generation.number,
+            step=state.step,
+            time=_now(),
+            writer=self._writer,
+            cursor=state.cursor,
+            meta=state.meta,
+            identity=self._identity,
+            facts=self._facts,
+            parts=written,
+            metrics=metrics,
+            parent=parent,
+        ).sealed()
 
     # ------------------------------------------------------------------ helpers
 
@@ -349,9 +366,11 @@ class Checkpointer:
             state = parts.unpack(where, found, full=True)
         except DamagedError as error:
             raise JobError(
-                Reason.CHECKPOINT_MISMATCH, f"{uri} is not a good checkpoint: {error}", field=RESUME_FIELD,
+                Reason.CHECKPOINT_MISMATCH,
+                f"{uri} is not a good checkpoint: {error}",
+                field=RESUME_FIELD,
                 hint="Name a checkpoint as status.checkpoints lists it: s3://…/ckpt/<generation>/<step>.",
-            ) from error  # fmt: skip
+            ) from error
         self._compare_environment(uri, found)
         return self._ref(found, where, None), state
 
@@ -359,7 +378,8 @@ class Checkpointer:
         differ = differences(found.facts, self._facts)
         if differ:
             self._warn(
-                f"the environment differs from that of {uri}, so the last bits of the results may differ too (the rows do not): {'; '.join(differ)}"
+                f"the environment differs from that of {uri}, so the last bits of the results may differ too (the rows"
+                f" do not): {'; '.join(differ)}"
             )
 
     def _ref(self, found: Manifest, where: Location, generation: int | None) -> CheckpointRef:

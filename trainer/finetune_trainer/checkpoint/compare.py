@@ -1,4 +1,5 @@
-"""Does a checkpoint fit this run? Identity must match, or the run would be wrong; the environment should, or bits differ.
+"""Does a checkpoint fit this run? Identity must match, or the run would be wrong; the environment should, or bits
+differ.
 
 `identity` is what the state means something to: task, model, method, and the order of the rows. `environment` is what
 the last bits depend on (I3): a difference is named in one warning and the run goes on.
@@ -18,11 +19,18 @@ from finetune_api.job import Lora
 from finetune_api.run import RunConfig
 
 _WORDS = {
-    "task": "spec.task", "model": "spec.model.uri", "modelRevision": "spec.model.revision", "method": "spec.method.type",
-    "loraRank": "spec.method.lora.rank", "loraAlpha": "spec.method.lora.alpha", "loraTargets": "spec.method.lora.targetModules",
-    "freezeLastLayers": "spec.method.freeze.lastLayers", "seed": "spec.training.seed", "globalBatchSize": "spec.training.globalBatchSize",
+    "task": "spec.task",
+    "model": "spec.model.uri",
+    "modelRevision": "spec.model.revision",
+    "method": "spec.method.type",
+    "loraRank": "spec.method.lora.rank",
+    "loraAlpha": "spec.method.lora.alpha",
+    "loraTargets": "spec.method.lora.targetModules",
+    "freezeLastLayers": "spec.method.freeze.lastLayers",
+    "seed": "spec.training.seed",
+    "globalBatchSize": "spec.training.globalBatchSize",
     "dataManifest": "spec.data",
-}  # fmt: skip
+}
 
 
 def identity_of(config: RunConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,10 +100,17 @@ def environment(
 ) -> dict[str, str | int]:
     """The facts that a bit-exact resume depends on."""
     return {
-        "worldSize": world_size, "threads": threads, "microBatch": micro_batch, "device": device, "machine": platform.machine(),
-        "python": platform.python_version(), **{name: _version(name) for name in ("torch", "transformers", "peft")},
-        "cpuFlags": cpu_flags_digest(), "cpuCapability": _cpu_capability(), **more,
-    }  # fmt: skip
+        "worldSize": world_size,
+        "threads": threads,
+        "microBatch": micro_batch,
+        "device": device,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "transformers", "peft")},
+        "cpuFlags": cpu_flags_digest(),
+        "cpuCapability": _cpu_capability(),
+        **more,
+    }
 
 
 def cpu_flags_digest(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

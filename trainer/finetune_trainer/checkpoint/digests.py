@@ -1,4 +1,6 @@
-"""The two digests of every part: CRC32C, cheap enough to check on each load, and SHA-256, which says whose bytes they are."""
+"""The two digests of every part: CRC32C, cheap enough to check on each load, and SHA-256, which says whose bytes they
+are.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,10 @@ _KEY = re.compile(r"^generations/(\d+)\.json$")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One generation. `resume`: the (generation, step) it went on from; None from the start, or from another job's checkpoint."""
+    """One generation.
+
+    `resume`: the (generation, step) it went on from; None from the start, or from another job's checkpoint.
+    """
 
     number: int
     attempt: int
@@ -79,7 +82,9 @@ def put(out: Location, record: Record, time: str, source: str | None) -> bool:
 
 
 def check_newest(out: Location, mine: int, writer: str) -> None:
-    """Raise FENCED if a newer generation than mine exists, or mine is no longer there: another job has taken the output over."""
+    """Raise FENCED if a newer generation than mine exists, or mine is no longer there: another job has taken the output
+    over.
+    """
     newest = max(numbers(out), default=0)
     if newest > mine:
         raise fenced(mine, newest)

@@ -1,6 +1,8 @@
-"""The manifest that makes a checkpoint exist: its parts with their digests, the data cursor, and all state that is not a tensor.
+"""The manifest that makes a checkpoint exist: its parts with their digests, the data cursor, and all state that is not
+a tensor.
 
-It is JSON and carries its own digest, so that a damaged manifest is found as surely as a damaged part (I5). Nothing in a
+It is JSON and carries its own digest, so that a damaged manifest is found as surely as a damaged part (I5). Nothing in
+a
 checkpoint is a pickle.
 """
 
@@ -42,7 +44,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """See the module. `identity` must match to resume, `facts` describe the environment and should; `parent` is what was resumed from or saved before."""
+    """See the module.
+
+    `identity` must match to resume, `facts` describe the environment and should; `parent` is what was resumed from or
+    saved before.
+    """
 
     job_id: str
     job_name: str

@@ -1,4 +1,6 @@
-"""Which checkpoints stay, and how the others go: manifest first, so that a half-deleted checkpoint does not exist (I5)."""
+"""Which checkpoints stay, and how the others go: manifest first, so that a half-deleted checkpoint does not exist
+(I5).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def delete(out: Location, refs: Iterable[CheckpointRef]) -> None:
 
 
 def sweep(out: Location, live: Iterable[CheckpointRef], newest: int) -> int:
-    """Remove what no live checkpoint needs: uncommitted data and unfinished uploads of dead writers, and what an older generation wrote past the
+    """Remove what no live checkpoint needs: uncommitted data and unfinished uploads of dead writers, and what an older
+    generation wrote past the
     step that a newer one resumed from. Returns how many objects went."""
     needed = {(ref.generation, ref.step) for ref in live}
     stale = []

@@ -1,6 +1,7 @@
 """Tensors as the bytes of a safetensors file, read from where they lie: a part is never copied whole to be written.
 
-Layout: the header's length (8 bytes, little-endian), a JSON header padded to 8 bytes, then the tensors one after the other,
+Layout: the header's length (8 bytes, little-endian), a JSON header padded to 8 bytes, then the tensors one after the
+other,
 the widest numbers first, so that each begins at a multiple of its width.
 """
 
@@ -14,9 +15,19 @@ import torch
 
 PIECE = 8 << 20
 _NAMES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32", torch.int16: "I16",
-    torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
-}  # fmt: skip
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
 
 
 class Serialized:

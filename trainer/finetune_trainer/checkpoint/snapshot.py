@@ -15,7 +15,8 @@ from finetune_api.status import Checkpoint
 class TrainState:
     """Everything that the next step depends on.
 
-    `tensors` are named "model.…" (only what is trained, for lora and freeze) and "optimizer.…"; the part before the first
+    `tensors` are named "model.…" (only what is trained, for lora and freeze) and "optimizer.…"; the part before the
+    first
     dot is a namespace that can be loaded alone. `meta` is JSON: non-finite numbers are kept, tuples come back as lists.
     `blobs` are opaque files, such as the events so far.
     """
@@ -29,7 +30,10 @@ class TrainState:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRef:
-    """A committed checkpoint. `generation` is None for another job's (checkpoints.resumeFrom); `digest` is its manifest's."""
+    """A committed checkpoint.
+
+    `generation` is None for another job's (checkpoints.resumeFrom); `digest` is its manifest's.
+    """
 
     generation: int | None
     step: int

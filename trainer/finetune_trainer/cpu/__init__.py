@@ -13,7 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def quicken(model: Any, precision: str) -> None:
-    """Give a model on the CPU the faster kernels that fit this machine and `precision`, in place. Never fails: it may do nothing."""
+    """Give a model on the CPU the faster kernels that fit this machine and `precision`, in place.
+
+    Never fails: it may do nothing.
+    """
     try:
         memory.keep()
         dropout.install()

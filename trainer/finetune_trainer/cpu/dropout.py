@@ -1,6 +1,7 @@
 """Dropout masks drawn four to a random number.
 
-torch draws them element by element in one thread: a seventh of the time of BERT's training on two cores. Here one 64-bit
+torch draws them element by element in one thread: a seventh of the time of BERT's training on two cores. Here one
+64-bit
 number of the same generator decides four elements, by 16 bits each. It takes the place of torch's kernel for
 `bernoulli_(p)` on CPUs, which all kinds of dropout end in, those inside of attention too; seeds work as before.
 """
@@ -19,7 +20,10 @@ _kernels: list[torch.library.Library] = []
 
 
 def bernoulli_(self: torch.Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Fill with ones, each with probability p, and zeros, as torch.Tensor.bernoulli_. Raises RuntimeError unless 0 ≤ p ≤ 1."""
+    """Fill with ones, each with probability p, and zeros, as torch.Tensor.bernoulli_.
+
+    Raises RuntimeError unless 0 ≤ p ≤ 1.
+    """
     if not 0.0 <= p <= 1.0:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     if p in (0.0, 1.0):

@@ -1,6 +1,7 @@
 """Keep the memory that activations leave behind, instead of giving it back and asking for it again each step.
 
-glibc's allocator maps each large block anew, and the system fills it with zeros page by page: a sixth of the time of BERT's
+glibc's allocator maps each large block anew, and the system fills it with zeros page by page: a sixth of the time of
+BERT's
 training on two cores. Kept, the process holds a few per cent more at its peak. mallopt(3).
 """
 

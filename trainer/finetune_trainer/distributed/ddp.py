@@ -1,6 +1,7 @@
 """Accelerate prepares the model for its device and precision; gradients come together as on CPUs, once a step.
 
-DDP's hooks are not used: they reduce in the midst of the last backward pass, so a rank that runs out of memory there leaves
+DDP's hooks are not used: they reduce in the midst of the last backward pass, so a rank that runs out of memory there
+leaves
 its peers waiting for the rest, and they need the same number of passes on every rank.
 """
 

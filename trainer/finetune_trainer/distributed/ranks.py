@@ -1,6 +1,7 @@
 """The ranks of one run: who they are, how they add numbers up, and how a step's gradients come together (I1, I3).
 
-CPU: gloo, and our own reduction of one flat buffer in buckets of fixed size, so that the order of summation never depends
+CPU: gloo, and our own reduction of one flat buffer in buckets of fixed size, so that the order of summation never
+depends
 on the step (torch's DDP re-builds its buckets after the first). CUDA: nccl, with accelerate for device and precision
 (`accelerated.py`). No collective is begun before a rank's own part of a step is done, and none is waited for without
 heeding what a peer tells: one that failed ends all with its own reason. A peer that goes away without a word, or a
@@ -53,7 +54,10 @@ class Place:
 
 
 class Ranks:
-    """The process group, or a lone process. Methods that move numbers are collective; `tell` and `hear` wait patiently."""
+    """The process group, or a lone process.
+
+    Methods that move numbers are collective; `tell` and `hear` wait patiently.
+    """
 
     def __init__(
         self,
@@ -113,7 +117,10 @@ class Ranks:
         return self._board is not None and self._board.cause is not None
 
     def tell(self, problem: Problem) -> Problem:
-        """Tell all ranks why this one ends; the problem that it ends with, which is the root cause's. Waits for seconds at most."""
+        """Tell all ranks why this one ends; the problem that it ends with, which is the root cause's.
+
+        Waits for seconds at most.
+        """
         return self._board.tell(problem) if self._board is not None else problem
 
     def linger(self) -> None:
@@ -122,7 +129,10 @@ class Ranks:
             self._board.linger()
 
     def from_first(self, make: Callable[[], Any]) -> Any:
-        """What rank 0 makes (JSON), on every rank. Takes as long as it takes; a told stop or a dead rank 0 ends the wait."""
+        """What rank 0 makes (JSON), on every rank.
+
+        Takes as long as it takes; a told stop or a dead rank 0 ends the wait.
+        """
         self._told += 1
         key = f"told/{self._told}"
         if self.rank == 0:
@@ -189,7 +199,9 @@ def open_ranks(place: Place, world: World, precision: str, stop: Callable[[], bo
 
 
 def meet(place: Place, world: World, stop: Callable[[], bool] = lambda: False) -> Ranks:
-    """The ranks with their store, which suffices to tell each other of trouble: rank 0 listens at master_address:master_port. Collective."""
+    """The ranks with their store, which suffices to tell each other of trouble: rank 0 listens at
+    master_address:master_port. Collective.
+    """
     ranks = Ranks(place, torch.device("cpu"), stop=stop)
     if place.size > 1:
         board = _meet(
@@ -267,8 +279,12 @@ def _device(world: World, local_rank: int) -> torch.device:
             Reason.INVALID_CONFIG, "no CUDA device can be used here", field="spec.workers.resources", hint=hint
         )
     if local_rank >= torch.cuda.device_count():
-        raise JobError(Reason.INVALID_CONFIG, f"process {local_rank} of this worker has no CUDA device of its own", field="spec.workers.processesPerWorker",
-                       hint=f"This worker has {torch.cuda.device_count()} devices; ask for more or lower processesPerWorker.")  # fmt: skip
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"process {local_rank} of this worker has no CUDA device of its own",
+            field="spec.workers.processesPerWorker",
+            hint=f"This worker has {torch.cuda.device_count()} devices; ask for more or lower processesPerWorker.",
+        )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device

@@ -1,7 +1,9 @@
 """How long a worker has waited for its peers; told to stop while one is silent, it leaves at once.
 
-A peer on a node that lost its power says nothing: no connection ends, and a collective waits for its whole time-out. The
-signal to stop cannot be heeded meanwhile, for the process waits outside Python. So a thread looks at how long the wait has
+A peer on a node that lost its power says nothing: no connection ends, and a collective waits for its whole time-out.
+The
+signal to stop cannot be heeded meanwhile, for the process waits outside Python. So a thread looks at how long the wait
+has
 lasted. A peer that is only slow shows in the waits before: those are never cut short.
 """
 
@@ -50,7 +52,10 @@ def silent_for() -> float | None:
 
 
 def watch(leave: Callable[[float], None]) -> None:
-    """From a signal on, call `leave` with the seconds once a peer is silent. Only from the main thread, handlers installed."""
+    """From a signal on, call `leave` with the seconds once a peer is silent.
+
+    Only from the main thread, handlers installed.
+    """
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)  # written to at once, though the handlers of Python wait

@@ -26,7 +26,10 @@ def wilson(hits: float, rows: float) -> tuple[float, float]:
 
 
 def bootstrap_macro_f1(confusion: np.ndarray, draws: int = DRAWS) -> tuple[float, float]:
-    """Percentile bootstrap of macro-F1 over rows; (0, 1) without rows. Classes that a draw misses are left out of its mean."""
+    """Percentile bootstrap of macro-F1 over rows; (0, 1) without rows.
+
+    Classes that a draw misses are left out of its mean.
+    """
     rows = int(confusion.sum())
     if rows == 0:
         return 0.0, 1.0
@@ -51,7 +54,9 @@ def bootstrap_macro_f1(confusion: np.ndarray, draws: int = DRAWS) -> tuple[float
 
 
 def ratio_interval(y: float, x: float, yy: float, xx: float, xy: float, rows: float) -> tuple[float, float]:
-    """Bounds of sum(y)/sum(x) over independent rows from the sums of y, x, y², x², xy; both the ratio itself below two rows."""
+    """Bounds of sum(y)/sum(x) over independent rows from the sums of y, x, y², x², xy; both the ratio itself below two
+    rows.
+    """
     if x <= 0:
         return math.nan, math.nan
     ratio = y / x

@@ -28,9 +28,20 @@ class Stopped(Exception):
 
 
 def evaluate(
-    model: Any, examples: Iterable[Example], tally: Tally, ranks: Ranks, *, size: int, pad_id: int, max_length: int, stop: Callable[[], bool] = lambda: False,
-) -> Tally:  # fmt: skip
-    """The tally over all ranks' rows, the same on every rank. Collective. Raises Stopped on all ranks if one is to stop."""
+    model: Any,
+    examples: Iterable[Example],
+    tally: Tally,
+    ranks: Ranks,
+    *,
+    size: int,
+    pad_id: int,
+    max_length: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Tally:
+    """The tally over all ranks' rows, the same on every rank. Collective.
+
+    Raises Stopped on all ranks if one is to stop.
+    """
     work = _windows(examples, size, pad_id, max_length)
     was_training = model.training
     model.eval()

@@ -1,4 +1,6 @@
-"""Scores from a confusion matrix [true, predicted]; equal to scikit-learn's with zero_division=0 (a test holds them together)."""
+"""Scores from a confusion matrix [true, predicted]; equal to scikit-learn's with zero_division=0 (a test holds them
+together).
+"""
 
 from __future__ import annotations
 

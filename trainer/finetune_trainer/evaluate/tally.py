@@ -1,6 +1,7 @@
 """What an evaluation counts: a flat vector of sums that ranks add up, and the metrics that follow from it.
 
-Everything a metric needs is a sum over rows, so memory does not grow with the rows, and any split over micro-batches and
+Everything a metric needs is a sum over rows, so memory does not grow with the rows, and any split over micro-batches
+and
 ranks gives the same metrics. Classification keeps its confusion matrix; language models keep sums of losses and tokens.
 """
 

@@ -42,9 +42,13 @@ def full(error: BaseException, folders: Iterable[str | Path]) -> JobError:
     left = _left(where)
     space = f" ({left >> 10} KiB left)" if left is not None else ""
     return JobError(
-        Reason.DISK_FULL, f"no space is left in {where}{space}",
-        hint="Raise spec.workers.scratchSize; with `finetune run` free space there, or name another folder with --state-dir.",
-    )  # fmt: skip
+        Reason.DISK_FULL,
+        f"no space is left in {where}{space}",
+        hint=(
+            "Raise spec.workers.scratchSize; with `finetune run` free space there, or name another folder with"
+            " --state-dir."
+        ),
+    )
 
 
 def _fullest(folders: Iterable[str | Path]) -> Path:

@@ -1,4 +1,6 @@
-"""Memory that ran out has many names: torch's, CUDA's and its libraries', the CPU allocator's, Python's, the system's."""
+"""Memory that ran out has many names: torch's, CUDA's and its libraries', the CPU allocator's, Python's, the
+system's.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,13 @@ import errno
 import re
 
 _WORDS = re.compile(
-    r"out of memory|DefaultCPUAllocator|can't allocate memory|cannot allocate memory|not enough memory|[A-Z]+_STATUS_ALLOC_FAILED"
+    r"out of memory|DefaultCPUAllocator|can't allocate memory|cannot allocate memory|not enough"
+    r" memory|[A-Z]+_STATUS_ALLOC_FAILED"
     r"|cudaErrorMemoryAllocation|std::bad_alloc|failed to allocate",
     re.IGNORECASE,
 )
-"""What a RuntimeError says: the CPU allocator, cuBLAS, cuDNN, cuSOLVER, NCCL and the driver have no type of their own."""
+"""What a RuntimeError says: the CPU allocator, cuBLAS, cuDNN, cuSOLVER, NCCL and the driver have no type of their own.
+"""
 
 
 def ran_out(error: BaseException) -> bool:

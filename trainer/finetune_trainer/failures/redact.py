@@ -1,4 +1,4 @@
-"""Keep secrets in: no text leaves the process with a secret's value in it (I7), nor longer than the contract allows."""
+"""Keep secrets in: no text leaves the process with a secret's value in it (I7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHORTEST_SECRET = 6
 """Shorter values cannot be told from ordinary words."""
 
 
-def scrub(text: str) -> str:
+def redact(text: str) -> str:
     """`text` without the values of secret environment variables, bearer tokens, and user:password in URLs.
 
     Secret are the variables whose names say so, and those that FINETUNE_SECRET_ENV lists (the operator names every
@@ -33,8 +33,3 @@ def scrub(text: str) -> str:
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "[secret]")
     return _BEARER.sub("[secret]", _USER_INFO.sub("[secret]", text))
-
-
-def clip(text: str, limit: int) -> str:
-    """At most `limit` characters, with an ellipsis where something was cut."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -17,7 +17,10 @@ TOLD = ("progress", "evaluation", "test", "best", "checkpoints", "resolved", "da
 
 
 def tell_again(config: RunConfig, snapshot: Path | None) -> bool:
-    """Whether the job's result is committed. With `snapshot` (on the first node) its report is sent, and left in that file."""
+    """Whether the job's result is committed.
+
+    With `snapshot` (on the first node) its report is sent, and left in that file.
+    """
     found = completed(location(config.output.uri, config.storage), config)
     if found is None:
         return False

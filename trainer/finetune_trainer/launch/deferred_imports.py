@@ -1,6 +1,7 @@
 """Import transformers' models without what only other uses need: compilers, tensor parallelism, a serving engine.
 
-`import transformers.models.bert.modeling_bert` pulls in torch's compiler and symbolic mathematics (2 s of CPU time each)
+`import transformers.models.bert.modeling_bert` pulls in torch's compiler and symbolic mathematics (2 s of CPU time
+each)
 for names that training on CPUs never calls. Those modules are put off: a stand-in holds the few names that are imported
 from it, and anything else asked of it loads the real module. Nothing is changed where a module is loaded already, and
 nothing is put off for accelerators, where compilers and sharded tensors are of use.
@@ -92,8 +93,10 @@ def put_off() -> None:
             "trace_rules": SimpleNamespace(clear_lru_cache=lambda: None),  # when a process group is made
         },
         wrapped: {"TransformGetItemToIndex": _later(wrapped, "TransformGetItemToIndex")},
-        tensor: _classes("DTensor", "DeviceMesh", "Partial", "Replicate", "Shard")
-        | {"distribute_tensor": _later(tensor, "distribute_tensor")},
+        tensor: (
+            _classes("DTensor", "DeviceMesh", "Partial", "Replicate", "Shard")
+            | {"distribute_tensor": _later(tensor, "distribute_tensor")}
+        ),
         f"{tensor}._utils": {
             "compute_local_shape_and_global_offset": _later(f"{tensor}._utils", "compute_local_shape_and_global_offset")
         },
@@ -106,9 +109,11 @@ def put_off() -> None:
         ),
         "torch.distributed.checkpoint.hf_storage": _classes("HuggingFaceStorageReader", "HuggingFaceStorageWriter"),
         "scipy.optimize": {"linear_sum_assignment": _later("scipy.optimize", "linear_sum_assignment")},
-        FLEX: _classes("BlockMask")
-        | {name: _later(FLEX, name) for name in ("AuxRequest", "create_block_mask", "flex_attention")}
-        | {"_DEFAULT_SPARSE_BLOCK_SIZE": 128},
+        FLEX: (
+            _classes("BlockMask")
+            | {name: _later(FLEX, name) for name in ("AuxRequest", "create_block_mask", "flex_attention")}
+            | {"_DEFAULT_SPARSE_BLOCK_SIZE": 128}
+        ),
         ENGINE: _classes("ContinuousMixin", "PagedAttentionCache"),
         f"{ENGINE}.cache": _classes("PagedAttentionCache"),
     }

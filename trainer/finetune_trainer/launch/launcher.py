@@ -2,7 +2,8 @@
 
 Ranks are static: the node's is JOB_COMPLETION_INDEX (torchrun's rendezvous sorts host names, job-10 before job-2). The
 workers are forked from a process that has imported torch and transformers once. SIGTERM is passed on; the workers
-checkpoint and leave with Interrupted. Exit 0 means only that the run is complete and its artefacts are committed: a worker
+checkpoint and leave with Interrupted. Exit 0 means only that the run is complete and its artefacts are committed: a
+worker
 that dies by a signal, says nothing, or ends early never yields 0. The last word goes to the termination message.
 """
 
@@ -25,30 +26,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from finetune_api.exits import (
-    BY_CODE,
-    COMPLETE,
-    EXITS,
-    JobError,
-    Reason,
-)
+from finetune_api.exits import BY_CODE, COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Problem
 from finetune_api.run import RunConfig
 from finetune_trainer.distributed import waits
 from finetune_trainer.launch.completed import tell_again
 from finetune_trainer.launch.signals import StopFlag
-from finetune_trainer.report.reporter import (
-    load_snapshot,
-    outcome_for,
-    problem_for,
-    write_outcome,
-)
+from finetune_trainer.report.outcome import load_snapshot, outcome_for, problem_for, write_outcome
 from finetune_trainer.storage import trust
 
 log = logging.getLogger(__name__)
 
 PEER_SECONDS = 15.0
-"""After one worker failed, the others have so long to notice, and to finish an upload. After one was interrupted, which all
+"""After one worker failed, the others have so long to notice, and to finish an upload. After one was interrupted, which
+all
 agree on, they have the grace period: rank 0 is still saving the step."""
 MARGIN_SECONDS = 5.0
 """Before the kubelet kills us, we kill the workers and write the last word."""
@@ -61,7 +52,10 @@ _INTERNAL = EXITS[Reason.INTERNAL_ERROR].code or 44
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one worker ended. `time` is the monotonic clock's, the same for all processes of the node; `code` as a shell has it."""
+    """How one worker ended.
+
+    `time` is the monotonic clock's, the same for all processes of the node; `code` as a shell has it.
+    """
 
     rank: int
     code: int
@@ -124,7 +118,10 @@ def _scratch(config: RunConfig) -> Path:
 
 
 def _prepare_node(config: RunConfig) -> Path:
-    """Fetch and import once what every worker needs, before they are forked. No thread runs afterwards, and CUDA stays untouched."""
+    """Fetch and import once what every worker needs, before they are forked.
+
+    No thread runs afterwards, and CUDA stays untouched.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is told once, in words, not by a stack of C++
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
@@ -245,7 +242,10 @@ def _end(folder: Path, rank: int, exitcode: int, *, by_us: bool, told: bool) -> 
     if exitcode < 0:
         name = signal.Signals(-exitcode).name if -exitcode in set(signal.Signals) else f"signal {-exitcode}"
         if by_us and told:
-            late = f"rank {rank} did not stop within the grace period and was killed; the run goes on from the newest checkpoint"
+            late = (
+                f"rank {rank} did not stop within the grace period and was killed; the run goes on from the newest"
+                " checkpoint"
+            )
             return End(rank, _INTERRUPTED or 40, now, _problem(Reason.INTERRUPTED, late, rank), by_us=True)
         if by_us:
             late = f"rank {rank} did not end after a peer had failed, and was killed"

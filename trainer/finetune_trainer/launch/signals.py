@@ -1,4 +1,6 @@
-"""SIGTERM and SIGINT as a flag that the loop looks at: the process always leaves by its own door, after a checkpoint."""
+"""SIGTERM and SIGINT as a flag that the loop looks at: the process always leaves by its own door, after a
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from types import FrameType
 
 
 class StopFlag:
-    """Set by a signal, read between micro-batches. Without a lock: a second signal comes while the first is being handled."""
+    """Set by a signal, read between micro-batches.
+
+    Without a lock: a second signal comes while the first is being handled.
+    """
 
     def __init__(self) -> None:
         self._set = False

@@ -11,5 +11,8 @@ _METHODS = {"full": full.apply, "freeze": freeze.apply, "lora": lora.apply}
 
 
 def apply_method(model: Any, method: Method, task: Task, seed: int) -> Any:
-    """The model with exactly the method's weights trainable. Raises JobError naming the field that does not fit the model."""
+    """The model with exactly the method's weights trainable.
+
+    Raises JobError naming the field that does not fit the model.
+    """
     return _METHODS[method.type](model, method, task, seed)

@@ -44,7 +44,10 @@ def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
 
 
 def targets_of(model: Any, settings: Lora, heads: dict[str, nn.Module]) -> list[str]:
-    """The last parts of the linear layers' names, heads left out. Raises JobError when targetModules match no linear layer."""
+    """The last parts of the linear layers' names, heads left out.
+
+    Raises JobError when targetModules match no linear layer.
+    """
     inside = {id(m) for head in heads.values() for m in head.modules()}
     linear = sorted(
         {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, _linear()) and id(m) not in inside}

@@ -25,7 +25,9 @@ _CLASS = {
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Which class of transformers a model is for a task, and how many tokens it can take (None: no limit of its own)."""
+    """Which class of transformers a model is for a task, and how many tokens it can take (None: no limit of its
+    own).
+    """
 
     module: str
     class_name: str
@@ -48,7 +50,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def architecture(config: dict[str, Any], task: Task) -> Architecture:
-    """The model's class for the task. Raises JobError when transformers has none, or only by code from the repository."""
+    """The model's class for the task.
+
+    Raises JobError when transformers has none, or only by code from the repository.
+    """
     kind = config["model_type"]
     name = kind.replace("-", "_")
     module = f"transformers.models.{name}.modeling_{name}"

@@ -1,6 +1,8 @@
-"""Bring a model's files to this node: safetensors, configuration, tokenizer and card (for its licence); never a pickle, never code.
+"""Bring a model's files to this node: safetensors, configuration, tokenizer and card (for its licence); never a pickle,
+never code.
 
-A file:// folder is used in place. s3:// and hf:// models are written to scratch once per node (the launcher does it before
+A file:// folder is used in place. s3:// and hf:// models are written to scratch once per node (the launcher does it
+before
 it starts the workers), in parallel ranges, and a part that was left by an earlier try is recognised by size and tag.
 """
 
@@ -21,18 +23,25 @@ from urllib.parse import unquote, urlsplit
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.model.facts import FIELD
-from finetune_trainer.model.weights import (
-    Stored,
-    header,
-    headers,
-    weight_files,
-)
+from finetune_trainer.model.weights import Stored, header, headers, weight_files
 from finetune_trainer.storage import Location, ObjectInfo, location
 
 TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
-    "vocab.bpe", "bpe.codes", "*.model", "*.tiktoken", "tekken.json", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "vocab.bpe",
+    "bpe.codes",
+    "*.model",
+    "*.tiktoken",
+    "tekken.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 SMALL = (*TOKENIZER, "config.json", "generation_config.json", "README.md")
 INDEX = "model.safetensors.index.json"
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
@@ -41,7 +50,8 @@ THREADS = 4
 
 
 def fetch_model(config: RunConfig, *, weights: bool = True, revision: str | None = None) -> Path:
-    """The folder with the model's files. `weights=False` brings the small ones only, but still checks that weights exist.
+    """The folder with the model's files. `weights=False` brings the small ones only, but still checks that weights
+    exist.
 
     `revision` is the commit that the prepare step resolved (hf:// only). Raises JobError: ModelNotFound, UnsafeModel,
     AccessDenied, StorageUnavailable.
@@ -203,7 +213,10 @@ def _repository(config: RunConfig) -> str:
 
 
 def hub_info(config: RunConfig, revision: str | None, *, sizes: bool = False, granted: bool = False) -> Any:
-    """The hub's description of the model. `sizes`: of its files, too; `granted`: an earlier process had access to it."""
+    """The hub's description of the model.
+
+    `sizes`: of its files, too; `granted`: an earlier process had access to it.
+    """
     from huggingface_hub import HfApi
 
     with _hub_errors(config, granted):
@@ -213,7 +226,10 @@ def hub_info(config: RunConfig, revision: str | None, *, sizes: bool = False, gr
 
 
 class _hub_errors:
-    """Map the hub client's errors to the contract's reasons. `granted`: the prepare step had access to this very commit."""
+    """Map the hub client's errors to the contract's reasons.
+
+    `granted`: the prepare step had access to this very commit.
+    """
 
     def __init__(self, config: RunConfig, granted: bool) -> None:
         self._uri, self._revision, self._granted = config.model.uri, config.model.revision, granted
@@ -228,11 +244,19 @@ class _hub_errors:
 
         status = getattr(getattr(error, "response", None), "status_code", None)
         if self._granted and status in (401, 403):
-            raise JobError(Reason.CREDENTIALS_EXPIRED, f"the hub no longer lets this token read {self._uri} (HTTP {status}), which it did before", field=FIELD,
-                           hint="Renew the token in the Secret of spec.hub.tokenSecret: each attempt reads it anew.") from None  # fmt: skip
+            raise JobError(
+                Reason.CREDENTIALS_EXPIRED,
+                f"the hub no longer lets this token read {self._uri} (HTTP {status}), which it did before",
+                field=FIELD,
+                hint="Renew the token in the Secret of spec.hub.tokenSecret: each attempt reads it anew.",
+            ) from None
         if isinstance(error, hub.GatedRepoError) or status in (401, 403):
-            raise JobError(Reason.ACCESS_DENIED, f"the hub refuses access to {self._uri} (HTTP {status}): it is private, gated or does not exist", field=FIELD,
-                           hint="Name a Secret with HF_TOKEN in spec.hub.tokenSecret, and accept the model's terms on the hub.") from None  # fmt: skip
+            raise JobError(
+                Reason.ACCESS_DENIED,
+                f"the hub refuses access to {self._uri} (HTTP {status}): it is private, gated or does not exist",
+                field=FIELD,
+                hint="Name a Secret with HF_TOKEN in spec.hub.tokenSecret, and accept the model's terms on the hub.",
+            ) from None
         if isinstance(error, hub.RevisionNotFoundError):
             raise JobError(
                 Reason.MODEL_NOT_FOUND, f"{self._uri} has no revision {self._revision!r}", field="spec.model.revision"

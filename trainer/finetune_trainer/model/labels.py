@@ -1,6 +1,7 @@
 """Which classes a base's trained head knows already: by name, so that none is learned from another class's weights.
 
-Names are compared without regard to case, and LABEL_3, which transformers writes where nobody named the classes, is class 3.
+Names are compared without regard to case, and LABEL_3, which transformers writes where nobody named the classes, is
+class 3.
 """
 
 from __future__ import annotations
@@ -27,13 +28,11 @@ def head_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def matches(labels: Sequence[str], known: Sequence[str]) -> dict[int, int]:
-    """Index in `labels` -> index in `known`, for the names that are there; names that are one in two ways match none."""
+    """Index in `labels` -> index in `known`, for the names that are there; names that are one in two ways match
+    none.
+    """
     ours, theirs = [_plain(name) for name in labels], [_plain(name) for name in known]
-    return {
-        i: theirs.index(name)
-        for i, name in enumerate(ours)
-        if theirs.count(name) == 1 and ours.count(name) == 1
-    }  # fmt: skip
+    return {i: theirs.index(name) for i, name in enumerate(ours) if theirs.count(name) == 1 and ours.count(name) == 1}
 
 
 def in_their_order(labels: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Load a model for its task from a folder of safetensors, and refuse one whose weights do not fill it.
 
 The class is imported directly (transformers' Auto classes import far more). New weights, of a classification head, come
-from spec.training.seed, so that every rank and every attempt starts from the same ones. Nothing is left to chance weights
+from spec.training.seed, so that every rank and every attempt starts from the same ones. Nothing is left to chance
+weights
 silently: a missing or misfitting tensor anywhere but in the head is an error (I8).
 """
 
@@ -31,9 +32,16 @@ HEAD = re.compile(
 """Parts that a classification model may lack in its file: they are learned anew."""
 
 FORMATS = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
-    "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 """Number formats in safetensors' words."""
 
 DRAWS = ("normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_", "trunc_normal_")
@@ -49,14 +57,23 @@ def load_model(
     pad_id: int,
     dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """The model in train mode on the CPU. `labels`: the classes in the order of the outputs, for text-classification."""
+    """The model in train mode on the CPU.
+
+    `labels`: the classes in the order of the outputs, for text-classification.
+    """
     cls, config = _class_for(folder, task, labels, pad_id)
     torch.manual_seed(seed)
     with _loading(cls):
         model, info = cls.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False,
-            ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     _check_filled(info, model, new_head=task == "text-classification")
     after_building(model, pad_id)
     if labels is not None:
@@ -65,16 +82,24 @@ def load_model(
 
 
 def empty_model(folder: Path, task: Task, stored: Mapping[str, Stored]) -> tuple[Any, list[str]]:
-    """The model as the workers will have it, without a weight, from what its files hold; and the names of weights that have no
+    """The model as the workers will have it, without a weight, from what its files hold; and the names of weights that
+    have no
     use in it. Only small files are read. Raises JobError where a worker would."""
     labels = ("a", "b") if task == "text-classification" else None
     cls, config = _class_for(folder, task, labels, 0)
-    weights = {name: torch.empty(s.shape, dtype=FORMATS.get(s.dtype, torch.uint8), device="meta") for name, s in stored.items()}  # fmt: skip
+    weights = {
+        name: torch.empty(s.shape, dtype=FORMATS.get(s.dtype, torch.uint8), device="meta") for name, s in stored.items()
+    }
     with _loading(cls):
         model, info = cls.from_pretrained(
-            None, config=config, state_dict=weights, dtype=torch.float32, device_map={"": "meta"}, ignore_mismatched_sizes=True,
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=torch.float32,
+            device_map={"": "meta"},
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
-        )  # fmt: skip
+        )
     _check_filled(info, model, new_head=task == "text-classification")
     return model, sorted(str(name) for name in info["unexpected_keys"])
 
@@ -124,8 +149,13 @@ def reload(folder: Path, cls: Any, device: torch.device) -> Any:
     """What was written to this folder, in float32 and eval mode. Raises JobError where it is not whole."""
     with _loading(cls):
         model, info = cls.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )  # fmt: skip
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     _check_filled(info, model, new_head=False)
     return model.to(device).eval()
 
@@ -139,25 +169,33 @@ def _check_filled(info: dict[str, Any], model: Any, *, new_head: bool) -> None:
         some = ", ".join(sorted(lost)[:3])
         raise JobError(
             Reason.UNSUPPORTED_MODEL,
-            f"{len(lost)} weights of {type(model).__name__} are missing or have another shape in the model's files ({some}, …)",
+            f"{len(lost)} weights of {type(model).__name__} are missing or have another shape in the model's files"
+            f" ({some}, …)",
             field=FIELD,
             hint="Choose a model whose files hold this architecture whole."
-            + (" It was saved without its output layer." if all("lm_head" in n or "embed_out" in n for n in lost) else ""),
-        )  # fmt: skip
+            + (
+                " It was saved without its output layer."
+                if all("lm_head" in n or "embed_out" in n for n in lost)
+                else ""
+            ),
+        )
     kinds = {re.sub(r"\d+", "#", name) for name in model.state_dict()}
     if more := sorted(
         str(k) for k in info["unexpected_keys"] if "." in str(k) and re.sub(r"\d+", "#", str(k)) in kinds
     ):
         raise JobError(
             Reason.UNSUPPORTED_MODEL,
-            f"the model's files hold layers that its config.json leaves out: {len(more)} weights ({', '.join(more[:2])}, …)",
+            f"the model's files hold layers that its config.json leaves out: {len(more)} weights"
+            f" ({', '.join(more[:2])}, …)",
             field=FIELD,
             hint="Correct the number of layers in config.json; without them the model computes something else.",
         )
 
 
 def keep_head(model: Any, folder: Path, labels: Sequence[str], seed: int) -> None:
-    """Bring the rows of the base's trained output layer to the classes of the same names; other classes start from the seed."""
+    """Bring the rows of the base's trained output layer to the classes of the same names; other classes start from the
+    seed.
+    """
     known = head_labels(read_config(folder))
     place = output_layer(model)
     if not known or place is None:
@@ -189,7 +227,8 @@ def output_layer(model: Any) -> tuple[str, Any] | None:
 
 
 class _PlainMeta(TorchFunctionMode):
-    """transformers builds a model of tensors without storage, and fills it afterwards. For two of the things that it asks of
+    """transformers builds a model of tensors without storage, and fills it afterwards. For two of the things that it
+    asks of
     these, random weights and an empty copy elsewhere, torch imports sympy (2 s); both have a plain answer."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

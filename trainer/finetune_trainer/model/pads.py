@@ -1,6 +1,7 @@
 """The one pad id: what rows are filled up with, and what a decoder's classifier tells padding from text by.
 
-A decoder classifies by a row's last token that is no padding. If the id that rows are padded with is another one than the
+A decoder classifies by a row's last token that is no padding. If the id that rows are padded with is another one than
+the
 config names, it classifies by a pad token, and a row's answer hangs on how long its neighbours are. The tokenizer's own
 pad token decides, as whoever uses the model will pad with it.
 """
@@ -13,7 +14,9 @@ from typing import Any
 
 
 def pad_id(own: int | None, config: Mapping[str, Any], eos: int | None) -> int:
-    """The tokenizer's `own` pad token, else the config's, else the end of text: the first that the model has an embedding of."""
+    """The tokenizer's `own` pad token, else the config's, else the end of text: the first that the model has an
+    embedding of.
+    """
     text = config.get("text_config") or {}
     size = config.get("vocab_size") or text.get("vocab_size")
     known = (own, config.get("pad_token_id"), text.get("pad_token_id"), eos)
@@ -21,7 +24,9 @@ def pad_id(own: int | None, config: Mapping[str, Any], eos: int | None) -> int:
 
 
 def before_building(cls: Any, config: Any, pad: int) -> None:
-    """A pad id that is none makes no embedding that never learns (-1 is the last one); encoders number positions by it, so they need one."""
+    """A pad id that is none makes no embedding that never learns (-1 is the last one); encoders number positions by it,
+    so they need one.
+    """
     size = getattr(config, "vocab_size", None)
     own = getattr(config, "pad_token_id", None)
     if own is None or own < 0 or (size and own >= size):

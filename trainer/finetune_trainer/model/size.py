@@ -11,7 +11,10 @@ from finetune_trainer.storage import location
 
 
 def model_bytes(config: RunConfig, revision: str | None) -> int:
-    """Bytes of the files that `fetch_model` brings with the weights, at an hf:// model's commit. Raises JobError as it does."""
+    """Bytes of the files that `fetch_model` brings with the weights, at an hf:// model's commit.
+
+    Raises JobError as it does.
+    """
     sizes = _sizes(config, revision)
     return sum(sizes[name] for name in fetch.wanted(sizes, config.model.uri, weights=True))
 

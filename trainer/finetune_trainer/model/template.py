@@ -1,6 +1,7 @@
 """A model's chat template, rendered as transformers renders it, but under a clock that stands still.
 
-Templates may write today's date (`strftime_now`): a run that is resumed tomorrow must see the same tokens, so the prepare
+Templates may write today's date (`strftime_now`): a run that is resumed tomorrow must see the same tokens, so the
+prepare
 step chooses the moment and the profile keeps it. The template is foreign code: it runs in transformers' own sandbox.
 """
 
@@ -35,7 +36,10 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, Any]], tools: Any = None, *, generation_prompt: bool = False
     ) -> str:
-        """The chat as text. Raises RefusedChat for whatever the template stumbles over: it is code for other people's chats."""
+        """The chat as text.
+
+        Raises RefusedChat for whatever the template stumbles over: it is code for other people's chats.
+        """
         try:
             text: str = self._template.render(
                 messages=list(messages),

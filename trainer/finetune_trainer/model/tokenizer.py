@@ -1,6 +1,7 @@
 """The model's tokenizer, as its tokenizer.json says, behind the few calls that tasks need; without torch.
 
-The generic fast class is used on tokenizer.json itself, so that no architecture's class re-builds it and the import stays
+The generic fast class is used on tokenizer.json itself, so that no architecture's class re-builds it and the import
+stays
 light; models without that file go through transformers' converters. Templates are rendered in transformers' sandbox.
 """
 
@@ -29,7 +30,8 @@ class Tokenizer:
     """A tokenizer with its chat template. Holds the Rust tokenizer's truncation setting, so: one thread at a time."""
 
     def __init__(self, backend: Any, now: datetime | None = None, config: Mapping[str, Any] | None = None) -> None:
-        """`now`: what chat templates take for the present; None for the real clock. `config`: the model's config.json, for
+        """`now`: what chat templates take for the present; None for the real clock. `config`: the model's config.json,
+        for
         what the tokenizer must keep to."""
         self._hf, self._now = backend, now
         self._templates: dict[str, ChatTemplate] = {}
@@ -115,9 +117,11 @@ class Tokenizer:
         """The template for chats with or without tools: some models have one of its own for each."""
         if self.chat_template is None:
             raise JobError(
-                Reason.INVALID_CONFIG, "the model's tokenizer has no chat template, and the data has chats", field=MODEL_FIELD,
+                Reason.INVALID_CONFIG,
+                "the model's tokenizer has no chat template, and the data has chats",
+                field=MODEL_FIELD,
                 hint="Use an instruct model, or data with prompt and completion columns.",
-            )  # fmt: skip
+            )
         from jinja2 import TemplateError
 
         try:
@@ -126,9 +130,14 @@ class Tokenizer:
                 self._templates[source] = ChatTemplate(source, self._hf.special_tokens_map, self._now)
         except (TemplateError, ValueError) as error:
             raise JobError(
-                Reason.UNSUPPORTED_MODEL, f"the model's chat template cannot be used: {error}"[:900], field=MODEL_FIELD,
-                hint="Mend chat_template in tokenizer_config.json or chat_template.jinja, or use data with prompt and completion columns.",
-            ) from None  # fmt: skip
+                Reason.UNSUPPORTED_MODEL,
+                f"the model's chat template cannot be used: {error}"[:900],
+                field=MODEL_FIELD,
+                hint=(
+                    "Mend chat_template in tokenizer_config.json or chat_template.jinja, or use data with prompt and"
+                    " completion columns."
+                ),
+            ) from None
         return self._templates[source]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
@@ -136,7 +145,9 @@ class Tokenizer:
         return self._fast.decode(list(ids), skip_special_tokens=skip_special)
 
     def end_of_special(self, text: str, position: int) -> int:
-        """The end of the special token that stands at `position` (white space may come first); `position` if none does."""
+        """The end of the special token that stands at `position` (white space may come first); `position` if none
+        does.
+        """
         start = position
         while start < len(text) and text[start].isspace():
             start += 1
@@ -146,7 +157,10 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: Path, now: datetime | None = None) -> Tokenizer:
-    """The tokenizer in a model folder; its templates take `now` for the present. Raises JobError when there is none that can be read."""
+    """The tokenizer in a model folder; its templates take `now` for the present.
+
+    Raises JobError when there is none that can be read.
+    """
     try:
         if (folder / "tokenizer.json").exists():
             from transformers import PreTrainedTokenizerFast

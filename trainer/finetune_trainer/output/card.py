@@ -1,4 +1,6 @@
-"""README.md: a model card with the Hugging Face header, and a body that says how the model was made and how good it is."""
+"""README.md: a model card with the Hugging Face header, and a body that says how the model was made and how good it
+is.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,7 @@ import json
 import re
 from typing import Any
 
-from finetune_trainer.output.result import (
-    Result,
-    bounds,
-    headline,
-    loadable,
-    name_of,
-)
+from finetune_trainer.output.result import Result, bounds, headline, loadable, name_of
 
 _TAGS = {"text-classification": "text-classification", "causal-lm": "text-generation"}
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -34,13 +30,19 @@ def model_card(result: Result) -> str:
 
 
 def _header(result: Result) -> str:
-    """The YAML header; JSON values are YAML values. The hub refuses a base model or data set that is none of its own names."""
+    """The YAML header; JSON values are YAML values.
+
+    The hub refuses a base model or data set that is none of its own names.
+    """
     sources = [name_of(s.uri) for s in (result.config.data.train,) if s.uri]
     names = headline(result.metrics)
     fields: dict[str, Any] = {
-        "license": result.license or "unknown", "library_name": "peft" if _adapter(result) else "transformers",
-        "pipeline_tag": _TAGS[result.config.task], "metrics": names, "tags": ["finetune-operator", result.config.method.type],
-    }  # fmt: skip
+        "license": result.license or "unknown",
+        "library_name": "peft" if _adapter(result) else "transformers",
+        "pipeline_tag": _TAGS[result.config.task],
+        "metrics": names,
+        "tags": ["finetune-operator", result.config.method.type],
+    }
     if _HUB_NAME.fullmatch(result.base):
         fields["base_model"] = result.base
     if on_hub := [source for source in sources if _HUB_NAME.fullmatch(source)]:
@@ -75,17 +77,24 @@ def _summary(result: Result) -> str:
     ]
     best = result.report.best
     chosen = (
-        f" The weights are those of step {best.step}, the best by {best.metric} ({best.value:.4g}) on the validation rows."
+        f" The weights are those of step {best.step}, the best by {best.metric} ({best.value:.4g}) on the validation"
+        " rows."
         if best
         else ""
     )
-    return f"`{result.base}`, fine-tuned for {result.config.task} ({how}) by the job `{result.config.job.name}`.{chosen} See report.html for curves."
+    return (
+        f"`{result.base}`, fine-tuned for {result.config.task} ({how}) by the job `{result.config.job.name}`.{chosen}"
+        " See report.html for curves."
+    )
 
 
 def _metrics(result: Result) -> str:
     metrics = result.metrics
     if not metrics:
-        return "## Evaluation\n\nNo rows were held out, so the model was not evaluated. Set `data.validation` or `data.test`."
+        return (
+            "## Evaluation\n\nNo rows were held out, so the model was not evaluated. Set `data.validation` or"
+            " `data.test`."
+        )
     rows = []
     for name in headline(metrics):
         interval = bounds(metrics, name)
@@ -131,9 +140,11 @@ def _usage(result: Result) -> str:
     if result.config.task == "text-classification":
         lines += ["", 'inputs = tokenizer("some text", return_tensors="pt", truncation=True)']
         lines += [
-            f"labels = {json.dumps(list(result.labels), ensure_ascii=False)}"
-            if len(result.labels) <= 20
-            else "labels = model.config.id2label"
+            (
+                f"labels = {json.dumps(list(result.labels), ensure_ascii=False)}"
+                if len(result.labels) <= 20
+                else "labels = model.config.id2label"
+            )
         ]
         lines += ["print(labels[model(**inputs).logits.argmax(-1).item()])"]
     else:
@@ -157,7 +168,10 @@ def _data(result: Result) -> str:
         rows += [
             (
                 "rows",
-                f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test, {data.bad_rows:,} left out",
+                (
+                    f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test,"
+                    f" {data.bad_rows:,} left out"
+                ),
             )
         ]
         if data.lengths:

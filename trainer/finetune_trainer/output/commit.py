@@ -1,12 +1,17 @@
 """Make the artefacts the result: every file first, result.json with their digests last and once.
 
-A job is complete if and only if result.json is there, its own, and says what the run came to: a complete job is never run
-again, and a run that is killed while it uploads leaves no result. The final report is inside, so that a later process can
+A job is complete if and only if result.json is there, its own, and says what the run came to: a complete job is never
+run
+again, and a run that is killed while it uploads leaves no result. The final report is inside, so that a later process
+can
 tell it once more.
 
-An attempt that was overtaken may wake at any moment, so every write is conditional on what was there before the fence was
-asked: whatever a later attempt has written since makes it fail. Where an earlier commit broke off, its author may still be
-about to write result.json: the place is taken first, by a result.json that says nothing of a result. So the files of two
+An attempt that was overtaken may wake at any moment, so every write is conditional on what was there before the fence
+was
+asked: whatever a later attempt has written since makes it fail. Where an earlier commit broke off, its author may still
+be
+about to write result.json: the place is taken first, by a result.json that says nothing of a result. So the files of
+two
 attempts never pass for one result, and what is committed stays as it is.
 """
 
@@ -32,7 +37,8 @@ from finetune_trainer.storage import Location, ObjectInfo
 NAME = "result.json"
 UPLOADS = 4
 TRIES = 8
-"""So often a write is tried again that an overtaken attempt came in between; it has at most UPLOADS of them under way."""
+"""So often a write is tried again that an overtaken attempt came in between; it has at most UPLOADS of them under way.
+"""
 OUR_FOLDERS = ("ckpt/", "generations/", "prepare/")
 
 
@@ -50,7 +56,8 @@ def completed(out: Location, config: RunConfig) -> Completed | None:
 
 
 def commit(out: Location, folder: Path, config: RunConfig, report: Report, fence: Callable[[], None]) -> OutputStatus:
-    """Upload all files of `folder`, then result.json. Returns what status says of it; where the job is complete already, of that.
+    """Upload all files of `folder`, then result.json. Returns what status says of it; where the job is complete
+    already, of that.
 
     `fence` raises FENCED if a later attempt has taken over; so does this.
     """
@@ -89,7 +96,8 @@ def _begin(
 ) -> Completed | tuple[ObjectInfo | None, list[str]]:
     """Make sure that no other attempt's result.json can come any more; a result that is complete is left alone.
 
-    Returns the result.json of ours that holds the place, None where none is needed, and files that an earlier one named.
+    Returns the result.json of ours that holds the place, None where none is needed, and files that an earlier one
+    named.
     """
     for _ in range(TRIES):
         info = out.head(NAME)
@@ -153,7 +161,10 @@ def _complete(out: Location, found: dict[str, Any] | None, config: RunConfig) ->
 
 
 def _read(text: bytes | None) -> dict[str, Any] | None:
-    """result.json, or None where there is none; an unreadable one counts as another job's. Without a report it is no result."""
+    """result.json, or None where there is none; an unreadable one counts as another job's.
+
+    Without a report it is no result.
+    """
     if text is None:
         return None
     try:

@@ -15,7 +15,9 @@ from finetune_trainer.output.tensorboard import write_tensorboard
 
 
 def export(folder: Path, result: Result, events: EventLog, write: Callable[[Path], None]) -> None:
-    """Fill the (empty) folder: the model by `write(folder)`, README.md, metrics.json, events.jsonl, tensorboard/, report.html."""
+    """Fill the (empty) folder: the model by `write(folder)`, README.md, metrics.json, events.jsonl, tensorboard/,
+    report.html.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     assert not any(folder.iterdir()), f"{folder} is not empty"
     write(folder)
@@ -31,10 +33,20 @@ def metrics(result: Result) -> dict[str, object]:
     """metrics.json: the final figures, with what is needed to judge them."""
     report = result.report
     return {
-        "job": result.config.job.name, "task": result.config.task, "method": result.config.method.type, "base": result.base,
-        "test": report.test, "validation": report.evaluation, "best": report.best and report.best.to_json(),
-        "classes": [dataclasses.asdict(c) for c in result.classes], "labels": list(result.labels),
-        "confusion": result.confusion and [list(row) for row in result.confusion], "resolved": report.resolved and report.resolved.to_json(),
-        "data": report.data and report.data.to_json(), "steps": report.progress.step if report.progress else None,
-        "seed": result.config.training.seed, "attempts": list(result.attempts), "versions": result.versions,
-    }  # fmt: skip
+        "job": result.config.job.name,
+        "task": result.config.task,
+        "method": result.config.method.type,
+        "base": result.base,
+        "test": report.test,
+        "validation": report.evaluation,
+        "best": report.best and report.best.to_json(),
+        "classes": [dataclasses.asdict(c) for c in result.classes],
+        "labels": list(result.labels),
+        "confusion": result.confusion and [list(row) for row in result.confusion],
+        "resolved": report.resolved and report.resolved.to_json(),
+        "data": report.data and report.data.to_json(),
+        "steps": report.progress.step if report.progress else None,
+        "seed": result.config.training.seed,
+        "attempts": list(result.attempts),
+        "versions": result.versions,
+    }

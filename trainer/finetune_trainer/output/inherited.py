@@ -1,4 +1,5 @@
-"""What an export takes over from its base as it is: tokenizer files byte for byte, the config but for what tuning changes,
+"""What an export takes over from its base as it is: tokenizer files byte for byte, the config but for what tuning
+changes,
 and the number format of every weight. Whatever could read the base can then read the export.
 
 transformers would write these anew in the words of its own version: tokenizers under a class that older versions and
@@ -50,7 +51,9 @@ def write_config(source: Path, folder: Path, model: Any) -> None:
 
 
 def write_generation_config(source: Path, folder: Path, stops: Iterable[int]) -> None:
-    """The base's generation_config.json; where `stops`, the tokens learned as the end of a turn, are not among its ends, with these first."""
+    """The base's generation_config.json; where `stops`, the tokens learned as the end of a turn, are not among its
+    ends, with these first.
+    """
     (folder / GENERATION).unlink(missing_ok=True)
     config = json.loads((source / "config.json").read_text())
     there = (source / GENERATION).exists()

@@ -35,7 +35,9 @@ class Judge:
         return cls(tuple(torch.tensor([e.input_ids[:TOKENS]], device=device) for e in examples[:ROWS]), device)
 
     def logits(self, model: Any) -> Logits:
-        """The model's answers, computed in float32 whatever its weights are kept in; [classes] or [positions, tokens] a row."""
+        """The model's answers, computed in float32 whatever its weights are kept in; [classes] or [positions, tokens] a
+        row.
+        """
         kept = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
         was_training = model.training
         model.eval()
@@ -57,11 +59,15 @@ class Judge:
             merged = how == "merged"
             raise JobError(
                 Reason.UNSUPPORTED_MODEL,
-                f"the {how} model does not compute what the tuned one does: logits of real rows differ by {worst:.2g}; nothing was committed",
+                f"the {how} model does not compute what the tuned one does: logits of real rows differ by {worst:.2g};"
+                " nothing was committed",
                 field="spec.output.merge" if merged else "spec.model.uri",
-                hint="Set spec.output.merge to false: the adapter by itself is exact." if merged
-                else "Keep the checkpoints, and report this with the model's config.json.",
-            )  # fmt: skip
+                hint=(
+                    "Set spec.output.merge to false: the adapter by itself is exact."
+                    if merged
+                    else "Keep the checkpoints, and report this with the model's config.json."
+                ),
+            )
 
 
 def _some(logits: torch.Tensor) -> torch.Tensor:

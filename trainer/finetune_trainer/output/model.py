@@ -1,7 +1,10 @@
-"""Write the tuned model for transformers and peft: safetensors only, sharded when large, no path of the trainer's machine in it.
+"""Write the tuned model for transformers and peft: safetensors only, sharded when large, no path of the trainer's
+machine in it.
 
-All that is not tuned is the base's own (`inherited`), and what was written is loaded again and judged before it can become
-the result (`judge`). The model that was tuned is used up by it: its weights are rounded, merged and let go, so that one copy
+All that is not tuned is the base's own (`inherited`), and what was written is loaded again and judged before it can
+become
+the result (`judge`). The model that was tuned is used up by it: its weights are rounded, merged and let go, so that one
+copy
 is in memory at a time.
 """
 
@@ -24,11 +27,20 @@ SHARD = "4GB"
 
 
 def write_model(
-    folder: Path, model: Any, source: Path, judge: Judge, *, base: str, revision: str | None = None, merge: bool = False, stops: Iterable[int] = (),
-) -> None:  # fmt: skip
+    folder: Path,
+    model: Any,
+    source: Path,
+    judge: Judge,
+    *,
+    base: str,
+    revision: str | None = None,
+    merge: bool = False,
+    stops: Iterable[int] = (),
+) -> None:
     """Write the model (peft: its adapter) and tokenizer into `folder`; with `merge` also the whole model into merged/.
 
-    `source` is the base model's folder, `base` what peft shall load it by, `stops` the tokens that were learned as the end
+    `source` is the base model's folder, `base` what peft shall load it by, `stops` the tokens that were learned as the
+    end
     of a turn. Uses the model up. Raises JobError when what was written is not what was tuned.
     """
     stops = tuple(stops)
@@ -51,7 +63,8 @@ def write_model(
 
 
 def untie(model: Any) -> None:
-    """Give the output layer weights of its own if it shares them with the embeddings and an adapter lies on one of the two:
+    """Give the output layer weights of its own if it shares them with the embeddings and an adapter lies on one of the
+    two:
     merged, they differ."""
     inner = model.get_base_model()
     first, last = inner.get_input_embeddings(), inner.get_output_embeddings()
@@ -86,7 +99,9 @@ def _write_whole(folder: Path, model: Any, source: Path, judge: Judge, stops: tu
 
 
 def _round(model: Any, source: Path) -> None:
-    """Give every weight the number format that it has in the base's files; new ones the format that most of them have."""
+    """Give every weight the number format that it has in the base's files; new ones the format that most of them
+    have.
+    """
     stored = {name: FORMATS.get(s.dtype) for name, s in headers(source).items()}
     formats = {name: kind for name, kind in stored.items() if kind is not None and kind.is_floating_point}
     all_formats = list(formats.values())

@@ -36,9 +36,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result:
-    """`report` is the final snapshot; `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
+    """`report` is the final snapshot; `confusion[i][j]` counts rows of class i that were taken for j (order of
+    `labels`).
 
-    `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings that
+    `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
+    that
     the reader should see.
     """
 
@@ -80,7 +82,8 @@ def name_of(uri: str) -> str:
 
 
 def loadable(uri: str) -> str:
-    """What transformers and peft load this model by: organisation/name for hf://, a path for file://; object storage they cannot
+    """What transformers and peft load this model by: organisation/name for hf://, a path for file://; object storage
+    they cannot
     read, so an s3:// URI stays as it is."""
     return unquote(urlsplit(uri).path) if uri.startswith("file://") else name_of(uri)
 

@@ -1,4 +1,6 @@
-"""events -> a TensorBoard event file, written at the end from the log, so it holds each step once whatever the attempts."""
+"""events -> a TensorBoard event file, written at the end from the log, so it holds each step once whatever the
+attempts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The step before the workers: checks storage, credentials, model, files, columns, labels and rows, and profiles the data."""
+"""The step before the workers: checks storage, credentials, model, files, columns, labels and rows, and profiles the
+data.
+"""
 
 from finetune_trainer.prepare.command import main
 from finetune_trainer.prepare.pipeline import prepare

@@ -1,4 +1,6 @@
-"""Bad rows as they are met: counted by kind, the first few of each with file and line, all of them listed up to the limit."""
+"""Bad rows as they are met: counted by kind, the first few of each with file and line, all of them listed up to the
+limit.
+"""
 
 from __future__ import annotations
 

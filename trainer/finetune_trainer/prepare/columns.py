@@ -1,4 +1,6 @@
-"""Which column plays which role, from the spec and from what the data has; a misspelt name is told its nearest neighbour."""
+"""Which column plays which role, from the spec and from what the data has; a misspelt name is told its nearest
+neighbour.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from finetune_api.forms import one_form
 from finetune_api.job import Columns
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
-from finetune_trainer.failures.redact import clip
+from finetune_api.text import clip
 from finetune_trainer.prepare.scan import peek_columns
 from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
@@ -48,7 +50,9 @@ def _wanted(config: RunConfig) -> Columns | None:
 def columns_left_out(
     config: RunConfig, task: Task, columns: Mapping[str, str], found: Set[str], rows: int
 ) -> list[Finding]:
-    """Columns that could be meant for a role that another plays by its usual name, and others that often say something (I8)."""
+    """Columns that could be meant for a role that another plays by its usual name, and others that often say something
+    (I8).
+    """
     wanted = config.data.columns.to_json() if config.data.columns else {}
     used = set(columns.values())
     noted: list[Finding] = []
@@ -81,7 +85,8 @@ def _named(names: list[str]) -> str:
 
 
 def label_names(config: RunConfig, listing: Listing, column: str | None) -> tuple[str, ...] | None:
-    """The data set's own names of the numbers in its label column, by its card or its parquet files; None if it has none.
+    """The data set's own names of the numbers in its label column, by its card or its parquet files; None if it has
+    none.
 
     They do not count where spec.data.labels names other classes: the numbers themselves, for instance.
     """

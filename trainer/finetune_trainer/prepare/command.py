@@ -8,7 +8,8 @@ from finetune_api.exits import JobError
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_trainer.prepare.pipeline import prepare
-from finetune_trainer.report.reporter import Reporter, finish, problem_for
+from finetune_trainer.report.outcome import finish, problem_for
+from finetune_trainer.report.reporter import Reporter
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """Copies of rows below the output's prefix, in blocks that can be read one by one; swept when the job has succeeded.
 
-Held-out rows are copied while the training rows are surveyed: else every evaluation would read the whole training set again.
+Held-out rows are copied while the training rows are surveyed: else every evaluation would read the whole training set
+again.
 The copies hold the same rows in the same order as the set itself, so scores do not depend on them.
 """
 
@@ -21,7 +22,9 @@ _CHUNK = 4096
 
 
 class Writer:
-    """Writes rows one after the other as blocks of about BLOCK_BYTES, named after `name`; the first has the number `row`."""
+    """Writes rows one after the other as blocks of about BLOCK_BYTES, named after `name`; the first has the number
+    `row`.
+    """
 
     def __init__(self, out: Location, name: str, row: int = 0) -> None:
         self._out, self._name, self._row = out, name, row

@@ -1,4 +1,6 @@
-"""What the rows' owner should know although the job goes on: overlap of splits, contradictions, duplicates, rare classes."""
+"""What the rows' owner should know although the job goes on: overlap of splits, contradictions, duplicates, rare
+classes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from finetune_api.status import FINDINGS, Finding
-from finetune_trainer.failures.redact import clip
+from finetune_api.text import clip
 from finetune_trainer.prepare.survey import BAD, Surveyed
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE
@@ -17,12 +19,35 @@ from finetune_trainer.stream.splits import Share, usable
 RARE_SHARE = 0.02
 ANNOUNCED_BYTES = 64 << 20
 _SEVERITY = (
-    "InvalidJson", "InvalidCsv", "InvalidEncoding", "MissingColumn", "InvalidRow", "UnknownLabel", "NoConditionalWrites", "TableFiles", "Overlap",
-    "NothingToLearn", "Contradiction",
-    "HiddenTurns", "HiddenTools", "UnusedColumns", "AmbiguousColumns",
-    "UnusedWeights", "UntrainedExperts", "Truncated", "TrainedHead",
-    "UnseenLabel", "UnjudgedLabel", "Imbalance", "Duplicates", "SimilarLabels", "UnicodeForm", "EmptyText", "EmptyObject", "Copied",
-)  # fmt: skip
+    "InvalidJson",
+    "InvalidCsv",
+    "InvalidEncoding",
+    "MissingColumn",
+    "InvalidRow",
+    "UnknownLabel",
+    "NoConditionalWrites",
+    "TableFiles",
+    "Overlap",
+    "NothingToLearn",
+    "Contradiction",
+    "HiddenTurns",
+    "HiddenTools",
+    "UnusedColumns",
+    "AmbiguousColumns",
+    "UnusedWeights",
+    "UntrainedExperts",
+    "Truncated",
+    "TrainedHead",
+    "UnseenLabel",
+    "UnjudgedLabel",
+    "Imbalance",
+    "Duplicates",
+    "SimilarLabels",
+    "UnicodeForm",
+    "EmptyText",
+    "EmptyObject",
+    "Copied",
+)
 
 
 def most_important(found: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -54,8 +79,11 @@ def unconditional(output: str) -> Finding:
     """The storage cannot decide between two writers: what that means, and for whom."""
     return Finding(
         kind="NoConditionalWrites",
-        message=f"The storage of {clip(output, 128)} ignores If-None-Match: two writers at the same moment (an old worker pod that lives on, "
-        "or another job with this output.uri) are told apart by a check only. Checkpoints are safe from all others.",
+        message=(
+            f"The storage of {clip(output, 128)} ignores If-None-Match: two writers at the same moment (an old worker"
+            " pod that lives on, or another job with this output.uri) are told apart by a check only. Checkpoints are"
+            " safe from all others."
+        ),
     )
 
 
@@ -74,8 +102,8 @@ def other_forms(seen: Mapping[str, Surveyed]) -> list[Finding]:
     if first is None:
         return []
     message = (
-        "Rows name their class or a column in a decomposed Unicode form (as é in two characters, NFD); it is taken for the same name as in "
-        "NFC, which the model's labels are written in."
+        "Rows name their class or a column in a decomposed Unicode form (as é in two characters, NFD); it is taken for"
+        " the same name as in NFC, which the model's labels are written in."
     )
     count = sum(found.other_forms for found in seen.values())
     return [Finding(kind="UnicodeForm", count=count, file=first[0][-256:], line=first[1], message=message)]
@@ -87,7 +115,10 @@ def copied(held_out: Mapping[str, Sequence[Block]], out: Location) -> list[Findi
     if size < ANNOUNCED_BYTES:
         return []
     where = clip(out.uri(CACHE), 128)
-    message = f"The held-out rows were copied to {where} ({size / 2**20:.0f} MiB): evaluations read no others. Deleted when the job succeeds."
+    message = (
+        f"The held-out rows were copied to {where} ({size / 2**20:.0f} MiB): evaluations read no others. Deleted when"
+        " the job succeeds."
+    )
     return [Finding(kind="Copied", count=sum(b.rows for blocks in held_out.values() for b in blocks), message=message)]
 
 
@@ -135,7 +166,10 @@ def unjudged(train: Mapping[str, int], held: Mapping[str, int], split: str) -> l
     absent = [name for name in train if name not in held]
     if not absent:
         return []
-    message = f"No {split} row has the class {', '.join(map(repr, absent[:5]))}{', …' if len(absent) > 5 else ''}: how well it is learned is not judged there."
+    message = (
+        f"No {split} row has the class {', '.join(map(repr, absent[:5]))}{', …' if len(absent) > 5 else ''}: how well"
+        " it is learned is not judged there."
+    )
     return [Finding(kind="UnjudgedLabel", count=sum(train[name] for name in absent), message=clip(message, 384))]
 
 
@@ -152,8 +186,10 @@ def overlap(train: np.ndarray, held: np.ndarray, split: str, where: Surveyed, nu
             count=int(shared.sum()),
             file=file,
             line=line,
-            message=f"{shared.sum()} {split} rows ({share:.1%}) have a text that is in the training rows, too: "
-            "scores will look better than they are. Remove duplicates before splitting.",
+            message=(
+                f"{shared.sum()} {split} rows ({share:.1%}) have a text that is in the training rows, too: "
+                "scores will look better than they are. Remove duplicates before splitting."
+            ),
         )
     ]
 
@@ -167,9 +203,11 @@ def balance(counts: Mapping[str, int], labels: Sequence[str]) -> list[Finding]:
             Finding(
                 kind="UnseenLabel",
                 count=len(unseen),
-                message=f"No row has the class {', '.join(map(repr, unseen[:5]))}: it cannot be learned. Add rows, or remove it from spec.data.labels."[
-                    :384
-                ],
+                message=clip(
+                    f"No row has the class {', '.join(map(repr, unseen[:5]))}: it cannot be learned. "
+                    "Add rows, or remove it from spec.data.labels.",
+                    384,
+                ),
             )
         )
     shapes: dict[str, str] = {}
@@ -187,9 +225,11 @@ def balance(counts: Mapping[str, int], labels: Sequence[str]) -> list[Finding]:
             Finding(
                 kind="Imbalance",
                 count=counts[rare],
-                message=f"Class {rare!r} has {counts[rare]} of {total} rows; look at its own F1 in the report, not at accuracy."[
-                    :384
-                ],
+                message=clip(
+                    f"Class {rare!r} has {counts[rare]} of {total} rows; look at its own F1 in the report, "
+                    "not at accuracy.",
+                    384,
+                ),
             )
         )
     return found

@@ -1,7 +1,9 @@
 """Whether the workers will be able to use the model: it is built here as they will build it, without its weights.
 
-Headers of the weight files are compared with the built model: what is missing, has another shape or has no place in it ends
-the job before an accelerator is asked for. So does a method that does not fit, and a tokenizer whose text has no embedding.
+Headers of the weight files are compared with the built model: what is missing, has another shape or has no place in it
+ends
+the job before an accelerator is asked for. So does a method that does not fit, and a tokenizer whose text has no
+embedding.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer
     if words:
         raise JobError(
             Reason.UNSUPPORTED_MODEL,
-            f"the tokenizer has tokens up to {max(beyond.values())} ({words[0]!r}, …), and the model has embeddings for 0 to {embeddings - 1} only",
+            f"the tokenizer has tokens up to {max(beyond.values())} ({words[0]!r}, …), and the model has embeddings for"
+            f" 0 to {embeddings - 1} only",
             field=FIELD,
             hint="Use the tokenizer that the model was made with, or resize the model's embeddings.",
         )
@@ -55,11 +58,16 @@ def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer
 
 
 def _unused(model: Any, names: Sequence[str]) -> list[Finding]:
-    """Weights inside the layers that the model makes nothing of; heads of other tasks are left behind without a word."""
+    """Weights inside the layers that the model makes nothing of; heads of other tasks are left behind without a
+    word.
+    """
     inside = [name for name in names if re.search(r"\.\d+\.", name) and not BUFFERS.search(name)]
     if not inside:
         return []
-    message = f"{len(inside)} weights in the model's files have no place in {type(model).__name__} ({', '.join(inside[:2])}, …) and are not used."
+    message = (
+        f"{len(inside)} weights in the model's files have no place in {type(model).__name__} ({', '.join(inside[:2])},"
+        " …) and are not used."
+    )
     return [Finding(kind="UnusedWeights", count=len(inside), message=message[:384])]
 
 
@@ -76,5 +84,8 @@ def _method(model: Any, config: RunConfig) -> list[Finding]:
         return []
     share = sum(left.values()) / sum(p.numel() for p in model.parameters())
     kinds = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in left))
-    message = f"Adapters leave the mixture's experts as they are: {kinds}, {share:.0%} of the weights. Use method full or freeze to train them."
+    message = (
+        f"Adapters leave the mixture's experts as they are: {kinds}, {share:.0%} of the weights. Use method full or"
+        " freeze to train them."
+    )
     return [Finding(kind="UntrainedExperts", count=len(left), message=message[:384])]

@@ -1,4 +1,6 @@
-"""How the surveyed sources are laid out for reading: blocks copied where they must be, the order's version, the manifest."""
+"""How the surveyed sources are laid out for reading: blocks copied where they must be, the order's version, the
+manifest.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,17 @@ class Layout:
 
 
 def lay_out(
-    config: RunConfig, out: Location, listings: Mapping[str, Listing], seen: Mapping[str, Surveyed], columns: Mapping[str, str], bad: BadRows
-) -> Layout:  # fmt: skip
-    """In today's order, unless the job goes on from a checkpoint that was written in an earlier one. Raises JobError."""
+    config: RunConfig,
+    out: Location,
+    listings: Mapping[str, Listing],
+    seen: Mapping[str, Surveyed],
+    columns: Mapping[str, str],
+    bad: BadRows,
+) -> Layout:
+    """In today's order, unless the job goes on from a checkpoint that was written in an earlier one.
+
+    Raises JobError.
+    """
     wanted = _order_of_checkpoint(config)
     today = order.version_for([weight for sizes in seen["train"].weights for weight in sizes])
     if wanted is not None and today != order.WHOLE_BLOCKS:
@@ -43,9 +53,14 @@ def lay_out(
 
 
 def _laid_out(
-    config: RunConfig, out: Location, listings: Mapping[str, Listing], seen: Mapping[str, Surveyed], columns: Mapping[str, str], bad: BadRows,
+    config: RunConfig,
+    out: Location,
+    listings: Mapping[str, Listing],
+    seen: Mapping[str, Surveyed],
+    columns: Mapping[str, str],
+    bad: BadRows,
     version: int,
-) -> Layout:  # fmt: skip
+) -> Layout:
     sources, noted = {}, list[Finding]()
     names: Sequence[str] = tuple(dict.fromkeys(columns.values()))
     for role, listing in listings.items():
@@ -65,7 +80,9 @@ def shares_of(config: RunConfig) -> dict[str, tuple[str, float, float] | None]:
 
 
 def _order_of_checkpoint(config: RunConfig) -> str | None:
-    """The digest that the checkpoint of checkpoints.resumeFrom was written with; the workers check all the rest of it."""
+    """The digest that the checkpoint of checkpoints.resumeFrom was written with; the workers check all the rest of
+    it.
+    """
     uri = config.checkpoints.resume_from
     if not uri:
         return None

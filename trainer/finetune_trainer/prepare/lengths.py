@@ -1,6 +1,7 @@
 """Token lengths from the sample: what maxLength should be, how much it cuts, and whether anything is left to learn.
 
-Lengths are estimated (tokenising everything takes minutes for a million rows); a job that would learn nothing is refused.
+Lengths are estimated (tokenising everything takes minutes for a million rows); a job that would learn nothing is
+refused.
 """
 
 from __future__ import annotations
@@ -12,16 +13,11 @@ import numpy as np
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding, Lengths
-from finetune_trainer.failures.redact import clip
+from finetune_api.text import clip
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.prepare.survey import Sampled
-from finetune_trainer.tasks.base import (
-    Example,
-    Task,
-    Unlearnable,
-    learned_ends,
-)
+from finetune_trainer.tasks.base import Example, Task, Unlearnable, learned_ends
 from finetune_trainer.tasks.chats.messages import Chat, chat_of
 
 UNCUT = 1 << 30
@@ -80,8 +76,8 @@ def chat_findings(
     if hidden:
         n, share = min(hidden), len(hidden) / len(rows)
         message = (
-            f"In {share:.1%} of the {split} rows looked at the chat template does not show all that the assistant wrote (reasoning of earlier turns, "
-            f"say): {sum(hidden.values())} turns are not learned, the others are."
+            f"In {share:.1%} of the {split} rows looked at the chat template does not show all that the assistant wrote"
+            f" (reasoning of earlier turns, say): {sum(hidden.values())} turns are not learned, the others are."
         )
         found.append(_finding("HiddenTurns", rows[n], share * total, message))
     if "tools" in columns:
@@ -89,7 +85,10 @@ def chat_findings(
             n for n, row in enumerate(rows) if n not in measured.troubles and _tools_hidden(row, columns, tokenizer)
         ]
         if unseen:
-            message = f"The model's chat template shows nothing of the tools in column {columns['tools']!r}: calls are learned without it."
+            message = (
+                f"The model's chat template shows nothing of the tools in column {columns['tools']!r}: calls are"
+                " learned without it."
+            )
             found.append(_finding("HiddenTools", rows[unseen[0]], len(unseen) / len(rows) * total, message))
     return found
 
@@ -109,9 +108,18 @@ def _finding(kind: str, row: Sampled, count: float, message: str) -> Finding:
 
 
 def judge(
-    measured: Measured, task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int, train_rows: int,
-) -> tuple[Lengths, int, list[Finding]]:  # fmt: skip
-    """Quantiles, estimated tokens of an epoch and findings at this maxLength. Raises JobError when no sampled row teaches anything."""
+    measured: Measured,
+    task: Task,
+    columns: Mapping[str, str],
+    labels: Sequence[str] | None,
+    tokenizer: Tokenizer,
+    max_length: int,
+    train_rows: int,
+) -> tuple[Lengths, int, list[Finding]]:
+    """Quantiles, estimated tokens of an epoch and findings at this maxLength.
+
+    Raises JobError when no sampled row teaches anything.
+    """
     rows, lengths = measured.rows, measured.lengths
     troubles = dict(measured.troubles)
     for n in np.flatnonzero(lengths > max_length).tolist() if labels is None else ():  # a class is never cut off
@@ -122,9 +130,10 @@ def judge(
     if rows and len(troubles) == len(rows):
         first = rows[min(troubles)]
         raise JobError(
-            Reason.NOTHING_TO_LEARN, f"{first.file}:{first.line}: {troubles[min(troubles)]}. So it is with all {len(rows)} rows looked at",
+            Reason.NOTHING_TO_LEARN,
+            f"{first.file}:{first.line}: {troubles[min(troubles)]}. So it is with all {len(rows)} rows looked at",
             field="spec.training.maxLength" if not measured.troubles else "spec.data.columns",
-        )  # fmt: skip
+        )
     cut = float((lengths > max_length).mean()) if len(lengths) else 0.0
     tokens = int(np.minimum(lengths, max_length).mean() * train_rows) if len(lengths) else 0
     findings = []

@@ -24,7 +24,10 @@ _MODELS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.
 
 
 def claim_output(config: RunConfig, out: Location) -> None:
-    """Make this job the owner of its output, which proves that it can be written. Raises JobError, OutputInUse among others."""
+    """Make this job the owner of its output, which proves that it can be written.
+
+    Raises JobError, OutputInUse among others.
+    """
     with blaming(FIELD):
         if out.find(MARKER) is None:
             _refuse_foreign_model(config, out)
@@ -56,7 +59,9 @@ def claimed_at(out: Location) -> datetime:
 
 
 def _never_trained(out: Location) -> bool:
-    """Whether nothing but the prepare step's findings would be lost: no workers ever came as far as to claim a generation."""
+    """Whether nothing but the prepare step's findings would be lost: no workers ever came as far as to claim a
+    generation.
+    """
     return not any(True for prefix in ("generations/", "ckpt/", "result.json") for _ in out.list(prefix))
 
 
@@ -71,7 +76,10 @@ def _in_use(config: RunConfig, out: Location, found: dict[str, Any], namesake: b
         return JobError(Reason.OUTPUT_IN_USE, f"{whose}: an earlier one of this name, which has finished", hint=done)
     again = "Set spec.output.overwrite to start over"
     if any(True for _ in out.list("ckpt/")):
-        again += f", or give this job another spec.output.uri and name the newest checkpoint under {out.uri('ckpt')} in spec.checkpoints.resumeFrom"
+        again += (
+            f", or give this job another spec.output.uri and name the newest checkpoint under {out.uri('ckpt')} in"
+            " spec.checkpoints.resumeFrom"
+        )
     return JobError(
         Reason.OUTPUT_IN_USE, f"{whose}: an earlier one of this name, which had begun to train", hint=again + "."
     )
@@ -107,9 +115,10 @@ def _refuse_foreign_model(config: RunConfig, out: Location) -> None:
     there = next((name for name in _MODELS if out.head(name) is not None), None)
     if there:
         raise JobError(
-            Reason.OUTPUT_IN_USE, f"{out.uri(there)} exists, and no job of this operator wrote it",
+            Reason.OUTPUT_IN_USE,
+            f"{out.uri(there)} exists, and no job of this operator wrote it",
             hint="Choose an empty prefix, or set spec.output.overwrite if that model may go.",
-        )  # fmt: skip
+        )
 
 
 def _sweep(out: Location) -> None:

@@ -1,7 +1,10 @@
-"""The prepare step: find out everything that can go wrong before an accelerator is asked for, and write down what was found.
+"""The prepare step: find out everything that can go wrong before an accelerator is asked for, and write down what was
+found.
 
-In order: the output can be written and is this job's; the model is there and fits the task; the data is there; every row is
-looked at; the sample is tokenised; what the spec left open is resolved. A profile of the same job, configuration and listing
+In order: the output can be written and is this job's; the model is there and fits the task; the data is there; every
+row is
+looked at; the sample is tokenised; what the spec left open is resolved. A profile of the same job, configuration and
+listing
 is reused as it stands. Every refusal names the field, or the file and line (I9).
 """
 
@@ -23,7 +26,7 @@ from finetune_api.report import Stage
 from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Finding, Resolved
-from finetune_trainer.failures.redact import clip
+from finetune_api.text import clip
 from finetune_trainer.model import facts, fetch
 from finetune_trainer.model.labels import head_findings, head_labels, in_their_order
 from finetune_trainer.model.size import model_bytes
@@ -37,12 +40,7 @@ from finetune_trainer.prepare.fit import fit
 from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.lengths import chat_findings, judge, measure
 from finetune_trainer.prepare.owner import claim_output, claimed_at
-from finetune_trainer.prepare.survey import (
-    Sample,
-    Surveyed,
-    sort_labels,
-    survey,
-)
+from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
 from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.storage import Location, blaming, location
 from finetune_trainer.stream.blocks import CACHE, sweep_cache
@@ -87,7 +85,10 @@ def _has_source(config: RunConfig, role: str) -> bool:
 
 
 class _Model:
-    """The model's small files: where they are, what they say. Its chat template takes `now` for the present, here and ever after."""
+    """The model's small files: where they are, what they say.
+
+    Its chat template takes `now` for the present, here and ever after.
+    """
 
     def __init__(self, config: RunConfig, now: datetime) -> None:
         self.now = now
@@ -102,15 +103,18 @@ class _Model:
         wanted = config.training.max_length
         if wanted is not None and wanted > self.max_length:
             raise JobError(
-                Reason.INVALID_CONFIG, f"maxLength {wanted} is more than the {self.max_length} tokens that the model takes",
-                field="spec.training.maxLength", hint=f"Set it to {self.max_length} or less, or leave it out.",
-            )  # fmt: skip
+                Reason.INVALID_CONFIG,
+                f"maxLength {wanted} is more than the {self.max_length} tokens that the model takes",
+                field="spec.training.maxLength",
+                hint=f"Set it to {self.max_length} or less, or leave it out.",
+            )
 
 
 def _basis(config: RunConfig, revision: str | None, listings: dict[str, Listing]) -> str:
     """Digests of the configuration and of the listings, between them all that a profile is made from.
 
-    How many processes there are, the attempt, and where reports go are not: a job may go on with other numbers of workers.
+    How many processes there are, the attempt, and where reports go are not: a job may go on with other numbers of
+    workers.
     """
     told = config.to_json()
     kept = {name: told.get(name) for name in ("task", "model", "data", "method", "training", "evaluation")}
@@ -133,13 +137,17 @@ def _reusable(config: RunConfig, out: Location, basis: str) -> Profile | None:
         return None
     if found[1].basis.partition(":")[0] != basis.partition(":")[0]:
         raise JobError(
-            Reason.CHECKPOINT_MISMATCH, f"{out.uri('ckpt')} holds checkpoints of this job with another configuration", field="spec",
+            Reason.CHECKPOINT_MISMATCH,
+            f"{out.uri('ckpt')} holds checkpoints of this job with another configuration",
+            field="spec",
             hint="Restore the configuration to go on, or start a new job with an output of its own.",
-        )  # fmt: skip
+        )
     raise JobError(
-        Reason.DATA_CHANGED, "the objects that the data URIs match are not those that this job's checkpoints were trained on", field="spec.data",
+        Reason.DATA_CHANGED,
+        "the objects that the data URIs match are not those that this job's checkpoints were trained on",
+        field="spec.data",
         hint="Restore the data to go on, or start a new job with an output of its own.",
-    )  # fmt: skip
+    )
 
 
 def _copies_are_there(out: Location, manifest: Manifest, profile: Profile) -> bool:
@@ -177,8 +185,14 @@ def _bytes(seen: dict[str, Surveyed]) -> int:
 
 
 def _profiled(
-    config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, tally: Tally, seen: dict[str, Surveyed],
-) -> tuple[Manifest, Profile]:  # fmt: skip
+    config: RunConfig,
+    out: Location,
+    model: _Model,
+    listings: dict[str, Listing],
+    basis: str,
+    tally: Tally,
+    seen: dict[str, Surveyed],
+) -> tuple[Manifest, Profile]:
     given = _given_labels(config)
     with blaming(field_of("train")):  # what costs little to see goes first: the model's classes take seconds to import
         columns = pick_columns(config, task_for(config.task), listings["train"])
@@ -249,16 +263,36 @@ def _profiled(
         }
     )
     data = DataProfile(
-        train_rows=counts["train"], validation_rows=counts.get("validation", 0), test_rows=counts.get("test", 0), bad_rows=tally.count,
-        tokens_per_epoch=tokens, lengths=lengths, objects=_objects(seen), bytes=_bytes(seen),
-        labels=tuple(name[:64] for name in labels[:20]) if labels else None, label_count=len(labels) if labels else None,
-        manifest_digest=manifest.digest, findings=look.most_important(noted),
-    )  # fmt: skip
+        train_rows=counts["train"],
+        validation_rows=counts.get("validation", 0),
+        test_rows=counts.get("test", 0),
+        bad_rows=tally.count,
+        tokens_per_epoch=tokens,
+        lengths=lengths,
+        objects=_objects(seen),
+        bytes=_bytes(seen),
+        labels=tuple(name[:64] for name in labels[:20]) if labels else None,
+        label_count=len(labels) if labels else None,
+        manifest_digest=manifest.digest,
+        findings=look.most_important(noted),
+    )
     profile = Profile(
-        job_id=config.job.id, basis=basis, digest=layout.digest, data=data, resolved=resolved, columns=columns,
-        labels=labels, bad=tally.rows, model_revision=model.revision, conditional_writes=out.store.conditional_writes,
-        order=layout.order, held_out=copies, now=model.now.isoformat(), ends=measured.ends, label_names=names,
-    )  # fmt: skip
+        job_id=config.job.id,
+        basis=basis,
+        digest=layout.digest,
+        data=data,
+        resolved=resolved,
+        columns=columns,
+        labels=labels,
+        bad=tally.rows,
+        model_revision=model.revision,
+        conditional_writes=out.store.conditional_writes,
+        order=layout.order,
+        held_out=copies,
+        now=model.now.isoformat(),
+        ends=measured.ends,
+        label_names=names,
+    )
     return manifest, profile
 
 
@@ -270,9 +304,11 @@ def _given_labels(config: RunConfig) -> tuple[str, ...] | None:
     if len(set(labels)) < len(labels):
         twice = next(name for name in labels if labels.count(name) > 1)
         raise JobError(
-            Reason.INVALID_CONFIG, f"label {twice!r} is named twice, in two Unicode forms that look alike", field="spec.data.labels",
+            Reason.INVALID_CONFIG,
+            f"label {twice!r} is named twice, in two Unicode forms that look alike",
+            field="spec.data.labels",
             hint="Name each label once.",
-        )  # fmt: skip
+        )
     return labels
 
 
@@ -283,11 +319,15 @@ def _labels(
     if len(train.label_counts) == 1 and not tally.too_many:
         (only,) = train.label_counts
         raise JobError(
-            Reason.INVALID_DATA, f"{train.source.uri}: all {train.usable} usable rows have the class {only!r} (column "
+            Reason.INVALID_DATA,
+            f"{train.source.uri}: all {train.usable} usable rows have the class {only!r} (column "
             f"{columns['label']!r}): there is nothing to tell apart",
-            field="spec.data.columns.label", hint="Check that spec.data.columns.label is the right column, and that "
-            "spec.data.train.uri matches objects of all classes.",
-        )  # fmt: skip
+            field="spec.data.columns.label",
+            hint=(
+                "Check that spec.data.columns.label is the right column, and that "
+                "spec.data.train.uri matches objects of all classes."
+            ),
+        )
     return tuple(labels)
 
 
@@ -329,9 +369,11 @@ def _empty_split(split: str, whole: bool, where: Surveyed) -> JobError:
             hint="Check that the objects are not empty, and that the URI matches the right ones.",
         )
     return JobError(
-        Reason.INVALID_CONFIG, f"the {split} share of {where.usable} rows holds no row", field=f"spec.data.{split}",
+        Reason.INVALID_CONFIG,
+        f"the {split} share of {where.usable} rows holds no row",
+        field=f"spec.data.{split}",
         hint="Provide more rows, change the fraction, or name objects of their own.",
-    )  # fmt: skip
+    )
 
 
 def _empty(seen: dict[str, Surveyed]) -> Sequence[Finding]:

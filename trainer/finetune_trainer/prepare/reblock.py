@@ -1,6 +1,8 @@
-"""Copies of large blocks, cut into small ones: plain gzip and zstd have no place to start reading in the middle, nor has a row group.
+"""Copies of large blocks, cut into small ones: plain gzip and zstd have no place to start reading in the middle, nor
+has a row group.
 
-Only needed where a source is too large to be held whole: there a window must draw from many blocks. Of parquet, whose row
+Only needed where a source is too large to be held whole: there a window must draw from many blocks. Of parquet, whose
+row
 groups are read by ranges, only those are copied that are more of the set than a window should draw from one place. The
 copies lie below the output's prefix, are announced, and are swept when the job has succeeded.
 """
@@ -17,12 +19,7 @@ from finetune_trainer.prepare.scan import ObjectScan
 from finetune_trainer.storage import Location, ObjectInfo, ObjectStore
 from finetune_trainer.stream import order
 from finetune_trainer.stream.blocks import CACHE, to_bytes
-from finetune_trainer.stream.manifest import (
-    BLOCK_BYTES,
-    Block,
-    DataObject,
-    Source,
-)
+from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject, Source
 from finetune_trainer.stream.parquet import ParquetReader
 
 LARGEST_BLOCK = 4 * BLOCK_BYTES
@@ -34,7 +31,8 @@ ROW_BYTES = 64
 def weigh(source: Source, weights: Sequence[Sequence[int]], *, full: int = order.FULL_BYTES) -> Source:
     """The source with the size of each block as it is held in memory, where that is more than can be held whole.
 
-    weights: bytes of each block of each object. Stored sizes mislead: a dictionary of parquet holds a repeated text once.
+    weights: bytes of each block of each object. Stored sizes mislead: a dictionary of parquet holds a repeated text
+    once.
     """
     if sum(map(sum, weights)) <= full:
         return source
@@ -46,9 +44,17 @@ def weigh(source: Source, weights: Sequence[Sequence[int]], *, full: int = order
 
 
 def reblock(
-    source: Source, role: str, store: ObjectStore, out: Location, columns: Sequence[str],
-    *, full: int = order.FULL_BYTES, largest: int = LARGEST_BLOCK, most: int = MOST_BYTES, version: int = order.ROW_RANGES,
-) -> tuple[Source, list[Finding]]:  # fmt: skip
+    source: Source,
+    role: str,
+    store: ObjectStore,
+    out: Location,
+    columns: Sequence[str],
+    *,
+    full: int = order.FULL_BYTES,
+    largest: int = LARGEST_BLOCK,
+    most: int = MOST_BYTES,
+    version: int = order.ROW_RANGES,
+) -> tuple[Source, list[Finding]]:
     """The source with copied blocks where they are needed. Raises JobError when that is too much to copy.
 
     version: of the order that it is for; the first one knows no ranges of rows, and leaves parquet as it is.
@@ -64,10 +70,12 @@ def reblock(
     total = sum(sizes[n] for n, _ in packed)
     if total > most:
         raise JobError(
-            Reason.INVALID_DATA, f"{source.uri}: {len(packed)} compressed objects or JSON arrays hold {total / 2**30:.0f} GiB that cannot be read in parts; "
-            f"{most >> 30} GiB may be copied",
-            field=f"spec.data.{role}.uri", hint=f"Write objects of at most {largest >> 20} MiB before compression, or parquet, or uncompressed jsonl.",
-        )  # fmt: skip
+            Reason.INVALID_DATA,
+            f"{source.uri}: {len(packed)} compressed objects or JSON arrays hold {total / 2**30:.0f} GiB that cannot be"
+            f" read in parts; {most >> 30} GiB may be copied",
+            field=f"spec.data.{role}.uri",
+            hint=f"Write objects of at most {largest >> 20} MiB before compression, or parquet, or uncompressed jsonl.",
+        )
     groups = set() if version < order.ROW_RANGES else _row_groups(source, max(largest, sum(sizes) // order.MIN_BLOCKS))
     heavy = sum(source.objects[n].blocks[b].size for n, b in groups)
     chosen = packed | (groups if total + heavy <= most else set())
@@ -79,7 +87,10 @@ def reblock(
         objects[n] = copies.of({b for number, b in chosen if number == n})
     total = sum(source.objects[n].blocks[b].size for n, b in chosen)
     what = "large row groups" if not packed else "large compressed objects" if chosen == packed else "large objects"
-    message = f"{len(chosen)} {what} ({total / 2**20:.0f} MiB) were copied in small blocks to {out.uri(CACHE)}; deleted when the job succeeds."
+    message = (
+        f"{len(chosen)} {what} ({total / 2**20:.0f} MiB) were copied in small blocks to {out.uri(CACHE)}; deleted when"
+        " the job succeeds."
+    )
     return dataclasses.replace(source, objects=tuple(objects)), [
         Finding(kind="Copied", count=len(chosen), message=message[:384])
     ]

@@ -92,9 +92,10 @@ class ObjectScan:
         except DamagedStream as error:
             what = {"gz": "gzip", "zst": "zstd"}[self._kind.compression]
             raise JobError(
-                Reason.INVALID_DATA, f"{self.name}:{self.line + 1}: the {what} stream is damaged here: {error}",
+                Reason.INVALID_DATA,
+                f"{self.name}:{self.line + 1}: the {what} stream is damaged here: {error}",
                 hint="Compress and upload the object again; allowed bad rows do not cover damaged objects.",
-            ) from None  # fmt: skip
+            ) from None
         except DamagedParquet as error:
             raise JobError(
                 Reason.INVALID_DATA,
@@ -103,14 +104,18 @@ class ObjectScan:
             ) from None
 
     def _check_start(self, start: bytes) -> None:
-        """Raise JobError if the stored bytes are of another kind than the name says: it would be one bad row after another."""
+        """Raise JobError if the stored bytes are of another kind than the name says: it would be one bad row after
+        another.
+        """
         said = {"gz": "gzip", "zst": "zstd"}.get(self._kind.compression) or self._kind.name
         is_ = kind_of(start)
         if start and is_ != said and (is_ or self._kind.compression):
             plain = said if said in ("gzip", "zstd", "parquet") else f"plain {said}"
             raise JobError(
-                Reason.INVALID_DATA, f"{self.name}:1: the name says {plain}, and the object holds {is_ or 'something else'}", hint=_ENDINGS_HINT,
-            )  # fmt: skip
+                Reason.INVALID_DATA,
+                f"{self.name}:1: the name says {plain}, and the object holds {is_ or 'something else'}",
+                hint=_ENDINGS_HINT,
+            )
 
     def _check_text(self, start: bytes) -> None:
         """The same for the first bytes once decompressed."""
@@ -164,9 +169,10 @@ class ObjectScan:
                 )
             if isinstance(values, Fault) and values.kind == UNCLOSED:
                 raise JobError(
-                    Reason.INVALID_DATA, f"{self.name}:{record.line}: {values.message}",
+                    Reason.INVALID_DATA,
+                    f"{self.name}:{record.line}: {values.message}",
                     hint="Close or double the quote; allowed bad rows do not cover rows that are swallowed by another.",
-                )  # fmt: skip
+                )
             yield row, record.line, values
             row += 1
         if not self._kind.splittable:
@@ -187,9 +193,11 @@ class ObjectScan:
         long = next((name for name in self._header if len(name) > LONGEST_NAME), None)
         if long is not None:
             raise Unreadable(
-                line, f"the header names a column of {len(long):,} characters; was a quote opened in it that closes further down?",
+                line,
+                f"the header names a column of {len(long):,} characters; was a quote opened in it that closes further"
+                " down?",
                 "The first line of a csv file must name its columns; close its quotes.",
-            )  # fmt: skip
+            )
         if any(map(undecodable, self._header)):
             raise Unreadable(line, "the header is not valid UTF-8", "Write the object again, as UTF-8.")
         _refuse_twice(self.name, line, self._header)
@@ -212,7 +220,10 @@ def _peek(source: BinaryIO) -> bytes:
     return source.peek(LOOK_AT) if isinstance(source, io.BufferedReader) else b""
 
 
-_ENDINGS_HINT = "Give the object the ending of what it is (.jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet), in UTF-8, and check spec.data.format."
+_ENDINGS_HINT = (
+    "Give the object the ending of what it is (.jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet), in UTF-8, and check"
+    " spec.data.format."
+)
 
 
 class _Growing:

@@ -1,6 +1,8 @@
-"""Look at every row of every source: is it usable, which class has it, what is its fingerprint; keep a sample for lengths.
+"""Look at every row of every source: is it usable, which class has it, what is its fingerprint; keep a sample for
+lengths.
 
-Labels and bad rows are exact (I8). Memory is a few bytes a row: fingerprints and classes in flat arrays, and a bounded sample.
+Labels and bad rows are exact (I8). Memory is a few bytes a row: fingerprints and classes in flat arrays, and a bounded
+sample.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class Surveyed:
     weights: list[tuple[int, ...]] = field(default_factory=list)
     """Of each object, the bytes that each of its blocks takes in memory."""
     first_lines: list[int | None] = field(default_factory=list)
-    """Line of each object's first row; None where rows and lines do not go together (blank lines, csv with line breaks)."""
+    """Line of each object's first row; None where rows and lines do not go together (blank lines, csv with line
+    breaks).
+    """
 
     @property
     def bytes(self) -> int:
@@ -106,10 +110,17 @@ class Sample:
 
 
 def survey(
-    listing: Listing, task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, tally: Tally, sample: Sample | None,
-    held_out: HeldOut | None = None, label_names: Sequence[str] | None = None,
-) -> Surveyed:  # fmt: skip
-    """Read a source. `labels` None: any class will do; `label_names`: of the numbers in the label column. Raises JobError
+    listing: Listing,
+    task: Task,
+    columns: Mapping[str, str],
+    labels: Sequence[str] | None,
+    tally: Tally,
+    sample: Sample | None,
+    held_out: HeldOut | None = None,
+    label_names: Sequence[str] | None = None,
+) -> Surveyed:
+    """Read a source. `labels` None: any class will do; `label_names`: of the numbers in the label column. Raises
+    JobError
     for what no allowance covers."""
     found = Surveyed(Source(listing.uri, (), listing.revision))
     names = tuple(dict.fromkeys(columns.values()))
@@ -145,7 +156,8 @@ def survey(
                 except UnicodeEncodeError:
                     fault = Fault(
                         "InvalidEncoding",
-                        "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the character whole",
+                        "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the character"
+                        " whole",
                     )
                 except RecursionError:
                     fault = Fault("InvalidRow", "is nested too deeply to be read; write it flat")
@@ -191,8 +203,12 @@ def too_long(characters: int) -> Fault:
 
 
 def _problem(
-    values: dict[str, Any], task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, found: Sequence[str] | None,
-) -> Fault | None:  # fmt: skip
+    values: dict[str, Any],
+    task: Task,
+    columns: Mapping[str, str],
+    labels: Sequence[str] | None,
+    found: Sequence[str] | None,
+) -> Fault | None:
     message = task.check_row(values, columns, labels)
     if message is None:
         return None
@@ -215,9 +231,12 @@ def _class(
         codes[name] = len(codes) + 1
         if len(codes) > MOST_CLASSES:
             raise JobError(
-                Reason.INVALID_DATA, f"column {columns['label']!r} has more than {MOST_CLASSES} values in {listing.uri}: it does not look like a class",
-                field="spec.data.columns.label", hint="Name the column that holds the class in spec.data.columns.label.",
-            )  # fmt: skip
+                Reason.INVALID_DATA,
+                f"column {columns['label']!r} has more than {MOST_CLASSES} values in {listing.uri}: it does not look"
+                " like a class",
+                field="spec.data.columns.label",
+                hint="Name the column that holds the class in spec.data.columns.label.",
+            )
     return codes[name]
 
 

@@ -1,7 +1,9 @@
 """Loss and metrics over the steps, never more points than the contract takes, whatever the number of steps.
 
-Loss points are kept where the step is a multiple of a stride that doubles when room runs out; evaluation points go first
-and are thinned only when they alone are too many. The newest point is always there. State is small JSON that lives in the
+Loss points are kept where the step is a multiple of a stride that doubles when room runs out; evaluation points go
+first
+and are thinned only when they alone are too many. The newest point is always there. State is small JSON that lives in
+the
 checkpoint, so a resumed run goes on with the history that it had at that step (I3).
 """
 
@@ -14,7 +16,9 @@ from typing import Any, Self
 from finetune_api.status import HISTORY_POINTS, Point
 
 _EVALUATIONS = 63
-"""Most evaluation points; loss points share what is left of HISTORY_POINTS - 1, and the newest point has a place of its own."""
+"""Most evaluation points; loss points share what is left of HISTORY_POINTS - 1, and the newest point has a place of its
+own.
+"""
 
 
 class History:
@@ -63,10 +67,13 @@ class History:
     def to_json(self) -> dict[str, Any]:
         """All of the state, as JSON."""
         return {
-            "losses": [[s, v] for s, v in self._losses.items()], "evaluations": [[s, v] for s, v in self._evaluations.items()],
-            "ordinals": [[s, n] for s, n in self._ordinals.items()], "strides": [self._loss_stride, self._evaluation_stride],
-            "evaluated": self._evaluated, "newest": list(self._newest) if self._newest else None,
-        }  # fmt: skip
+            "losses": [[s, v] for s, v in self._losses.items()],
+            "evaluations": [[s, v] for s, v in self._evaluations.items()],
+            "ordinals": [[s, n] for s, n in self._ordinals.items()],
+            "strides": [self._loss_stride, self._evaluation_stride],
+            "evaluated": self._evaluated,
+            "newest": list(self._newest) if self._newest else None,
+        }
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Self:

@@ -1,6 +1,7 @@
 """What a process of the trainer writes to its log: everything goes through one stream that keeps secrets in (I7).
 
-The stream stands in for standard error itself, so that it also holds for what libraries log by handlers of their own, for
+The stream stands in for standard error itself, so that it also holds for what libraries log by handlers of their own,
+for
 warnings, and for tracebacks that nobody caught, in the launcher and in the workers forked from it.
 """
 
@@ -10,7 +11,7 @@ import logging
 import sys
 from typing import Any, TextIO
 
-from finetune_trainer.failures.redact import scrub
+from finetune_trainer.failures.redact import redact
 
 
 class ScrubbedStream:
@@ -21,7 +22,7 @@ class ScrubbedStream:
 
     def write(self, text: str) -> int:
         """Write the text without secrets; how many characters were given."""
-        self._stream.write(scrub(text))
+        self._stream.write(redact(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,5 @@
-"""The last word of a process: what went wrong in the contract's words, and all that is known, for the termination message.
+"""The last word of a process: what went wrong in the contract's words, and all that is known, for the termination
+message.
 
 It carries the end result where no report got through, so it is made from the last snapshot and never raises.
 """
@@ -12,17 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from finetune_api.exits import (
-    COMPLETE,
-    EXITS,
-    JobError,
-    Reason,
-)
+from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Outcome, Problem, Report
 from finetune_api.run import RunConfig
+from finetune_api.text import clip
 from finetune_trainer.distributed.trouble import PeerFailed
 from finetune_trainer.failures import disk, memory
-from finetune_trainer.failures.redact import clip, scrub
+from finetune_trainer.failures.redact import redact
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +53,19 @@ def _problem(error: BaseException, rank: int | None, folders: Iterable[str]) -> 
         message, hint = f"{type(error).__name__}: {error}{at}", EXITS[reason].hint
         place = _place(error, where) if reason is Reason.INTERNAL_ERROR else None
     return Problem(
-        reason=reason, message=clip(scrub(message), 1024), hint=clip(scrub(hint), 512), field=field and clip(field, 128), rank=rank,
+        reason=reason,
+        message=clip(redact(message), 1024),
+        hint=clip(redact(hint), 512),
+        field=field and clip(field, 128),
+        rank=rank,
         place=place,
-    )  # fmt: skip
+    )
 
 
 def _place(error: BaseException, where: traceback.StackSummary) -> str:
-    """The same for the same type of error raised by the same calls, whatever its words, its process and its folders are."""
+    """The same for the same type of error raised by the same calls, whatever its words, its process and its folders
+    are.
+    """
     calls = "\n".join(f"{Path(call.filename).name}:{call.name}:{call.lineno}" for call in where)
     return f"{clip(type(error).__name__, 40)}@{hashlib.sha256(calls.encode()).hexdigest()[:12]}"
 
@@ -91,7 +94,10 @@ def outcome_for(
 
 
 def write_outcome(config: RunConfig, outcome: Outcome) -> None:
-    """Write the termination message. The kubelet's file exists already and cannot be replaced, so it is written in place."""
+    """Write the termination message.
+
+    The kubelet's file exists already and cannot be replaced, so it is written in place.
+    """
     if config.reporting.termination_file:
         try:
             Path(config.reporting.termination_file).write_text(outcome.to_message())

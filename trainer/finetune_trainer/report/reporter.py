@@ -1,7 +1,7 @@
 """Say what the trainer knows, without ever slowing or failing it: full snapshots in the background, latest only.
 
 A report replaces any earlier one, so a lost, late or repeated report does no harm, and only the newest waits while the
-operator is away. No secret's value leaves the process (I7): every free text passes `scrub`.
+operator is away. No secret's value leaves the process (I7): every free text passes `redact`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,9 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.report import Problem, Report, Stage
 from finetune_api.run import Reporting, RunConfig
 from finetune_api.status import CHECKPOINTS, DataProfile
-from finetune_trainer.failures.redact import clip, scrub
+from finetune_api.text import clip
+from finetune_trainer.failures.redact import redact
 from finetune_trainer.report.history import History
-from finetune_trainer.report.outcome import (
-    finish,
-    load_snapshot,
-    outcome_for,
-    problem_for,
-    write_outcome,
-)
-
-__all__ = ["Reporter", "clip", "finish", "load_snapshot", "outcome_for", "problem_for", "scrub", "write_outcome"]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +34,9 @@ TIMEOUT_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 _WAITS_FOR_INTERVAL = {"progress", "seconds"}
 _WORKERS_AFTER_PREPARE = 1 << 50
-"""The prepare step and the workers share an attempt number; the workers' sequence starts above any of the prepare step's."""
+"""The prepare step and the workers share an attempt number; the workers' sequence starts above any of the prepare
+step's.
+"""
 
 
 class Reporter:
@@ -85,7 +79,9 @@ class Reporter:
             return self._report
 
     def update(self, **fields: Any) -> None:
-        """Replace these fields of the snapshot (the contract's `Report`); everything but progress and seconds is sent at once."""
+        """Replace these fields of the snapshot (the contract's `Report`); everything but progress and seconds is sent
+        at once.
+        """
         unknown = set(fields) - set(Report.model_fields)
         assert not unknown, f"Report has no {sorted(unknown)}"
         fields = {name: _fit(name, value) for name, value in fields.items()}
@@ -119,7 +115,10 @@ class Reporter:
             self._replace({})
 
     def close(self, final: bool = True) -> bool:
-        """Send the last snapshot and stop; tries for at most CLOSE_SECONDS when `final`. Returns whether it got through."""
+        """Send the last snapshot and stop; tries for at most CLOSE_SECONDS when `final`.
+
+        Returns whether it got through.
+        """
         with self._wake:
             if not self._closing:
                 self._closing = True
@@ -179,7 +178,7 @@ class Reporter:
                 log.warning(
                     "reports do not get through to the %s, training goes on: %s",
                     sink,
-                    scrub(f"{type(error).__name__}: {error}"),
+                    redact(f"{type(error).__name__}: {error}"),
                 )
             return False
         if sink in self._troubled:
@@ -233,9 +232,9 @@ def _fit(name: str, value: Any) -> Any:
         return tuple(value)[:CHECKPOINTS]
     if isinstance(value, Problem):
         return value.model_copy(
-            update={"message": clip(scrub(value.message), 1024), "hint": clip(scrub(value.hint), 512)}
+            update={"message": clip(redact(value.message), 1024), "hint": clip(redact(value.hint), 512)}
         )
     if isinstance(value, DataProfile):
-        findings = tuple(f.model_copy(update={"message": clip(scrub(f.message), 384)}) for f in value.findings)
+        findings = tuple(f.model_copy(update={"message": clip(redact(f.message), 384)}) for f in value.findings)
         return value.model_copy(update={"findings": findings})
     return value

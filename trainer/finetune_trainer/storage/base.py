@@ -26,7 +26,10 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A write that began and has not ended: of a writer at work, or left by one that was killed. `upload` is the store's name of it."""
+    """A write that began and has not ended: of a writer at work, or left by one that was killed.
+
+    `upload` is the store's name of it.
+    """
 
     key: str
     upload: str
@@ -48,12 +51,16 @@ class ObjectStore(Protocol):
         """A forward reader that goes on where a broken connection left off. Raises as `get`, also while reading."""
 
     def put(self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None) -> ObjectInfo:
-        """Write whole and at once. Raises FileExistsError when, with if_none_match, the key exists; with if_match, its tag is another."""
+        """Write whole and at once.
+
+        Raises FileExistsError when, with if_none_match, the key exists; with if_match, its tag is another.
+        """
 
     def put_from(
         self, key: str, size: int, read: Read, *, if_none_match: bool = False, if_match: str | None = None
     ) -> ObjectInfo:
-        """Write `read`'s bytes [0, size), of which only a few pieces are in memory; they become visible whole and at once.
+        """Write `read`'s bytes [0, size), of which only a few pieces are in memory; they become visible whole and at
+        once.
 
         `read` is called from several threads, and again for what must be sent again.
         """

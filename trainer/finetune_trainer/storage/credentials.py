@@ -1,7 +1,9 @@
 """Credentials that end while a job runs (session tokens, rotated keys), told apart from those that were never enough.
 
-The evidence is a request that was granted before, by this process or by an earlier one of the job: it is asked again. If
-it still is, only what was just asked for is refused, which no retry changes (AccessDenied). If not, the credentials have
+The evidence is a request that was granted before, by this process or by an earlier one of the job: it is asked again.
+If
+it still is, only what was just asked for is refused, which no retry changes (AccessDenied). If not, the credentials
+have
 lapsed: whoever provides them may renew them, so it is tried again with a fresh client, and then in the next attempt.
 """
 

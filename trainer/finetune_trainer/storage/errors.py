@@ -11,16 +11,46 @@ from finetune_api.exits import JobError, Reason
 
 NO_BUCKET = {"NoSuchBucket"}
 REFUSED = {
-    "AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken",
-    "ExpiredToken", "TokenRefreshRequired", "InvalidSecurity", "NotSignedUp", "Forbidden", "Unauthorized", "401", "403",
-    "RequestTimeTooSkewed", "RequestExpired", "UnauthorizedAccess", "XAdminUserNotFound", "InvalidTokenId",
-}  # fmt: skip
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AccountProblem",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "TokenRefreshRequired",
+    "InvalidSecurity",
+    "NotSignedUp",
+    "Forbidden",
+    "Unauthorized",
+    "401",
+    "403",
+    "RequestTimeTooSkewed",
+    "RequestExpired",
+    "UnauthorizedAccess",
+    "XAdminUserNotFound",
+    "InvalidTokenId",
+}
 TRANSIENT = {
-    "RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
-    "RequestLimitExceeded", "BandwidthLimitExceeded", "PriorRequestNotComplete", "InternalError", "ServiceUnavailable",
-    "OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody",
-}  # fmt: skip
-"""Codes worth another try; ConditionalRequestConflict (409): another conditional write is in flight, nothing is decided."""
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "PriorRequestNotComplete",
+    "InternalError",
+    "ServiceUnavailable",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "BadDigest",
+    "IncompleteBody",
+}
+"""Codes worth another try; ConditionalRequestConflict (409): another conditional write is in flight, nothing is
+decided.
+"""
 
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
 """What OpenSSL says of an answer that is no TLS."""
@@ -104,12 +134,14 @@ def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: s
         code = code_and_status(error)[0] if isinstance(error, boto.ClientError) else type(error).__name__
         return JobError(
             Reason.CREDENTIALS_EXPIRED,
-            f"cannot {verb} {uri}: the storage {at} no longer accepts the credentials ({code}), which had worked before",
+            f"cannot {verb} {uri}: the storage {at} no longer accepts the credentials ({code}), which had worked"
+            " before",
         )
     if isinstance(error, boto.ClientError) and _of_provider(error):
         return JobError(
             Reason.ACCESS_DENIED,
-            f"cannot {verb} {uri}: no credentials for the storage {at}: {error.operation_name} was refused ({code_and_status(error)[0]})",
+            f"cannot {verb} {uri}: no credentials for the storage {at}: {error.operation_name} was refused"
+            f" ({code_and_status(error)[0]})",
         )
     if isinstance(error, boto.ClientError):
         code, status = code_and_status(error)
@@ -124,9 +156,10 @@ def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: s
             )
         if code == "NoSuchUpload":
             return JobError(
-                Reason.STORAGE_UNAVAILABLE, f"cannot {verb} {uri}: its upload was aborted by another writer or a rule of the bucket",
+                Reason.STORAGE_UNAVAILABLE,
+                f"cannot {verb} {uri}: its upload was aborted by another writer or a rule of the bucket",
                 hint="Look for a lifecycle rule that aborts incomplete multipart uploads too early.",
-            )  # fmt: skip
+            )
         if code in ("NoSuchKey", "404", "NotFound"):
             return FileNotFoundError(uri)
         if (
@@ -157,20 +190,27 @@ def from_boto(error: Exception, *, uri: str, bucket: str, endpoint: str, verb: s
         )
     if is_refusal(error):
         return JobError(
-            Reason.ACCESS_DENIED, f"cannot {verb} {uri}: no usable credentials for the storage {at}",
-            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret named in "
-            "spec.storage.credentialsSecret), or give the service account a role.",
-        )  # fmt: skip
+            Reason.ACCESS_DENIED,
+            f"cannot {verb} {uri}: no usable credentials for the storage {at}",
+            hint=(
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret named in "
+                "spec.storage.credentialsSecret), or give the service account a role."
+            ),
+        )
     if isinstance(error, boto.SSLError) and any(word in str(error) for word in _NO_TLS):
         return JobError(
-            Reason.INVALID_CONFIG, f"the storage {at} does not speak TLS",
-            hint="Write the endpoint with http://, or with the port on which it speaks TLS.", field="spec.storage.endpoint",
-        )  # fmt: skip
+            Reason.INVALID_CONFIG,
+            f"the storage {at} does not speak TLS",
+            hint="Write the endpoint with http://, or with the port on which it speaks TLS.",
+            field="spec.storage.endpoint",
+        )
     if isinstance(error, boto.SSLError) and not is_transient(error):
         return JobError(
-            Reason.INVALID_CONFIG, f"the certificate of the storage {at} is not trusted",
-            hint="Name its CA in spec.storage.ca.", field="spec.storage.ca",
-        )  # fmt: skip
+            Reason.INVALID_CONFIG,
+            f"the certificate of the storage {at} is not trusted",
+            hint="Name its CA in spec.storage.ca.",
+            field="spec.storage.ca",
+        )
     if isinstance(error, boto.ParamValidationError | boto.InvalidRegionError | ValueError):
         return JobError(
             Reason.INVALID_CONFIG,

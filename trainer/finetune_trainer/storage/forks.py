@@ -1,8 +1,11 @@
 """What belongs to one process: nothing with a connection, a lock or a thread crosses a fork.
 
-Two processes on one connection read each other's answers, other bytes without an error; a lock that another thread held is
-never released in the child; a pool's threads do not exist there. So what a module keeps of that kind it keeps in an `Own`,
-made anew in every child. The parent's value is kept there, but never touched again: even to close it may wait for a lock.
+Two processes on one connection read each other's answers, other bytes without an error; a lock that another thread held
+is
+never released in the child; a pool's threads do not exist there. So what a module keeps of that kind it keeps in an
+`Own`,
+made anew in every child. The parent's value is kept there, but never touched again: even to close it may wait for a
+lock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Data as a global order of rows: found, cut into blocks and counted once, then streamed, the cursor beside each batch."""
+"""Data as a global order of rows: found, cut into blocks and counted once, then streamed, the cursor beside each
+batch.
+"""
 
 from finetune_trainer.stream.blocks import sweep_cache
 from finetune_trainer.stream.manifest import Manifest

@@ -1,6 +1,7 @@
 """Read one block: its rows as compact JSON bytes, checked against the manifest's tag and checksum.
 
-A row that the manifest does not know, or a checksum that differs, means that the data changed under the run: DataChanged.
+A row that the manifest does not know, or a checksum that differs, means that the data changed under the run:
+DataChanged.
 """
 
 from __future__ import annotations
@@ -14,15 +15,7 @@ from typing import Any, BinaryIO
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form
-from finetune_api.records import (
-    Fault,
-    Unreadable,
-    array_records,
-    bounded_lines,
-    csv_header,
-    csv_records,
-    json_records,
-)
+from finetune_api.records import Fault, Unreadable, array_records, bounded_lines, csv_header, csv_records, json_records
 from finetune_trainer.storage import Location, ObjectStore
 from finetune_trainer.stream.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.manifest import Block, DataObject
@@ -134,9 +127,10 @@ def _cached(out: Location, block: Block) -> list[bytes]:
         source = out.open(f"{CACHE}{block.cache}")
     except FileNotFoundError:
         raise JobError(
-            Reason.DATA_CHANGED, f"{out.uri(f'{CACHE}{block.cache}')} is gone: the job's own copy of its data was deleted",
+            Reason.DATA_CHANGED,
+            f"{out.uri(f'{CACHE}{block.cache}')} is gone: the job's own copy of its data was deleted",
             hint="Start a new job; leave its output prefix alone while it runs.",
-        ) from None  # fmt: skip
+        ) from None
     with source:
         plain, counted = plain_reader(source, "zst")
         try:

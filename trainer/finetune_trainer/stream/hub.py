@@ -1,7 +1,9 @@
 """Data sets on the Hugging Face hub, as a store like any other: files of a split by ranges, at a pinned commit.
 
-Which files a split has is told by the datasets library (hub_splits). The files are then read by the same code as everything
-else, so order and resume are the same. Nothing of a repository is ever run, and nothing is downloaded whole. The token comes
+Which files a split has is told by the datasets library (hub_splits). The files are then read by the same code as
+everything
+else, so order and resume are the same. Nothing of a repository is ever run, and nothing is downloaded whole. The token
+comes
 from HF_TOKEN.
 """
 
@@ -154,16 +156,18 @@ def hub_errors(name: str, revision: str | None, *, granted: bool = False) -> Ite
         status = getattr(getattr(error, "response", None), "status_code", None)
         if granted and status in (401, 403):
             raise JobError(
-                Reason.CREDENTIALS_EXPIRED, f"the hub no longer lets this token read data set {name} (HTTP {status}), which it did before",
+                Reason.CREDENTIALS_EXPIRED,
+                f"the hub no longer lets this token read data set {name} (HTTP {status}), which it did before",
                 hint="Renew the token in the Secret of spec.hub.tokenSecret: each attempt reads it anew.",
-            ) from None  # fmt: skip
+            ) from None
         if isinstance(error, hub.GatedRepoError) or (
             status in (401, 403) and not isinstance(error, hub.RepositoryNotFoundError)
         ):
             raise JobError(
-                Reason.ACCESS_DENIED, f"the hub refuses access to data set {name} (HTTP {status}): it is private or gated",
+                Reason.ACCESS_DENIED,
+                f"the hub refuses access to data set {name} (HTTP {status}): it is private or gated",
                 hint="Name a Secret with HF_TOKEN in spec.hub.tokenSecret, and accept the data set's terms on the hub.",
-            ) from None  # fmt: skip
+            ) from None
         if isinstance(error, hub.RevisionNotFoundError):
             raise JobError(
                 Reason.DATA_NOT_FOUND,
@@ -175,9 +179,10 @@ def hub_errors(name: str, revision: str | None, *, granted: bool = False) -> Ite
             or status == 404
         ):
             raise JobError(
-                Reason.DATA_NOT_FOUND, f"the hub has no data set {name} that this token may see",
+                Reason.DATA_NOT_FOUND,
+                f"the hub has no data set {name} that this token may see",
                 hint="Check the name; private sets need a Secret with HF_TOKEN in spec.hub.tokenSecret.",
-            ) from None  # fmt: skip
+            ) from None
         raise JobError(
             Reason.STORAGE_UNAVAILABLE,
             f"the hub cannot be reached for data set {name} ({type(error).__name__})",

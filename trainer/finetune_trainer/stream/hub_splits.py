@@ -1,8 +1,11 @@
-"""Which files of a hub data set belong to a split: the datasets library decides, so that a split here is what it is everywhere.
+"""Which files of a hub data set belong to a split: the datasets library decides, so that a split here is what it is
+everywhere.
 
 It knows the card's configurations, .huggingface.yaml, and the conventions for names of folders and files. It is shown a
-skeleton of the pinned commit: empty files by their names, and the real card. On the hub itself it would take a card that
-cannot be read just now for none, and a folder that cannot be listed for empty: other rows, without a word (I8). The import
+skeleton of the pinned commit: empty files by their names, and the real card. On the hub itself it would take a card
+that
+cannot be read just now for none, and a folder that cannot be listed for empty: other rows, without a word (I8). The
+import
 takes seconds, so only jobs with hf:// data pay for it, in the prepare step.
 """
 
@@ -47,9 +50,11 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
             kind = format_of(found.key, config.data.format)
             if kind is None:
                 raise JobError(
-                    Reason.INVALID_CONFIG, f"{pinned.uri(found.key)} is of split {split!r}, and its name says no format that can be read",
-                    field=f"spec.data.{role}.split", hint="Choose a split of jsonl, csv or parquet files, or try revision refs/convert/parquet.",
-                )  # fmt: skip
+                    Reason.INVALID_CONFIG,
+                    f"{pinned.uri(found.key)} is of split {split!r}, and its name says no format that can be read",
+                    field=f"spec.data.{role}.split",
+                    hint="Choose a split of jsonl, csv or parquet files, or try revision refs/convert/parquet.",
+                )
             objects.append((found, kind))
     return Listing(role, uri, pinned, tuple(objects), info.sha, class_names=class_names)
 
@@ -57,7 +62,9 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
 def _resolved(
     store: HubStore, names: Sequence[str], uri: str, role: str, split: str
 ) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
-    """split -> names of its files, of the configuration that `split` names, else the default one; and column -> names of its classes."""
+    """split -> names of its files, of the configuration that `split` names, else the default one; and column -> names
+    of its classes.
+    """
     import datasets
 
     datasets.disable_progress_bars()
@@ -75,9 +82,11 @@ def _resolved(
             return {}, {}  # nothing that the library takes for data
         except (ValueError, TypeError, KeyError, AttributeError, YAMLError) as error:
             raise JobError(
-                Reason.INVALID_DATA, f"the card of {uri} cannot be understood: {str(error).replace(str(folder), uri)[:200] or type(error).__name__}",
+                Reason.INVALID_DATA,
+                f"the card of {uri} cannot be understood:"
+                f" {str(error).replace(str(folder), uri)[:200] or type(error).__name__}",
                 hint="Mend the configs section of its README.md, or choose a revision without the fault.",
-            ) from None  # fmt: skip
+            ) from None
         found = builder.config.data_files or {}
         features = builder.info.features or {}
         classes = {
@@ -89,7 +98,10 @@ def _resolved(
 
 
 def _skeleton(store: HubStore, names: Sequence[str], folder: Path) -> list[Path]:
-    """The repository's files without content, but for its cards; returns these. What the library would open is left out."""
+    """The repository's files without content, but for its cards; returns these.
+
+    What the library would open is left out.
+    """
     folder.mkdir()
     cards = []
     for name in names:
@@ -105,7 +117,9 @@ def _skeleton(store: HubStore, names: Sequence[str], folder: Path) -> list[Path]
 
 
 def _refuse_foreign(cards: Sequence[Path], uri: str) -> None:
-    """A card may name files anywhere on the net: their commit would not be pinned, and the library would go and look."""
+    """A card may name files anywhere on the net: their commit would not be pinned, and the library would go and
+    look.
+    """
     from huggingface_hub import DatasetCard
 
     for card in cards:
@@ -132,9 +146,10 @@ def _name(path: str, folder: Path, uri: str) -> str:
 
 def _outside(uri: str, what: str) -> JobError:
     return JobError(
-        Reason.INVALID_DATA, f"the card of {uri} names a file outside the data set: {what[:200]}",
+        Reason.INVALID_DATA,
+        f"the card of {uri} names a file outside the data set: {what[:200]}",
         hint="Copy that file to your own storage, and name it there.",
-    )  # fmt: skip
+    )
 
 
 def _no_configuration(uri: str, role: str, split: str, names: list[str]) -> JobError:
@@ -142,9 +157,11 @@ def _no_configuration(uri: str, role: str, split: str, names: list[str]) -> JobE
     near = (difflib.get_close_matches(asked, names, 1) or names)[0]
     why = f"no configuration {asked!r}" if asked else f"several configurations, and split {split!r} does not say which"
     return JobError(
-        Reason.DATA_NOT_FOUND, f"{uri} has {why}; there are {', '.join(names[:10])}", field=f"spec.data.{role}.split",
+        Reason.DATA_NOT_FOUND,
+        f"{uri} has {why}; there are {', '.join(names[:10])}",
+        field=f"spec.data.{role}.split",
         hint=f"Write it as configuration/split, as {near}/{wanted}.",
-    )  # fmt: skip
+    )
 
 
 def _no_split(uri: str, role: str, split: str, splits: list[str], names: list[str]) -> JobError:
@@ -153,6 +170,8 @@ def _no_split(uri: str, role: str, split: str, splits: list[str], names: list[st
     else:
         seen = f"its files are {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else "it is empty"
     return JobError(
-        Reason.DATA_NOT_FOUND, f"{uri} has no files for split {split!r}; {seen}", field=f"spec.data.{role}.split",
+        Reason.DATA_NOT_FOUND,
+        f"{uri} has no files for split {split!r}; {seen}",
+        field=f"spec.data.{role}.split",
         hint="Name a split that the data set has; for sets with a loading script try revision refs/convert/parquet.",
-    )  # fmt: skip
+    )

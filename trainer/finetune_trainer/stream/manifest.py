@@ -1,6 +1,7 @@
 """The data manifest: every object with its tag, and every block with its place, rows and checksum.
 
-Made once by the prepare step, so that no rank lists anything; its digest is the first word of the order of the rows (I2).
+Made once by the prepare step, so that no rank lists anything; its digest is the first word of the order of the rows
+(I2).
 A row's number counts the rows of its object from 0 (blank lines are no rows); line numbers are for people.
 """
 
@@ -22,8 +23,10 @@ BLOCK_BYTES = 8 << 20
 class Block:
     """Rows that are read together.
 
-    start, end: bytes of the object (jsonl, csv), or the number of the row group and the next (parquet). `size`: bytes once
-    decompressed. `crc`: CRC-32 of the stored bytes, 0 for parquet. `cache`: name in the job's cache if it was copied there.
+    start, end: bytes of the object (jsonl, csv), or the number of the row group and the next (parquet). `size`: bytes
+    once
+    decompressed. `crc`: CRC-32 of the stored bytes, 0 for parquet. `cache`: name in the job's cache if it was copied
+    there.
     """
 
     start: int
@@ -94,12 +97,16 @@ class Manifest:
         for role, source in data["sources"].items():
             objects = tuple(
                 DataObject(
-                    key=item["key"], size=item["size"], etag=item["etag"], format=Format(**item["format"]),
+                    key=item["key"],
+                    size=item["size"],
+                    etag=item["etag"],
+                    format=Format(**item["format"]),
                     blocks=tuple(Block(*block) for block in item["blocks"]),
-                    header=None if item["header"] is None else tuple(item["header"]), delimiter=item["delimiter"],
+                    header=None if item["header"] is None else tuple(item["header"]),
+                    delimiter=item["delimiter"],
                 )
                 for item in source["objects"]
-            )  # fmt: skip
+            )
             sources[role] = Source(source["uri"], objects, source["revision"])
         return Manifest(sources)
 

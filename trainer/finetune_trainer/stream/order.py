@@ -1,9 +1,13 @@
 """The order of the rows: pure functions of digests, seed and epoch; no random generator, no state (I2, I4).
 
-A keyed hash orders the blocks; windows are cut from that order (at least MIN_BLOCKS blocks, WINDOW_BYTES); a second one orders
-the rows within a window. Sets up to FULL_BYTES are one window: a full permutation. Blocks may be far larger than a window
-(row groups of parquet): there a window takes a range of each block's rows, every block in a phase of its own, so that each is
-read on from where the window before it ended. Sorting by a hash depends on no library's generator, so the order outlives
+A keyed hash orders the blocks; windows are cut from that order (at least MIN_BLOCKS blocks, WINDOW_BYTES); a second one
+orders
+the rows within a window. Sets up to FULL_BYTES are one window: a full permutation. Blocks may be far larger than a
+window
+(row groups of parquet): there a window takes a range of each block's rows, every block in a phase of its own, so that
+each is
+read on from where the window before it ended. Sorting by a hash depends on no library's generator, so the order
+outlives
 versions. Change anything here, and the newest version must change too: profiles say which one they were made for.
 """
 
@@ -16,7 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 WHOLE_BLOCKS, ROW_RANGES = 1, 2
-"""Versions of the order. WHOLE_BLOCKS: a window is as large as its blocks are. ROW_RANGES: windows are bounded in bytes."""
+"""Versions of the order. WHOLE_BLOCKS: a window is as large as its blocks are.
+
+ROW_RANGES: windows are bounded in bytes.
+"""
 _KEYS = 1
 """A word of every key, in all versions so far: sets that both versions lay out alike keep their order."""
 FULL_BYTES = 256 << 20
@@ -61,9 +68,17 @@ def version_for(sizes: Sequence[int]) -> int:
 
 
 def windows(
-    sizes: Sequence[int], rows: Sequence[int], digest: str, seed: int, epoch: int,
-    *, full: int = FULL_BYTES, window: int = WINDOW_BYTES, least: int = MIN_BLOCKS, version: int = WHOLE_BLOCKS,
-) -> tuple[Window, ...]:  # fmt: skip
+    sizes: Sequence[int],
+    rows: Sequence[int],
+    digest: str,
+    seed: int,
+    epoch: int,
+    *,
+    full: int = FULL_BYTES,
+    window: int = WINDOW_BYTES,
+    least: int = MIN_BLOCKS,
+    version: int = WHOLE_BLOCKS,
+) -> tuple[Window, ...]:
     """The windows of an epoch, in order. sizes: bytes of each block; rows: usable rows of each.
 
     In version ROW_RANGES none holds more than 2 · `window` bytes (sets up to `full` are one window in both).

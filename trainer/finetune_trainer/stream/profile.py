@@ -1,7 +1,9 @@
 """The profile: what the prepare step found out, stored beside the data manifest for every rank of every attempt.
 
-`digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows and the
-held-out shares, and the version of the order where it is not the first (I2). It says which job and configuration it belongs
+`digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows and
+the
+held-out shares, and the version of the order where it is not the first (I2). It says which job and configuration it
+belongs
 to, so that a second prepare step can reuse it.
 """
 
@@ -30,7 +32,9 @@ BadRows = Mapping[str, Mapping[int, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """columns: role -> column. labels: the classes in the order of the model's outputs. basis: what it was made from."""
+    """columns: role -> column. labels: the classes in the order of the model's outputs. basis: what it was made
+    from.
+    """
 
     job_id: str
     basis: str
@@ -60,15 +64,23 @@ class Profile:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
         return {
-            "version": PROFILE_VERSION, "jobId": self.job_id, "basis": self.basis, "digest": self.digest,
-            "data": self.data.to_json(), "resolved": self.resolved.to_json(), "columns": self.columns,
-            "labels": None if self.labels is None else list(self.labels), "modelRevision": self.model_revision,
+            "version": PROFILE_VERSION,
+            "jobId": self.job_id,
+            "basis": self.basis,
+            "digest": self.digest,
+            "data": self.data.to_json(),
+            "resolved": self.resolved.to_json(),
+            "columns": self.columns,
+            "labels": None if self.labels is None else list(self.labels),
+            "modelRevision": self.model_revision,
             "bad": {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in self.bad.items()},
-            "conditionalWrites": self.conditional_writes, "order": self.order,
-            "now": self.now, "ends": None if self.ends is None else list(self.ends),
+            "conditionalWrites": self.conditional_writes,
+            "order": self.order,
+            "now": self.now,
+            "ends": None if self.ends is None else list(self.ends),
             "labelNames": None if self.label_names is None else list(self.label_names),
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
-        }  # fmt: skip
+        }
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Profile:
@@ -76,15 +88,22 @@ class Profile:
         if data.get("version") != PROFILE_VERSION:
             raise ValueError(f"profile of version {data.get('version')}, not {PROFILE_VERSION}")
         return Profile(
-            job_id=data["jobId"], basis=data["basis"], digest=data["digest"],
+            job_id=data["jobId"],
+            basis=data["basis"],
+            digest=data["digest"],
             data=DataProfile.model_validate_json(json.dumps(data["data"])),
-            resolved=Resolved.model_validate_json(json.dumps(data["resolved"])), columns=data["columns"],
-            labels=None if data["labels"] is None else tuple(data["labels"]), model_revision=data["modelRevision"],
+            resolved=Resolved.model_validate_json(json.dumps(data["resolved"])),
+            columns=data["columns"],
+            labels=None if data["labels"] is None else tuple(data["labels"]),
+            model_revision=data["modelRevision"],
             bad={role: {int(n): tuple(rows) for n, rows in numbers.items()} for role, numbers in data["bad"].items()},
-            conditional_writes=data["conditionalWrites"], order=data.get("order", WHOLE_BLOCKS),
+            conditional_writes=data["conditionalWrites"],
+            order=data.get("order", WHOLE_BLOCKS),
             held_out={split: tuple(Block(*b) for b in blocks) for split, blocks in data.get("heldOut", {}).items()},
-            now=data.get("now"), ends=_tuple(data.get("ends")), label_names=_tuple(data.get("labelNames")),
-        )  # fmt: skip
+            now=data.get("now"),
+            ends=_tuple(data.get("ends")),
+            label_names=_tuple(data.get("labelNames")),
+        )
 
 
 def _tuple(value: list[Any] | None) -> tuple[Any, ...] | None:

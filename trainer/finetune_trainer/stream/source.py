@@ -1,8 +1,11 @@
 """From a data URI to its objects: patterns and folders on S3 and on disk, files of a split on the hub.
 
-Nothing is guessed in silence: an object whose name says no format is an error, and a pattern that matches nothing names what
-lies nearest. What begins with '_' or '.', at any depth below what the URI spells out, is no data: writers and tools keep their
-markers, logs and unfinished parts there. The folder of a table (Delta, Iceberg, Hudi) is refused: it holds rows that are
+Nothing is guessed in silence: an object whose name says no format is an error, and a pattern that matches nothing names
+what
+lies nearest. What begins with '_' or '.', at any depth below what the URI spells out, is no data: writers and tools
+keep their
+markers, logs and unfinished parts there. The folder of a table (Delta, Iceberg, Hudi) is refused: it holds rows that
+are
 deleted, or written twice.
 """
 
@@ -17,7 +20,7 @@ from finetune_api.formats import Format, format_of
 from finetune_api.job import HeldOutSource, TrainSource
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
-from finetune_trainer.failures.redact import clip
+from finetune_api.text import clip
 from finetune_trainer.storage import ObjectInfo, ObjectStore, open_store
 from finetune_trainer.stream.globs import fixed_prefix, has_glob, matcher
 from finetune_trainer.stream.listing import Listing, field_of
@@ -30,7 +33,8 @@ _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectStore:
     """The store that a source's objects are read from. `revision`: the commit that the prepare step pinned (hf://).
 
-    Faults are ridden out for longer than in the prepare step, but not for so long that the other ranks give this one up.
+    Faults are ridden out for longer than in the prepare step, but not for so long that the other ranks give this one
+    up.
     """
     source = source_of(config, role)
     assert source.uri is not None
@@ -113,10 +117,15 @@ def _tables(store: ObjectStore, pattern: str, found: Sequence[ObjectInfo], uri: 
     what = f"{store.uri(place)} is a {kind} table ({log}/ lies in it)"
     if any(key.startswith(f"{place}{log}/") for key in (info.key for info in found)):
         raise JobError(
-            Reason.INVALID_DATA, f"{what}, which is not read as one: its files hold deleted and replaced rows, too", field=field_of(role),
+            Reason.INVALID_DATA,
+            f"{what}, which is not read as one: its files hold deleted and replaced rows, too",
+            field=field_of(role),
             hint="Write the rows that count to plain parquet or jsonl files in a folder of their own, and name that.",
-        )  # fmt: skip
-    message = f"{clip(what, 200)}: deleted and replaced rows are read as well. Write the rows that count to plain files, and name those."
+        )
+    message = (
+        f"{clip(what, 200)}: deleted and replaced rows are read as well. Write the rows that count to plain files, and"
+        " name those."
+    )
     return (Finding(kind="TableFiles", count=len(found), message=message[:384]),)
 
 
@@ -145,19 +154,26 @@ def _format(info: ObjectInfo, config: RunConfig, uri: str, store: ObjectStore) -
     found = format_of(info.key, config.data.format)
     if found is None:
         raise JobError(
-            Reason.INVALID_CONFIG, f"{store.uri(info.key)} matches {uri}, and its name says no format that can be read",
+            Reason.INVALID_CONFIG,
+            f"{store.uri(info.key)} matches {uri}, and its name says no format that can be read",
             field="spec.data.format",
-            hint="Narrow the URI (as …/*.jsonl.zst), or set spec.data.format to jsonl, csv or parquet (parquet has its own compression).",
-        )  # fmt: skip
+            hint=(
+                "Narrow the URI (as …/*.jsonl.zst), or set spec.data.format to jsonl, csv or parquet (parquet has its"
+                " own compression)."
+            ),
+        )
     return found
 
 
 def _nothing(store: ObjectStore, pattern: str, uri: str, role: str, hidden: int) -> JobError:
     if hidden:
         return JobError(
-            Reason.DATA_NOT_FOUND, f"all {hidden} objects that match {uri} are hidden or temporary: their names, or their folders', begin with '_' or '.'",
-            field=field_of(role), hint="Name such an object or folder in full if it is meant.",
-        )  # fmt: skip
+            Reason.DATA_NOT_FOUND,
+            f"all {hidden} objects that match {uri} are hidden or temporary: their names, or their folders', begin with"
+            " '_' or '.'",
+            field=field_of(role),
+            hint="Name such an object or folder in full if it is meant.",
+        )
     near = nearest(store, pattern)
     seen = f"; nearest: {', '.join(near)}" if near else "; the place is empty"
     return JobError(Reason.DATA_NOT_FOUND, f"no object matches {uri}{seen}", field=field_of(role))

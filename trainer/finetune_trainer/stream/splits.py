@@ -1,4 +1,5 @@
-"""Which rows a split has: all of its own source, or the share of the training rows that a fixed hash of their place gives.
+"""Which rows a split has: all of its own source, or the share of the training rows that a fixed hash of their place
+gives.
 
 Whatever the seed, the same rows are held out, so that scores of different seeds compare. Bad rows are in no split.
 """

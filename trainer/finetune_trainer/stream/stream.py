@@ -1,9 +1,13 @@
 """The stream: global batches in the global order, each with the cursor behind it; and a split's rows in file order.
 
-The rows of global batch t depend on what was profiled, the seed and the batch size alone (I2): every rank computes the same
-order and takes rows[rank::world] of each batch. Resuming computes the place from the cursor and reads from there (I4). The
-next window is read in the background while one is in use, so at most two are held (and only one where one holds everything);
-both are bounded in bytes, however large the blocks are. What was held out by a fraction is read from the job's own copy.
+The rows of global batch t depend on what was profiled, the seed and the batch size alone (I2): every rank computes the
+same
+order and takes rows[rank::world] of each batch. Resuming computes the place from the cursor and reads from there (I4).
+The
+next window is read in the background while one is in use, so at most two are held (and only one where one holds
+everything);
+both are bounded in bytes, however large the blocks are. What was held out by a fraction is read from the job's own
+copy.
 """
 
 from __future__ import annotations
@@ -26,13 +30,7 @@ from finetune_trainer.stream.blocks import RowGroup, block_rows
 from finetune_trainer.stream.manifest import Manifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.source import open_source
-from finetune_trainer.stream.splits import (
-    SplitBlock,
-    copied_blocks,
-    share_of,
-    split_blocks,
-    usable_span,
-)
+from finetune_trainer.stream.splits import SplitBlock, copied_blocks, share_of, split_blocks, usable_span
 
 READERS = 4
 PIECE_BYTES = 16 << 20
@@ -83,9 +81,18 @@ class Stream:
     """One split of a job's data, for one rank."""
 
     def __init__(
-        self, config: RunConfig, manifest: Manifest, profile: Profile, split: str = "train", *, rank: int = 0, world: int = 1,
-        global_batch_size: int | None = None, seed: int | None = None, limits: dict[str, int] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        config: RunConfig,
+        manifest: Manifest,
+        profile: Profile,
+        split: str = "train",
+        *,
+        rank: int = 0,
+        world: int = 1,
+        global_batch_size: int | None = None,
+        seed: int | None = None,
+        limits: dict[str, int] | None = None,
+    ) -> None:
         """`limits` sets full, window and least of `order.windows`, for tests."""
         share = share_of(split, config.data)
         if share is None:
@@ -114,7 +121,10 @@ class Stream:
         return sum(block.rows for block in self._blocks)
 
     def batches(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """Batches without end from the cursor on, each with the cursor behind it. Raises JobError (DataChanged and storage's)."""
+        """Batches without end from the cursor on, each with the cursor behind it.
+
+        Raises JobError (DataChanged and storage's).
+        """
         if not self.row_count:
             raise JobError(Reason.NOTHING_TO_LEARN, "the split has no usable rows", field="spec.data.train")
         step, epoch, row = cursor.step, cursor.epoch, cursor.row
@@ -188,7 +198,10 @@ class Stream:
         return _Held(rows, np.concatenate(numbers))
 
     def _usable_rows(self, n: int, span: tuple[int, int]) -> list[bytes]:
-        """Usable rows [low, high) of block n. Row groups are read on from the last span; others have no place to start in."""
+        """Usable rows [low, high) of block n.
+
+        Row groups are read on from the last span; others have no place to start in.
+        """
         held, (low, high) = self._blocks[n], span
         block = held.block
         wanted = None

@@ -17,14 +17,18 @@ Row = Mapping[str, Any]
 
 
 class Unlearnable(ValueError):
-    """A row, good in itself, of which nothing can be learned; the message says why, and what to do. Such rows are counted."""
+    """A row, good in itself, of which nothing can be learned; the message says why, and what to do.
+
+    Such rows are counted.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row as the model takes it.
 
-    `labels` is the class's index, or one token id or IGNORE for each input token. `length` counts the tokens before they
+    `labels` is the class's index, or one token id or IGNORE for each input token. `length` counts the tokens before
+    they
     were cut to the maximum, `hidden` the turns of a chat that its template does not show whole, which are not learned.
     """
 
@@ -36,7 +40,9 @@ class Example:
 
     @property
     def learned(self) -> int:
-        """How many losses the row has: 1 for a class, else the predicted tokens (the first token is never predicted)."""
+        """How many losses the row has: 1 for a class, else the predicted tokens (the first token is never
+        predicted).
+        """
         return 1 if isinstance(self.labels, int) else sum(label != IGNORE for label in self.labels[1:])
 
 
@@ -44,11 +50,14 @@ class Example:
 class Task:
     """A task's functions.
 
-    columns(found, wanted)                    role -> column, from the data's columns and spec.data.columns; JobError if one is missing
+    columns(found, wanted)                    role -> column, from the data's columns and spec.data.columns; JobError if
+                                              one is missing
     label(row, columns)                       the row's class as text, None where the task has no classes
-    check_row(row, columns, labels)           what is wrong with the row and what to do, or None. `labels` None: any class will do
+    check_row(row, columns, labels)           what is wrong with the row and what to do, or None. `labels` None: any
+                                              class will do
     encode(row, columns, labels, tokenizer, max_length)   the Example; Unlearnable where nothing can be learned
-    usual, beside                             role -> the names that its column usually has; other columns that often say something
+    usual, beside                             role -> the names that its column usually has; other columns that often
+                                              say something
     optional                                  roles whose column a row may lack
     """
 
@@ -83,7 +92,9 @@ def missing(role: str, why: str, found: Sequence[str]) -> JobError:
 
 
 def learned_ends(examples: Iterable[Example], special: Container[int | None]) -> tuple[int, ...]:
-    """The special tokens that were learned as the end of a turn or of a text, the most frequent first: what stops generation."""
+    """The special tokens that were learned as the end of a turn or of a text, the most frequent first: what stops
+    generation.
+    """
     ends: Counter[int] = Counter()
     for example in examples:
         if isinstance(example.labels, list) and example.length == len(example.input_ids):
@@ -93,7 +104,9 @@ def learned_ends(examples: Iterable[Example], special: Container[int | None]) ->
 
 
 def with_name(row: Row, column: str, names: Sequence[str]) -> Row:
-    """The row with the name of its class, where the column holds its number (as csv has it, too) and the data set has names for them."""
+    """The row with the name of its class, where the column holds its number (as csv has it, too) and the data set has
+    names for them.
+    """
     value = row.get(column)
     number = -1
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,6 +1,7 @@
 """Causal language modelling on chats or on prompt and completion; only what the assistant writes is learned.
 
-The learned part of a chat is found by rendering (`turns.py`), so no template needs generation markers. A prompt and its completion are encoded
+The learned part of a chat is found by rendering (`turns.py`), so no template needs generation markers. A prompt and its
+completion are encoded
 apart, exactly as they meet at inference, and the end-of-text token is learned. Rows with nothing to learn are refused.
 """
 
@@ -10,16 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import (
-    IGNORE,
-    Example,
-    Row,
-    Task,
-    Unlearnable,
-    missing,
-    pick,
-    text_problem,
-)
+from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, Unlearnable, missing, pick, text_problem
 from finetune_trainer.tasks.chats.encode import encode_chat
 from finetune_trainer.tasks.chats.messages import chat_of, messages_problem, tools_problem
 
@@ -31,12 +23,23 @@ USUAL = {
     "completion": ("completion", "response", "answer", "output"),
 }
 BESIDE = (
-    "system", "system_prompt", "history", "functions", "documents", "reasoning", "reasoning_content", "thinking", "thought", "chosen", "rejected",
-)  # fmt: skip
+    "system",
+    "system_prompt",
+    "history",
+    "functions",
+    "documents",
+    "reasoning",
+    "reasoning_content",
+    "thinking",
+    "thought",
+    "chosen",
+    "rejected",
+)
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
-    """Roles messages and, if there are any, tools; or prompt, completion and, if there is one, context. Raises JobError naming the field.
+    """Roles messages and, if there are any, tools; or prompt, completion and, if there is one, context. Raises JobError
+    naming the field.
 
     A context is looked for only where the prompt is not named: who names the two columns has left out the third.
     """
@@ -80,7 +83,10 @@ def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None
 def encode(
     row: Row, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
 ) -> Example:
-    """Token ids and labels, cut on the right. Raises Unlearnable where no learned token is left. The row has passed check_row."""
+    """Token ids and labels, cut on the right. Raises Unlearnable where no learned token is left.
+
+    The row has passed check_row.
+    """
     hidden = 0
     if "messages" in columns:
         tools = row.get(columns["tools"]) if "tools" in columns else None
@@ -90,8 +96,8 @@ def encode(
     example = Example(ids[:max_length], targets[:max_length], None, len(ids), hidden)
     if example.learned == 0:
         raise Unlearnable(
-            f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the assistant's; "
-            "raise spec.training.maxLength, or shorten what comes before"
+            f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the"
+            " assistant's; raise spec.training.maxLength, or shorten what comes before"
         )
     return example
 

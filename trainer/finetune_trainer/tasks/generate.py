@@ -30,7 +30,9 @@ class Prompt:
 def prompts(
     rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], tokenizer: Tokenizer, count: int, longest: int
 ) -> list[Prompt]:
-    """Up to `count` prompts of at most `longest` tokens, from the first rows: chats end before the assistant's last turn."""
+    """Up to `count` prompts of at most `longest` tokens, from the first rows: chats end before the assistant's last
+    turn.
+    """
     found: list[Prompt] = []
     for row in islice(rows, 50):
         prompt = _of_chat(row, columns, tokenizer) if "messages" in columns else _of_text(row, columns, tokenizer)
@@ -67,9 +69,17 @@ def _words(message: Mapping[str, Any]) -> str:
 
 
 def greedy(
-    model: Any, tokenizer: Tokenizer, ids: list[int], new_tokens: int, stop: Callable[[], bool], ends: Container[int | None] = (),
-) -> str:  # fmt: skip
-    """The most likely continuation, up to one of the tokens that end a turn. The model is left in the mode it was in."""
+    model: Any,
+    tokenizer: Tokenizer,
+    ids: list[int],
+    new_tokens: int,
+    stop: Callable[[], bool],
+    ends: Container[int | None] = (),
+) -> str:
+    """The most likely continuation, up to one of the tokens that end a turn.
+
+    The model is left in the mode it was in.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device

@@ -1,6 +1,8 @@
-"""Tokens that the tokenizer knows and the model has no embedding of: a row that holds one is bad, and never an index error.
+"""Tokens that the tokenizer knows and the model has no embedding of: a row that holds one is bad, and never an index
+error.
 
-Such tokens are mostly ones that somebody added (an image's place in a text model, a pad token); as long as none occurs the
+Such tokens are mostly ones that somebody added (an image's place in a text model, a pad token); as long as none occurs
+the
 model is as good as any.
 """
 
@@ -16,7 +18,9 @@ from finetune_trainer.tasks.base import Example, Row, Task
 
 
 def guarded(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
-    """The task that calls rows bad that hold one of the tokens `beyond` (token -> id) the model's number of embeddings."""
+    """The task that calls rows bad that hold one of the tokens `beyond` (token -> id) the model's number of
+    embeddings.
+    """
     if not beyond:
         return task
 
@@ -29,8 +33,8 @@ def guarded(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
                 for token, number in beyond.items():
                     if token in text:
                         return (
-                            f"column {column!r} holds {token!r}, which the tokenizer takes for token {number}, and the model has embeddings "
-                            f"for 0 to {embeddings - 1} only; reword it, or leave the row out"
+                            f"column {column!r} holds {token!r}, which the tokenizer takes for token {number}, and the"
+                            f" model has embeddings for 0 to {embeddings - 1} only; reword it, or leave the row out"
                         )
         return None
 
@@ -40,7 +44,8 @@ def guarded(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
         if worst >= embeddings:
             raise JobError(
                 Reason.UNSUPPORTED_MODEL,
-                f"rows hold token {worst}, which the tokenizer or its chat template puts there, and the model has embeddings for 0 to {embeddings - 1} only",
+                f"rows hold token {worst}, which the tokenizer or its chat template puts there, and the model has"
+                f" embeddings for 0 to {embeddings - 1} only",
                 field=FIELD,
                 hint="Use the tokenizer that the model was made with, or resize the model's embeddings.",
             )

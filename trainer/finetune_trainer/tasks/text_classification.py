@@ -12,14 +12,7 @@ from typing import Any
 from finetune_api.forms import one_form
 from finetune_api.job import Columns
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import (
-    Example,
-    Row,
-    Task,
-    missing,
-    pick,
-    text_problem,
-)
+from finetune_trainer.tasks.base import Example, Row, Task, missing, pick, text_problem
 
 USUAL = {
     "text": ("text", "sentence", "body", "content", "document"),
@@ -27,8 +20,18 @@ USUAL = {
     "textPair": (),
 }
 BESIDE = (
-    "sentence1", "sentence2", "question1", "question2", "premise", "hypothesis", "text_a", "text_b", "text_pair", "context", "question",
-)  # fmt: skip
+    "sentence1",
+    "sentence2",
+    "question1",
+    "question2",
+    "premise",
+    "hypothesis",
+    "text_a",
+    "text_b",
+    "text_pair",
+    "context",
+    "question",
+)
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
@@ -83,7 +86,10 @@ def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None
 def encode(
     row: Row, columns: Mapping[str, str], labels: Sequence[str], tokenizer: Tokenizer, max_length: int
 ) -> Example:
-    """Encode with the tokenizer's special tokens; the longest text of a pair is cut first. The row has passed check_row."""
+    """Encode with the tokenizer's special tokens; the longest text of a pair is cut first.
+
+    The row has passed check_row.
+    """
     pair = row[columns["textPair"]] if "textPair" in columns else None
     ids, type_ids, length = tokenizer.encode(row[columns["text"]], pair, max_length)
     name = label(row, columns)

@@ -1,4 +1,5 @@
-"""Which of two evaluations is the better one: asked by the loop, by early stopping, and by what keeps and exports checkpoints.
+"""Which of two evaluations is the better one: asked by the loop, by early stopping, and by what keeps and exports
+checkpoints.
 
 All go by `rank`, so that what is called the best, what is kept and what is exported are the same weights.
 """
@@ -13,7 +14,10 @@ Rank = tuple[float, float]
 
 
 def rank(metrics: Mapping[str, float] | None, metric: str) -> Rank | None:
-    """Larger is better: by the metric, equal ones by the lower validation loss. None where there is nothing to go by."""
+    """Larger is better: by the metric, equal ones by the lower validation loss.
+
+    None where there is nothing to go by.
+    """
     value, loss = (metrics or {}).get(metric), (metrics or {}).get("loss")
     if value is None or value != value:
         return None

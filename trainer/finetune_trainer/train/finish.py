@@ -1,4 +1,5 @@
-"""The end of a run: the best weights, the final evaluation on the test rows, texts for the report, and the committed output.
+"""The end of a run: the best weights, the final evaluation on the test rows, texts for the report, and the committed
+output.
 
 Other ranks wait for rank 0's commit, so that exit 0 means on every one of them that the artefacts are committed.
 """
@@ -16,21 +17,8 @@ import torch
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
 from finetune_trainer.checkpoint import CheckpointRef
-from finetune_trainer.evaluate import (
-    ClassTally,
-    Stopped,
-    Tally,
-    evaluate,
-    tally_for,
-)
-from finetune_trainer.output import (
-    ClassScore,
-    Result,
-    Sample,
-    commit,
-    export,
-    versions,
-)
+from finetune_trainer.evaluate import ClassTally, Stopped, Tally, evaluate, tally_for
+from finetune_trainer.output import ClassScore, Result, Sample, commit, export, versions
 from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.result import license_of, loadable
@@ -47,7 +35,10 @@ EXAMPLES = 32
 
 
 def judge(s: Session, split: str) -> Tally:
-    """The model on this split, over all ranks. Collective; raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together."""
+    """The model on this split, over all ranks.
+
+    Collective; raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together.
+    """
     empty = 0
 
     def examples() -> Iterator[Example]:
@@ -76,7 +67,10 @@ def judge(s: Session, split: str) -> Tally:
 
 
 def check_finite(metrics: dict[str, float], metric: str, split: str, step: int) -> None:
-    """A model whose loss, or whose metric that chooses, is no number cannot be judged, nor be the best. Raises NonFiniteLoss."""
+    """A model whose loss, or whose metric that chooses, is no number cannot be judged, nor be the best.
+
+    Raises NonFiniteLoss.
+    """
     for name in ("loss", metric):
         if not math.isfinite(metrics[name]):
             also = "" if name == "loss" else f", at a loss of {metrics['loss']:.6g}"
@@ -103,7 +97,10 @@ def finish(s: Session) -> None:
 
 
 def take_best(s: Session) -> None:
-    """Load the best checkpoint's weights, if they are to be the output and are not those of the last step. Collective."""
+    """Load the best checkpoint's weights, if they are to be the output and are not those of the last step.
+
+    Collective.
+    """
     if s.first:
         with s.narrator.clock("checkpoint"):
             s.checkpoints.close()
@@ -149,12 +146,19 @@ def result_of(s: Session, tally: Tally | None) -> Result:
     before = s.run.samples
     after = samples(s) if before else []
     return Result(
-        config=s.config, report=s.narrator.snapshot, labels=s.profile.labels or (),
+        config=s.config,
+        report=s.narrator.snapshot,
+        labels=s.profile.labels or (),
         classes=tuple(ClassScore(**c) for c in details["classes"]) if details else (),
         confusion=tuple(tuple(row) for row in details["confusion"]) if details else None,
-        samples=tuple(Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)),
-        attempts=tuple(s.narrator.attempts()), notes=tuple(notes), license=license_of(s.model_folder), versions=versions(),
-    )  # fmt: skip
+        samples=tuple(
+            Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)
+        ),
+        attempts=tuple(s.narrator.attempts()),
+        notes=tuple(notes),
+        license=license_of(s.model_folder),
+        versions=versions(),
+    )
 
 
 def samples(s: Session) -> list[dict[str, str]]:

@@ -19,18 +19,13 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import Best
-from finetune_trainer.distributed.ranks import (
-    Place,
-    Ranks,
-    join,
-    meet,
-)
+from finetune_trainer.distributed.ranks import Place, Ranks, join, meet
 from finetune_trainer.distributed.trouble import PeerFailed
 from finetune_trainer.evaluate import Stopped
 from finetune_trainer.launch import deferred_imports
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
-from finetune_trainer.report.reporter import problem_for
+from finetune_trainer.report.outcome import problem_for
 from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
 from finetune_trainer.train import skipped_rows
@@ -62,7 +57,8 @@ def warm_up(config: RunConfig) -> Path:
 
 
 def train(config: RunConfig, place: Place, model: Path, folder: Path, started: float, stop: Callable[[], bool]) -> None:
-    """One rank's whole attempt, with the model of that folder. Returns when the output is committed; raises JobError otherwise.
+    """One rank's whole attempt, with the model of that folder. Returns when the output is committed; raises JobError
+    otherwise.
 
     `folder` takes the last snapshot, for the launcher; `started` is when the launcher began (monotonic).
     """
@@ -167,7 +163,10 @@ def checkpoint_is_due(s: Session, saved_at: float) -> bool:
 
 
 def evaluate_if_due(s: Session) -> bool:
-    """Judge on the validation rows after every so many steps and after the last. Whether it is the best so far and to be kept."""
+    """Judge on the validation rows after every so many steps and after the last.
+
+    Whether it is the best so far and to be kept.
+    """
     run, every = s.run, s.resolved.evaluate_every_steps or 1
     if (
         run.step == 0

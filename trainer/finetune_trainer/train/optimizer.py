@@ -27,7 +27,9 @@ def adamw(model: Any, training: Training) -> torch.optim.AdamW:
 
 
 def rate_at(update: int, *, peak: float, total: int, warmup: int, schedule: str) -> float:
-    """Learning rate of update 1..total: rises linearly over `warmup` updates to the peak, then falls to (nearly) zero or stays."""
+    """Learning rate of update 1..total: rises linearly over `warmup` updates to the peak, then falls to (nearly) zero
+    or stays.
+    """
     if update <= warmup:
         return peak * update / warmup
     done = (update - 1 - warmup) / max(1, total - warmup)

@@ -24,7 +24,10 @@ Item = tuple[Share, int, Cursor]
 
 
 def shares(s: Session, cursor: Cursor) -> Iterator[Item]:
-    """This rank's share of each global batch from the cursor on, the rows of the whole batch, and the cursor after it. Endless."""
+    """This rank's share of each global batch from the cursor on, the rows of the whole batch, and the cursor after it.
+
+    Endless.
+    """
     ready: queue.Queue[Item | BaseException | None] = queue.Queue(AHEAD)
     leave = threading.Event()
 

@@ -1,6 +1,8 @@
-"""What rank 0 says while it trains: progress, history, events' figures and seconds by cause. Other ranks' narrators are mute.
+"""What rank 0 says while it trains: progress, history, events' figures and seconds by cause. Other ranks' narrators are
+mute.
 
-Figures are computed here and nowhere else, so that the loop stays free of them. The clock never changes what is trained.
+Figures are computed here and nowhere else, so that the loop stays free of them. The clock never changes what is
+trained.
 """
 
 from __future__ import annotations
@@ -92,12 +94,19 @@ class Narrator:
         per_second = [sum(entry[i] for entry in list(self._recent)[1:]) / span if span > 0 else None for i in (1, 2)]
         self._reporter.update(
             progress=Progress(
-                step=run.step, total_steps=total, epoch=round(_epoch(run.step, resolved), 4), percent=round(min(100.0, 100.0 * run.step / total), 2),
-                loss=sum(loss for _, loss in self._losses) / len(self._losses) if self._losses else None, learning_rate=rate, grad_norm=done.norm,
-                rows_per_second=per_second[0], tokens_per_second=per_second[1], eta_seconds=span / steps * (total - run.step) if steps else None,
+                step=run.step,
+                total_steps=total,
+                epoch=round(_epoch(run.step, resolved), 4),
+                percent=round(min(100.0, 100.0 * run.step / total), 2),
+                loss=sum(loss for _, loss in self._losses) / len(self._losses) if self._losses else None,
+                learning_rate=rate,
+                grad_norm=done.norm,
+                rows_per_second=per_second[0],
+                tokens_per_second=per_second[1],
+                eta_seconds=span / steps * (total - run.step) if steps else None,
             ),
             seconds=self.seconds(),
-        )  # fmt: skip
+        )
         if done.learned:
             self._reporter.point(run.step, loss=done.loss)
 

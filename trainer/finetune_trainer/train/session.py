@@ -1,4 +1,6 @@
-"""Everything that the loop works with, made once at the start: model, optimizer, data, checkpoints, and the run's state."""
+"""Everything that the loop works with, made once at the start: model, optimizer, data, checkpoints, and the run's
+state.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +16,17 @@ import torch
 
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
-from finetune_trainer.checkpoint import (
-    Checkpointer,
-    CheckpointRef,
-    TrainState,
-    environment,
-)
+from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, TrainState, environment
 from finetune_trainer.cpu import quicken
-from finetune_trainer.distributed.ranks import (
-    Gradients,
-    Ranks,
-    gradients_for,
-    same_everywhere,
-)
+from finetune_trainer.distributed.ranks import Gradients, Ranks, gradients_for, same_everywhere
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
-from finetune_trainer.stream import (
-    Manifest,
-    Profile,
-    Stream,
-    load_profile,
-)
-from finetune_trainer.tasks import (
-    Example,
-    Task,
-    Unlearnable,
-    task_for,
-    with_name,
-)
+from finetune_trainer.stream import Manifest, Profile, Stream, load_profile
+from finetune_trainer.tasks import Example, Task, Unlearnable, task_for, with_name
 from finetune_trainer.tasks.guard import guarded
 from finetune_trainer.train.optimizer import adamw, load_optimizer, optimizer_tensors
 from finetune_trainer.train.progress import Narrator
@@ -155,17 +136,37 @@ def open_session(
             quicken(model, ranks.precision)
         same_everywhere(model, ranks)
         total, trained = parameter_counts(model)
-        resolved = resolved.model_copy(update={
-            "architecture": architecture(read_config(folder), config.task).class_name, "parameters": total, "trainable_parameters": trained,
-            "precision": ranks.precision, "device": ranks.device.type,
-        })  # fmt: skip
+        resolved = resolved.model_copy(
+            update={
+                "architecture": architecture(read_config(folder), config.task).class_name,
+                "parameters": total,
+                "trainable_parameters": trained,
+                "precision": ranks.precision,
+                "device": ranks.device.type,
+            }
+        )
         narrator.report(resolved=resolved, data=profile.data)
         optimizer = adamw(model, config.training)
         checkpoints = _checkpointer(config, out, ranks, profile, resolved, narrator)
         session = Session(
-            config, out, ranks, narrator, stop, manifest, profile, resolved, task, tokenizer, folder, model, gradients_for(model, ranks), optimizer,
-            checkpoints, EventLog(), Run(),
-        )  # fmt: skip
+            config,
+            out,
+            ranks,
+            narrator,
+            stop,
+            manifest,
+            profile,
+            resolved,
+            task,
+            tokenizer,
+            folder,
+            model,
+            gradients_for(model, ranks),
+            optimizer,
+            checkpoints,
+            EventLog(),
+            Run(),
+        )
         _resume(session)
     return session
 

@@ -1,6 +1,7 @@
 """Rows that nothing can be learned from: counted, told as findings, and an error where nothing else is left (I8).
 
-The prepare step looks at a sample; here every row is met. In training such a row weighs nothing; held-out ones cannot be
+The prepare step looks at a sample; here every row is met. In training such a row weighs nothing; held-out ones cannot
+be
 judged. All ranks know the same counts.
 """
 
@@ -21,9 +22,11 @@ def messages(dropped: dict[str, int], max_length: int) -> dict[str, str]:
     """What people should know, by split."""
     where = f"nothing left to learn within maxLength {max_length}"
     return {
-        split: f"{count} training rows had {where} and weighed nothing, over all epochs: {ADVICE}"
-        if split == "train"
-        else f"{count} {split} rows had {where} and were left out of the scores: {ADVICE}"
+        split: (
+            f"{count} training rows had {where} and weighed nothing, over all epochs: {ADVICE}"
+            if split == "train"
+            else f"{count} {split} rows had {where} and were left out of the scores: {ADVICE}"
+        )
         for split, count in dropped.items()
     }
 
@@ -48,7 +51,8 @@ def trained(s: Session, learned: int, empty: int, epoch: int) -> None:
         if run.learned == 0:
             raise JobError(
                 Reason.NOTHING_TO_LEARN,
-                f"none of the {s.rows_in('train')} training rows has anything left to learn within maxLength {s.max_length}",
+                f"none of the {s.rows_in('train')} training rows has anything left to learn within maxLength"
+                f" {s.max_length}",
                 field="spec.training.maxLength",
             )
         run.learned = 0

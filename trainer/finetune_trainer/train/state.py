@@ -37,7 +37,9 @@ class Run:
         return plain | {"best": self.best and self.best.to_json()}
 
     def handed_over(self) -> Run:
-        """The state for another job, which trains on: what was judged, and whether that was enough, was the other job's."""
+        """The state for another job, which trains on: what was judged, and whether that was enough, was the other
+        job's.
+        """
         return dataclasses.replace(
             self,
             best=None,

@@ -1,6 +1,7 @@
 """One optimizer step, exact over micro-batches and ranks: sums of losses, one reduction, one division, one update (I1).
 
-What the ranks must agree on travels with the step's sums: whether one was told to stop or ran out of memory, and how many
+What the ranks must agree on travels with the step's sums: whether one was told to stop or ran out of memory, and how
+many
 rows could not be learned from. If one must stop, no rank updates: the state stays that of the step before.
 """
 
@@ -42,12 +43,21 @@ class Stepped:
 
 
 def train_step(
-    gradients: Gradients, optimizer: torch.optim.Optimizer, share: Share, ranks: Ranks,
-    *, step: int, rate: float, max_norm: float, seed: int, stop: Callable[[], bool],
-) -> Stepped | None:  # fmt: skip
+    gradients: Gradients,
+    optimizer: torch.optim.Optimizer,
+    share: Share,
+    ranks: Ranks,
+    *,
+    step: int,
+    rate: float,
+    max_norm: float,
+    seed: int,
+    stop: Callable[[], bool],
+) -> Stepped | None:
     """Make step number `step` (from 1). None: a rank was told to stop, and nothing changed. Collective.
 
-    Raises JobError on all ranks together: NonFiniteLoss, OutOfMemory. Nothing is reduced unless all ranks made their parts.
+    Raises JobError on all ranks together: NonFiniteLoss, OutOfMemory. Nothing is reduced unless all ranks made their
+    parts.
     """
     gradients.begin()
     total, done = 0.0, 0

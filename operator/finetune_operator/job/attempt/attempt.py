@@ -41,7 +41,9 @@ class Try:
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it is left to stop: its Job has ended, will by itself, or is about to hear that all pods have."""
+        """Whether nothing of it is left to stop: its Job has ended, will by itself, or is about to hear that all pods
+        have.
+        """
         if self.job is None or self.job.terminal or self.doomed:
             return True
         return len({p.index for p in self.pods if p.terminal}) >= self.job.parallelism
@@ -71,7 +73,8 @@ class Try:
 def lost(pod: PodView, now: float) -> bool:
     """Whether a pod that is being deleted will not be heard of again.
 
-    The taint of its node is the evidence: Kubernetes deletes the pod for it, and where the node is silent, or the container
+    The taint of its node is the evidence: Kubernetes deletes the pod for it, and where the node is silent, or the
+    container
     had not started, there is nothing to wait for. Else it counts as lost when it is long past its grace period.
     """
     if pod.deletion is None:
@@ -91,7 +94,10 @@ def tries(observed: Observed, component: str) -> tuple[Try, ...]:
 
 
 def _made(observed: Observed, component: str) -> dict[int, JobView]:
-    """The Jobs by number. Attempts are made one after the other: a Job that is not next after one known is not of our making."""
+    """The Jobs by number.
+
+    Attempts are made one after the other: a Job that is not next after one known is not of our making.
+    """
     newest = observed.job.status.attempt if component == names.WORKER else None
     made: dict[int, JobView] = {}
     for job in sorted(observed.jobs, key=lambda j: j.attempt):

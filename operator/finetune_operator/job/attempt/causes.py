@@ -1,7 +1,9 @@
 """Why a try ended: one cause from all that its pods say, in the design's order.
 
-For a pod: our own exit code, then its conditions and reasons, then OOMKilled (sticky in Kubernetes: a container that exits
-44 after a child was killed still says so, hence only with 137, 1 or an unknown code). Among pods the first to fail wins;
+For a pod: our own exit code, then its conditions and reasons, then OOMKilled (sticky in Kubernetes: a container that
+exits
+44 after a child was killed still says so, hence only with 137, 1 or an unknown code). Among pods the first to fail
+wins;
 `PeerLost` and `Interrupted` are consequences, and never win over a cause.
 """
 
@@ -11,12 +13,7 @@ import re
 import signal
 from dataclasses import dataclass, replace
 
-from finetune_api.exits import (
-    BY_CODE,
-    EXITS,
-    Reason,
-    Retry,
-)
+from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
 from finetune_api.report import Problem
 from finetune_api.status import Attempt, Failure
 from finetune_api.text import clip
@@ -54,7 +51,8 @@ POD_REASONS = {
 """status.reason of failed pods, as the kubelet writes it."""
 
 _OVER_LIMIT = re.compile(r"exceed(s|ed) (the|its) .*limit", re.IGNORECASE)
-"""A limit of the pod's own was exceeded: the same would happen on any node ("The node was low on resource" is another)."""
+"""A limit of the pod's own was exceeded: the same would happen on any node ("The node was low on resource" is another).
+"""
 
 _CANNOT_START = ("StartError", "ContainerCannotRun")
 UNASKED = "though nothing outside its pod had asked for it"
@@ -133,9 +131,11 @@ def try_cause(
 
 
 def _asked(of: Try, stop: Cause, before: Cause | None) -> bool:
-    """Whether anything outside asked the pods of the try to stop: one was deleted, evicted or disrupted before this one stopped.
+    """Whether anything outside asked the pods of the try to stop: one was deleted, evicted or disrupted before this one
+    stopped.
 
-    A stop is told to all workers, so that they write one checkpoint: the pod that was asked may be another. What the Job
+    A stop is told to all workers, so that they write one checkpoint: the pod that was asked may be another. What the
+    Job
     controller deletes after the first failure comes later, and says nothing.
     """
     if of.job is None or of.job.deleting or stop.pod is None or stop.at is None:

@@ -1,7 +1,10 @@
-"""Absence is not evidence: Jobs and pods are watched apart, so a Job may be seen to end while its pods seem to run, or unseen.
+"""Absence is not evidence: Jobs and pods are watched apart, so a Job may be seen to end while its pods seem to run, or
+unseen.
 
-Before a try is judged, its pods must have been seen to where its Job is; else they are looked up. Kubernetes writes a pod's end,
-with its last word, before it counts that pod in its Job: pods that are listed after the Job was seen say all that there is.
+Before a try is judged, its pods must have been seen to where its Job is; else they are looked up. Kubernetes writes a
+pod's end,
+with its last word, before it counts that pod in its Job: pods that are listed after the Job was seen say all that there
+is.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from finetune_operator.plan import names
 
 _OF_PREPARE = {
     Reason.OOM_KILLED: "Raise spec.prepare.resources.limits.memory.",
-    Reason.UNSCHEDULABLE: "Lower spec.prepare.resources, add nodes, or correct spec.prepare.nodeSelector and tolerations.",
+    Reason.UNSCHEDULABLE: (
+        "Lower spec.prepare.resources, add nodes, or correct spec.prepare.nodeSelector and tolerations."
+    ),
     Reason.QUOTA_EXCEEDED: "Lower spec.prepare.resources or raise the quota.",
 }
 

@@ -52,7 +52,9 @@ def with_outcome(entry: Attempt, said: Outcome, of: Try) -> Attempt:
 
 
 def waited(entry: Attempt, of: Try) -> dict[str, float]:
-    """Seconds from the entry's start to the last pod's place on a node (queue), and to its container's start (start)."""
+    """Seconds from the entry's start to the last pod's place on a node (queue), and to its container's start
+    (start).
+    """
     placed = [p.scheduled for p in of.pods if p.scheduled is not None]
     started = [p.container.started_at for p in of.pods if p.container and p.container.started_at is not None]
     if of.job is None or len(placed) < of.job.parallelism or len(started) < of.job.parallelism:

@@ -1,4 +1,6 @@
-"""The launcher's last word, read from a pod's termination message: it carries the end result when no report got through."""
+"""The launcher's last word, read from a pod's termination message: it carries the end result when no report got
+through.
+"""
 
 from __future__ import annotations
 

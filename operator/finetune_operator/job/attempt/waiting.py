@@ -21,7 +21,9 @@ PODS_SECONDS = 10.0
 MOUNT_SECONDS = 20.0
 """A pod on a node whose container is not made after so long has its Events read."""
 AGAIN_SECONDS, SELDOM_SECONDS = 15.0, 300.0
-"""Events are read again after half the time waited so far, within these: who waits for an hour hears nothing new each minute."""
+"""Events are read again after half the time waited so far, within these: who waits for an hour hears nothing new each
+minute.
+"""
 
 _IMAGE = (
     "ErrImagePull",
@@ -122,7 +124,9 @@ def _of_create(event: EventView) -> Waiting | None:
 
 
 def refused(message: str) -> Waiting:
-    """An object that the API server does not let in; the random part of a pod's name is left out, it changes each time."""
+    """An object that the API server does not let in; the random part of a pod's name is left out, it changes each
+    time.
+    """
     words = _POD_NAME.sub("", message)
     reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.ADMISSION_DENIED
     return Waiting(reason, words)

@@ -1,6 +1,8 @@
-"""Which trainer image a pod runs: the prepare step takes what the spec or the operator names, and the workers what that one ran.
+"""Which trainer image a pod runs: the prepare step takes what the spec or the operator names, and the workers what that
+one ran.
 
-An upgrade of the operator, or a tag that is pushed again, must not change a job's trainer in mid-run: its checkpoints, order
+An upgrade of the operator, or a tag that is pushed again, must not change a job's trainer in mid-run: its checkpoints,
+order
 of rows and results belong to one version.
 """
 

@@ -8,12 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.job import Prepare, Spec, Workers
-from finetune_api.pod import (
-    EnvVar,
-    Resources,
-    Toleration,
-    exact_quantity,
-)
+from finetune_api.pod import EnvVar, Resources, Toleration, exact_quantity
 from finetune_operator.job.children import run_config, scratch
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names
@@ -197,7 +192,8 @@ def volumes(job: Resource, spec: Spec, settings: PlanSettings, component: str, c
 
 
 def shared_memory(spec: Spec, component: str) -> str:
-    """Size of /dev/shm. What is written there counts against the memory limit, so by itself it takes half of that at most.
+    """Size of /dev/shm. What is written there counts against the memory limit, so by itself it takes half of that at
+    most.
 
     The prepare pod runs one process on a CPU and gets what a container has anyway.
     """

@@ -9,15 +9,7 @@ from typing import Literal
 
 from finetune_api.job import Spec
 from finetune_api.pod import Resources, quantity
-from finetune_api.run import (
-    HubAccess,
-    Identity,
-    Reporting,
-    RunConfig,
-    StorageAccess,
-    World,
-    run_config,
-)
+from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names
 
@@ -70,7 +62,8 @@ def world(spec: Spec, service: str) -> World:
 
 
 def device(resources: Resources | None) -> Literal["auto", "cpu", "cuda"]:
-    """cuda where a GPU is asked for by a name that torch drives so (also ROCm's): a pod that finds none then fails rather
+    """cuda where a GPU is asked for by a name that torch drives so (also ROCm's): a pod that finds none then fails
+    rather
     than train on its CPU. Other extended resources leave it to the trainer to look."""
     asked = {*((resources and resources.requests) or ()), *((resources and resources.limits) or ())}
     extended = [key for key in asked if "/" in key]

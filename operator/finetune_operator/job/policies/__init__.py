@@ -1,1 +1,3 @@
-"""What may happen to a job, one policy a file: each adds to the draft, and `job.decide` says which comes before which."""
+"""What may happen to a job, one policy a file: each adds to the draft, and `job.decide` says which comes before
+which.
+"""

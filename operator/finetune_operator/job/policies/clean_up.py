@@ -30,7 +30,9 @@ def keep(draft: Draft) -> None:
 
 
 def tidy(draft: Draft) -> None:
-    """The names of an attempt that has ended are of no use to anybody: its Service goes, the pods stay for their logs."""
+    """The names of an attempt that has ended are of no use to anybody: its Service goes, the pods stay for their
+    logs.
+    """
     gone = {(d.kind, d.name) for d in draft.delete}
     for service in idle(draft.observed.services, draft.observed.jobs):
         if ("Service", service.name) not in gone:

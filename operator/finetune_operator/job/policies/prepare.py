@@ -8,28 +8,12 @@ from __future__ import annotations
 from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
 from finetune_api.status import ConditionType, Failure, Phase
-from finetune_operator.job.attempt import (
-    causes,
-    evidence,
-    history,
-    waiting,
-)
-from finetune_operator.job.attempt.attempt import (
-    Try,
-    find,
-    next_number,
-    tries,
-)
+from finetune_operator.job.attempt import causes, evidence, history, waiting
+from finetune_operator.job.attempt.attempt import Try, find, next_number, tries
 from finetune_operator.job.children import image, objects
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import Rival
-from finetune_operator.job.policies import (
-    deadline,
-    reports_degraded,
-    requeue,
-    restart,
-    suspend,
-)
+from finetune_operator.job.policies import deadline, reports_degraded, requeue, restart, suspend
 from finetune_operator.job.status.merge import with_outcome, with_report
 from finetune_operator.plan import names
 
@@ -79,7 +63,9 @@ def passed(draft: Draft) -> bool:
 
 
 def recall(draft: Draft) -> None:
-    """Workers were made, so the step has passed: if status does not say so yet (a crash before it was written), say it now."""
+    """Workers were made, so the step has passed: if status does not say so yet (a crash before it was written), say it
+    now.
+    """
     if draft.holds(ConditionType.VALIDATED):
         return
     made = tries(draft.observed, names.PREPARE)
@@ -170,7 +156,10 @@ def _make(draft: Draft, number: int, used: int) -> None:
 
 
 def _again(draft: Draft, of: Try, cause: causes.Cause, before: str | None, number: int) -> None:
-    """Try again, within the budget; tries beyond the second wait. `before`: where an unexpected error ended the last try."""
+    """Try again, within the budget; tries beyond the second wait.
+
+    `before`: where an unexpected error ended the last try.
+    """
     assert of.job is not None
     follows = restart.after(
         cause,

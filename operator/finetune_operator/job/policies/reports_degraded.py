@@ -1,4 +1,6 @@
-"""What is not heard of: a node, so that its pods may be lost; or worker 0 alone (ReportsDegraded), which trains all the same."""
+"""What is not heard of: a node, so that its pods may be lost; or worker 0 alone (ReportsDegraded), which trains all the
+same.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ _ELSEWHERE = {
 
 
 def of_node(draft: Draft, of: Try) -> bool:
-    """Say that a pod's node is not heard of, if one is: no step can be made. Kubernetes deletes the pod if it stays so."""
+    """Say that a pod's node is not heard of, if one is: no step can be made.
+
+    Kubernetes deletes the pod if it stays so.
+    """
     silent = next((p for p in of.pods if p.silent is not None and not p.terminal), None)
     if silent is None:
         return False

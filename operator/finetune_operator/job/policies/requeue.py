@@ -1,6 +1,7 @@
 """A queue manager takes the workers' place back, and gives it again later: it suspends their Job and resumes it.
 
-The Job stays, and with it the attempt's number; but each admission has its own entry in status.attempts, so that what was
+The Job stays, and with it the attempt's number; but each admission has its own entry in status.attempts, so that what
+was
 done, and lost, before the preemption is told.
 """
 
@@ -26,7 +27,10 @@ def note(draft: Draft, of: Try) -> None:
     if entry is None or of.job is None:
         return
     if of.held and _begun(entry) and entry.end_time is None:
-        words = f"{whose(of)} took the workers' place back; the job goes on from its last checkpoint when it is admitted again"
+        words = (
+            f"{whose(of)} took the workers' place back; the job goes on from its last checkpoint when it is admitted"
+            " again"
+        )
         draft.note("Warning", "Preempted", words)
         _close(draft, of, entry, rfc3339(draft.now))
     elif of.held and preempted(entry) and draft.now < (seconds(entry.end_time) or 0.0) + WORDS_SECONDS:

@@ -1,6 +1,7 @@
 """Whether to try again after a try ended, and when: by cause, within the budget, at once but for crash loops.
 
-The budget counts restarts in a row without a newer checkpoint. What is used of it travels in an annotation of each Job, so
+The budget counts restarts in a row without a newer checkpoint. What is used of it travels in an annotation of each Job,
+so
 that a crash of the operator neither forgets nor doubles a restart.
 """
 
@@ -30,7 +31,8 @@ def after(
 ) -> Restart | Failure:
     """What follows the end of a try.
 
-    `used`: of the budget, when the try was made. `progress`: it left a newer checkpoint. `fruitless`: tries in a row that
+    `used`: of the budget, when the try was made. `progress`: it left a newer checkpoint. `fruitless`: tries in a row
+    that
     left none, this one included. `before`: the place of the unexpected error that ended the try before it.
     """
     if cause.retry is Retry.NEVER:

@@ -1,6 +1,8 @@
-"""spec.suspend: the pods are told to stop and write their checkpoint on the way out; nothing is made until it is false again.
+"""spec.suspend: the pods are told to stop and write their checkpoint on the way out; nothing is made until it is false
+again.
 
-A queue manager suspends the Job itself, which then stays; the user's suspend deletes it, and resume makes the next attempt.
+A queue manager suspends the Job itself, which then stays; the user's suspend deletes it, and resume makes the next
+attempt.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from finetune_operator.plan import conditions
 
 SUSPENDING = "Suspending"
 QUEUED = "WaitingForQueue"
-"""Reason of the condition while a queue manager, not the user, lets the job wait: that does not count against the deadline either."""
+"""Reason of the condition while a queue manager, not the user, lets the job wait: that does not count against the
+deadline either.
+"""
 
 
 def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
@@ -53,7 +57,9 @@ def hold(draft: Draft, *components: tuple[Try, ...]) -> bool:
 
 
 def taken_back(draft: Draft, of: Try, entry: Attempt) -> Attempt:
-    """The attempt's entry, less a suspend that was written down but ended before the Job was deleted: the pods go on."""
+    """The attempt's entry, less a suspend that was written down but ended before the Job was deleted: the pods go
+    on.
+    """
     stays = of.job is not None and not of.job.deleting and entry.end_time is None
     if draft.spec.suspend or not stays or not history.suspended(entry):
         return entry

@@ -1,4 +1,6 @@
-"""spec.ttlSecondsAfterFinished: a finished job is deleted so long after its end, with its pods; what it stored stays."""
+"""spec.ttlSecondsAfterFinished: a finished job is deleted so long after its end, with its pods; what it stored
+stays.
+"""
 
 from __future__ import annotations
 

@@ -1,38 +1,18 @@
-"""The workers' attempts: made one after the other, never two at once, until one is complete or the cause forbids another."""
+"""The workers' attempts: made one after the other, never two at once, until one is complete or the cause forbids
+another.
+"""
 
 from __future__ import annotations
 
 from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
-from finetune_api.status import (
-    Attempt,
-    ConditionType,
-    Failure,
-    OutputStatus,
-    Phase,
-)
+from finetune_api.status import Attempt, ConditionType, Failure, OutputStatus, Phase
 from finetune_api.times import seconds
-from finetune_operator.job.attempt import (
-    causes,
-    evidence,
-    history,
-    waiting,
-)
+from finetune_operator.job.attempt import causes, evidence, history, waiting
 from finetune_operator.job.attempt.attempt import Try, find, tries
-from finetune_operator.job.children import (
-    image,
-    objects,
-    run_config,
-    scratch,
-)
+from finetune_operator.job.children import image, objects, run_config, scratch
 from finetune_operator.job.draft import Draft
-from finetune_operator.job.policies import (
-    deadline,
-    reports_degraded,
-    requeue,
-    restart,
-    suspend,
-)
+from finetune_operator.job.policies import deadline, reports_degraded, requeue, restart, suspend
 from finetune_operator.job.policies.prepare import look
 from finetune_operator.job.status import goodput, phase
 from finetune_operator.job.status.merge import with_outcome, with_report
@@ -101,7 +81,9 @@ def step(draft: Draft) -> None:
 
 
 def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
-    """All attempts by number: those of status, and those whose objects are there though status says nothing of them yet."""
+    """All attempts by number: those of status, and those whose objects are there though status says nothing of them
+    yet.
+    """
     known = {a.number: a for a in reversed(draft.status.attempts)}
     told = draft.status.attempt or 0
     if told > max(known, default=0):  # its entry was written by another version, and could not be read
@@ -175,7 +157,8 @@ def _cause(draft: Draft, of: Try, entry: Attempt, report: Report | None) -> caus
 def _told(of: Try, cause: causes.Cause, now: float) -> bool:
     """Whether the cause may be written down though the attempt is not over.
 
-    A Job under a queue manager is first asked itself: a pod may be seen to leave before its Job is seen to be suspended.
+    A Job under a queue manager is first asked itself: a pod may be seen to leave before its Job is seen to be
+    suspended.
     """
     sure = of.failing or of.job is None or of.job.queue_name is None
     return sure or cause.retry is Retry.NEVER or bool(of.lost(now))
@@ -213,7 +196,10 @@ def _next(draft: Draft, made: tuple[Try, ...], current: Try, entry: Attempt, cau
     due = (seconds(entry.end_time) or draft.now) + follows.delay
     if due > draft.now:
         draft.condition(ConditionType.RUNNING, False, "Restarting")
-        words = f"attempt {current.number + 1} waits {follows.delay:g} s, since the last ones came to nothing; the last one: {cause.message}"
+        words = (
+            f"attempt {current.number + 1} waits {follows.delay:g} s, since the last ones came to nothing; the last"
+            f" one: {cause.message}"
+        )
         draft.say(Phase.RESTARTING, cause.reason, words)
         draft.wake_in(due - draft.now)
         return

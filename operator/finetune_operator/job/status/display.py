@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_api.status import (
-    Best,
-    Display,
-    Phase,
-    Status,
-)
+from finetune_api.status import Best, Display, Phase, Status
 from finetune_api.text import clip
 
 

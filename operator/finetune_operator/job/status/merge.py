@@ -20,7 +20,7 @@ from finetune_api.status import (
     Progress,
     Resolved,
     Status,
-)  # fmt: skip
+)
 from finetune_api.times import rfc3339
 from finetune_operator.job.status.display import display
 from finetune_operator.plan import conditions

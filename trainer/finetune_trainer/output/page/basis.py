@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from finetune_trainer.output.page.parts import (
-    duration,
-    fact_table,
-    figure,
-    setting,
-    size,
-    table,
-)
+from finetune_trainer.output.page.parts import duration, fact_table, figure, setting, size, table
 from finetune_trainer.output.result import Result
 
 MOST_ATTEMPTS = 20
@@ -38,7 +31,10 @@ def data(result: Result) -> str:
             facts.append(
                 (
                     "tokens a row",
-                    f"median {lengths.p50}, 95 % at most {lengths.p95}, longest {lengths.max}; {lengths.truncated_fraction:.2%} cut",
+                    (
+                        f"median {lengths.p50}, 95 % at most {lengths.p95}, longest {lengths.max};"
+                        f" {lengths.truncated_fraction:.2%} cut"
+                    ),
                 )
             )
         if data.label_count:
@@ -52,7 +48,10 @@ def data(result: Result) -> str:
         if rows
         else '<p class="muted">Nothing out of the ordinary was found.</p>'
     )
-    return f'<h2>Data</h2><section class="pair"><div class="card">{fact_table(facts)}</div><div class="card"><h3>Findings</h3>{findings}</div></section>'
+    return (
+        f'<h2>Data</h2><section class="pair"><div class="card">{fact_table(facts)}</div><div'
+        f' class="card"><h3>Findings</h3>{findings}</div></section>'
+    )
 
 
 def _place(file: str | None, line: int | None) -> str:
@@ -72,7 +71,10 @@ def settings(result: Result) -> str:
     given += [("processes", f"{world.workers} × {world.processes_per_worker}")]
     given += [(f"{name} version", value) for name, value in result.versions.items()]
     cards = [f'<div class="card"><h3>Values in force</h3>{fact_table(resolved)}</div>'] if resolved else []
-    return f'<h2>Settings</h2><section class="pair">{"".join(cards)}<div class="card"><h3>As given, and versions</h3>{fact_table(given)}</div></section>'
+    return (
+        f'<h2>Settings</h2><section class="pair">{"".join(cards)}<div class="card"><h3>As given, and'
+        f" versions</h3>{fact_table(given)}</div></section>"
+    )
 
 
 def time(result: Result) -> str:
@@ -119,7 +121,8 @@ def checkpoints(result: Result) -> str:
             )
         )
     return (
-        f'<h2>Checkpoints</h2><div class="card">{table(("step", "where", "metrics", "SHA-256", "size"), rows, words=4)}</div>'
+        "<h2>Checkpoints</h2><div"
+        f' class="card">{table(("step", "where", "metrics", "SHA-256", "size"), rows, words=4)}</div>'
         if rows
         else ""
     )

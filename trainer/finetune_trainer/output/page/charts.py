@@ -17,7 +17,9 @@ XY = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One curve: (step, value) in order; `tone` 1 to 3 picks the colour; `dots` draws each point; `faint` is background."""
+    """One curve: (step, value) in order; `tone` 1 to 3 picks the colour; `dots` draws each point; `faint` is
+    background.
+    """
 
     name: str
     points: Sequence[XY]
@@ -27,7 +29,10 @@ class Curve:
 
 
 def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str] | None = None) -> str:
-    """A figure with these curves over the steps; `mark` is (step, value, text) of a point to point out. Empty without points."""
+    """A figure with these curves over the steps; `mark` is (step, value, text) of a point to point out.
+
+    Empty without points.
+    """
     curves = [c for c in curves if c.points]
     if not curves:
         return ""
@@ -70,7 +75,8 @@ def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str]
         if curve.dots or len(points) == 1:
             for (x, y), (px, py) in zip(thin(curve.points, MOST_POINTS), points, strict=True):
                 parts.append(
-                    f'<circle class="dot tone{curve.tone}" cx="{px:.1f}" cy="{py:.1f}" r="3"><title>step {x:g}: {number(y)}</title></circle>'
+                    f'<circle class="dot tone{curve.tone}" cx="{px:.1f}" cy="{py:.1f}" r="3"><title>step {x:g}:'
+                    f" {number(y)}</title></circle>"
                 )
     if mark:
         px, py = place(mark[0], mark[1])
@@ -78,7 +84,8 @@ def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str]
         below = py < TOP + 26
         parts.append(f'<circle class="mark" cx="{px:.1f}" cy="{py:.1f}" r="6.5"/>')
         parts.append(
-            f'<text class="marked" x="{px:.1f}" y="{py + (22 if below else -13):.1f}" text-anchor="{anchor}">{escape(mark[2])}</text>'
+            f'<text class="marked" x="{px:.1f}" y="{py + (22 if below else -13):.1f}"'
+            f' text-anchor="{anchor}">{escape(mark[2])}</text>'
         )
     return "".join(parts) + "</svg></figure>"
 
@@ -94,7 +101,9 @@ def _legend(curves: Sequence[Curve]) -> str:
 
 
 def thin(points: Sequence[XY], most: int) -> list[XY]:
-    """At most `most` points (two more at the ends): of each bucket its lowest and its highest, so that no spike is lost."""
+    """At most `most` points (two more at the ends): of each bucket its lowest and its highest, so that no spike is
+    lost.
+    """
     if len(points) <= most:
         return list(points)
     size = math.ceil(len(points) / (most // 2))

@@ -1,7 +1,8 @@
 """report.html: one self-contained page that says how good the model is, how it got there, and on what it stands.
 
 It fetches nothing (a Content-Security-Policy inside holds it to that) and runs no script; every text from data or
-configuration is escaped. It stays below 1 MB whatever the length of the run: curves are thinned, lists are cut and say so.
+configuration is escaped. It stays below 1 MB whatever the length of the run: curves are thinned, lists are cut and say
+so.
 """
 
 from __future__ import annotations
@@ -11,12 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.output.page.basis import (
-    checkpoints,
-    data,
-    settings,
-    time,
-)
+from finetune_trainer.output.page.basis import checkpoints, data, settings, time
 from finetune_trainer.output.page.charts import number
 from finetune_trainer.output.page.parts import figure, shorten
 from finetune_trainer.output.page.training import classes, curves, samples
@@ -29,13 +25,23 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
     """The page; `events` are all events of the run."""
     style = (Path(__file__).parent / "style.css").read_text()
     body = [
-        _head(result), _notes(result), _tiles(result, events), curves(result, events), classes(result), samples(result), data(result),
-        settings(result), time(result), checkpoints(result), _foot(result),
-    ]  # fmt: skip
+        _head(result),
+        _notes(result),
+        _tiles(result, events),
+        curves(result, events),
+        classes(result),
+        samples(result),
+        data(result),
+        settings(result),
+        time(result),
+        checkpoints(result),
+        _foot(result),
+    ]
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>{escape(result.title)} · fine-tuning report</title>'
-        f"<style>{style}</style></head>\n<body><main>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        ' content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy"'
+        f' content="{_POLICY}"><title>{escape(result.title)} · fine-tuning'
+        f" report</title><style>{style}</style></head>\n<body><main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main></body></html>\n"
     )
@@ -50,8 +56,9 @@ def _head(result: Result) -> str:
     ]
     when = datetime.fromtimestamp(result.report.time, UTC).strftime("%d %B %Y, %H:%M UTC")
     return (
-        f'<h1>{escape(result.title)}</h1><p class="lead"><code>{escape(result.base)}</code>, fine-tuned for {escape(result.config.task)} ({how}). '
-        f"Job <code>{escape(result.config.job.name)}</code>, finished {when}.</p>"
+        f'<h1>{escape(result.title)}</h1><p class="lead"><code>{escape(result.base)}</code>, fine-tuned for'
+        f" {escape(result.config.task)} ({how}). Job <code>{escape(result.config.job.name)}</code>, finished"
+        f" {when}.</p>"
     )
 
 
@@ -59,7 +66,8 @@ def _notes(result: Result) -> str:
     notes = list(result.notes)
     if not result.metrics:
         notes.append(
-            "No rows were held out, so nothing here says how good the model is on new rows. Set data.validation or data.test."
+            "No rows were held out, so nothing here says how good the model is on new rows. Set data.validation or"
+            " data.test."
         )
     return "".join(f'<div class="note">{escape(shorten(note, 600))}</div>' for note in notes[:12])
 
@@ -104,11 +112,17 @@ def _metric_tile(result: Result, name: str, main: bool) -> str:
 
 def _tile(name: str, value: str, more: str, main: bool = False, raw: bool = False) -> str:
     kind = "card tile main" if main else "card tile"
-    inner = f'<div class="name">{escape(name)}</div><div class="value">{escape(value)}</div><div class="more">{more if raw else escape(more)}</div>'
+    inner = (
+        f'<div class="name">{escape(name)}</div><div class="value">{escape(value)}</div><div'
+        f' class="more">{more if raw else escape(more)}</div>'
+    )
     return f'<div class="{kind}">{inner}</div>'
 
 
 def _foot(result: Result) -> str:
     uri = escape(result.config.output.uri)
-    where = "All figures are in metrics.json, every step in events.jsonl and tensorboard/, how to load the model in README.md"
+    where = (
+        "All figures are in metrics.json, every step in events.jsonl and tensorboard/, how to load the model in"
+        " README.md"
+    )
     return f"<footer>{where}, all below <code>{uri}</code>.</footer>"

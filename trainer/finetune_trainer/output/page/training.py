@@ -67,7 +67,8 @@ def classes(result: Result) -> str:
             else ""
         )
         cards.append(
-            f'<div class="card"><h3>Per class</h3>{table(("class", "precision", "recall", "F1", "rows"), rows)}{more}</div>'
+            '<div class="card"><h3>Per'
+            f" class</h3>{table(('class', 'precision', 'recall', 'F1', 'rows'), rows)}{more}</div>"
         )
     if result.confusion:
         cards.append(_confusion(result) if len(result.labels) <= MOST_CONFUSION else _mistakes(result))
@@ -99,7 +100,10 @@ def _mistakes(result: Result) -> str:
     ]
     if not rows:
         return ""
-    return f'<div class="card"><h3>Most frequent mistakes (all are in metrics.json)</h3>{table(("true class", "taken for", "rows"), rows, words=2)}</div>'
+    return (
+        '<div class="card"><h3>Most frequent mistakes (all are in'
+        f" metrics.json)</h3>{table(('true class', 'taken for', 'rows'), rows, words=2)}</div>"
+    )
 
 
 def samples(result: Result) -> str:
@@ -111,9 +115,9 @@ def samples(result: Result) -> str:
             f"<h3>Reference</h3><pre>{escape(shorten(sample.reference, MOST_TEXT))}</pre>" if sample.reference else ""
         )
         cards.append(
-            f'<div class="card sample"><h3>Prompt</h3><pre>{escape(shorten(sample.prompt, MOST_TEXT))}</pre><div class="pair">'
-            f'<div class="before"><h3>Before tuning</h3><pre>{_written(sample.before)}</pre></div>'
-            f'<div class="after"><h3>After tuning</h3><pre>{_written(sample.after)}</pre></div></div>{wanted}</div>'
+            f'<div class="card sample"><h3>Prompt</h3><pre>{escape(shorten(sample.prompt, MOST_TEXT))}</pre><div'
+            f' class="pair"><div class="before"><h3>Before tuning</h3><pre>{_written(sample.before)}</pre></div><div'
+            f' class="after"><h3>After tuning</h3><pre>{_written(sample.after)}</pre></div></div>{wanted}</div>'
         )
     more = (
         f'<p class="muted">{len(result.samples) - MOST_SAMPLES} more samples are left out here.</p>'

@@ -1,4 +1,6 @@
-"""The process's boto3 clients: one for each endpoint and set of credentials, without retries or checksum trailers of their own."""
+"""The process's boto3 clients: one for each endpoint and set of credentials, without retries or checksum trailers of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def client_for(access: StorageAccess) -> Any:
 
 
 def renew_client(access: StorageAccess) -> None:
-    """Let the next request have a client that reads its credentials anew: files, environment, web identity, instance profile."""
+    """Let the next request have a client that reads its credentials anew: files, environment, web identity, instance
+    profile.
+    """
     clients, key = _clients(), key_of(access)
     fresh = make_client(access)
     with clients.lock:
@@ -73,10 +77,14 @@ def make_client(access: StorageAccess) -> Any:
         )
     path_style = access.path_style if access.path_style is not None else access.endpoint is not None
     config = Config(
-        connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"total_max_attempts": 1},
-        max_pool_connections=16, s3={"addressing_style": "path" if path_style else "auto"},
-        request_checksum_calculation="when_required", response_checksum_validation="when_required",
-    )  # fmt: skip
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"total_max_attempts": 1},
+        max_pool_connections=16,
+        s3={"addressing_style": "path" if path_style else "auto"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
     try:
         return boto3.session.Session().client(
             "s3",

@@ -1,4 +1,5 @@
-"""Large objects on S3, written in parts: only a few are in memory at once, and the last request makes the whole visible.
+"""Large objects on S3, written in parts: only a few are in memory at once, and the last request makes the whole
+visible.
 
 A writer that is killed leaves an upload that never ends: invisible, and paid for. `unfinished` finds those.
 """

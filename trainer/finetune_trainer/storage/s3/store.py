@@ -75,12 +75,7 @@ class S3Store:
                 pause = random.uniform(0.1, min(5.0, 0.2 * 2**tries))  # full jitter
                 if not (lapsed or is_transient(error)) or time.monotonic() + pause - since > self.patience:
                     raise from_boto(
-                        error,
-                        uri=self.uri(key),
-                        bucket=self.bucket,
-                        endpoint=self.endpoint,
-                        verb=verb,
-                        lapsed=lapsed,
+                        error, uri=self.uri(key), bucket=self.bucket, endpoint=self.endpoint, verb=verb, lapsed=lapsed
                     ) from None
                 log.info("retrying to %s %s (%s)", verb, self.uri(key), type(error).__name__)
                 retried()
@@ -107,7 +102,10 @@ class S3Store:
                 return
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Facts of the object. A 404 to HEAD has no words (it may mean the bucket or the user), so the first one is looked into."""
+        """Facts of the object.
+
+        A 404 to HEAD has no words (it may mean the bucket or the user), so the first one is looked into.
+        """
         try:
             answer = self.call("read", key, lambda: self.client.head_object(Bucket=self.bucket, Key=key))
         except FileNotFoundError:

@@ -1,4 +1,6 @@
-"""Cutting a turn as another of its kind was cut: by the template's text around it, with gaps for what differs from turn to turn."""
+"""Cutting a turn as another of its kind was cut: by the template's text around it, with gaps for what differs from turn
+to turn.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,8 @@ class Cut:
     """How the turns of a kind are cut from what stands between the words of the message before and of the one after.
 
     `tail` ends the message before, `opening` is as much of the generation prompt as must stand behind it and `more` the
-    rest of it, `rest` begins the message after, and `closing` ends the turn behind its content (None: calls stand in between).
+    rest of it, `rest` begins the message after, and `closing` ends the turn behind its content (None: calls stand in
+    between).
     """
 
     tail: Wording
@@ -111,7 +114,9 @@ class Cut:
 
     @classmethod
     def like(cls, one: OneByOne, i: int, left: int, right: int) -> tuple[Span | None, Cut | None]:
-        """Where turn i stands between `left` and `right`, located by itself, and how turns of its kind are cut, if that can be told."""
+        """Where turn i stands between `left` and `right`, located by itself, and how turns of its kind are cut, if that
+        can be told.
+        """
         place = one.located(i)
         if place is None:
             return None, None

@@ -1,4 +1,6 @@
-"""Encode a chat: the ids of the whole of it as at inference, and labels on what the assistant writes, its ends of turn included."""
+"""Encode a chat: the ids of the whole of it as at inference, and labels on what the assistant writes, its ends of turn
+included.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,9 @@ def encode_chat(tokenizer: Tokenizer, chat: Chat) -> EncodedChat:
     spans = [span for span in turns if span is not None]
     if not spans:
         raise Unlearnable(
-            f"the chat template shows none of the assistant's {len(turns)} turns whole (reasoning or tool calls are left out, or it is "
-            "written otherwise); use a template that shows every turn, or write the chat as the template does"
+            f"the chat template shows none of the assistant's {len(turns)} turns whole (reasoning or tool calls are"
+            " left out, or it is written otherwise); use a template that shows every turn, or write the chat as the"
+            " template does"
         )
     ids, targets, ended = _labelled(tokenizer, text, spans)
     last = turns[-1] is not None and chat.messages[-1]["role"] == "assistant"
@@ -60,7 +63,9 @@ def _labelled(tokenizer: Tokenizer, text: str, spans: list[Span]) -> tuple[list[
 
 
 def _end_of_turn(first: int, last: int, ids: list[int], tokenizer: Tokenizer) -> int:
-    """Leave out blank tokens after the last special token of the turn: generation stops there, nobody ever writes them."""
+    """Leave out blank tokens after the last special token of the turn: generation stops there, nobody ever writes
+    them.
+    """
     special = next((k for k in range(last - 1, first - 1, -1) if ids[k] in tokenizer.special_ids), None)
     if special is not None and not tokenizer.decode(ids[special + 1 : last]).strip():
         return special + 1

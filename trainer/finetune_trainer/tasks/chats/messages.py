@@ -1,7 +1,9 @@
 """Chats as data sets hold them, what may be wrong with them, and the one form in which every template is given them.
 
-Data sets say "nothing" in many ways (null, an empty list, a key that is not there) and write the arguments of a tool call
-as an object or as its JSON text. Templates stumble over what they do not expect, or print "None" and escaped quotes, so a
+Data sets say "nothing" in many ways (null, an empty list, a key that is not there) and write the arguments of a tool
+call
+as an object or as its JSON text. Templates stumble over what they do not expect, or print "None" and escaped quotes, so
+a
 chat is brought to one form first; which one a template wants for tool calls is found by trying it on a call of our own.
 """
 
@@ -52,7 +54,10 @@ def messages_problem(value: Any, column: str) -> str | None:
         if problem := _message_problem(message):
             return f"column {column!r}, message {i}: {problem}"
     if not any(m["role"] == "assistant" and says_something(m) for m in chat):
-        return f"column {column!r}: no message of the assistant has a text: nothing to learn; add one, or leave the row out"
+        return (
+            f"column {column!r}: no message of the assistant has a text: nothing to learn; add one, or leave the"
+            " row out"
+        )
     return None
 
 
@@ -114,7 +119,9 @@ def _plain(message: Mapping[str, Any]) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class ToolStyle:
-    """How a template wants tool calls: arguments as an object or as JSON text, and what stands for a content that is not there."""
+    """How a template wants tool calls: arguments as an object or as JSON text, and what stands for a content that is
+    not there.
+    """
 
     objects: bool
     nothing: str | None
@@ -156,7 +163,9 @@ _styles: WeakKeyDictionary[Tokenizer, dict[bool, ToolStyle]] = WeakKeyDictionary
 
 
 def tool_style(tokenizer: Tokenizer, tools: bool) -> ToolStyle:
-    """The first style in which the template writes a call as it is; the first of all where none does (the call is hidden)."""
+    """The first style in which the template writes a call as it is; the first of all where none does (the call is
+    hidden).
+    """
     known = _styles.setdefault(tokenizer, {})
     if tools not in known:
         known[tools] = next(_clean(tokenizer, [_TOOL] if tools else None), STYLES[0])

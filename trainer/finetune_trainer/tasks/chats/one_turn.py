@@ -16,7 +16,10 @@ MARKER = "\x01\x02\x03"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A located turn. `start` is where the messages before it end (None: not to be told), `opening` the generation prompt there."""
+    """A located turn.
+
+    `start` is where the messages before it end (None: not to be told), `opening` the generation prompt there.
+    """
 
     start: int | None
     opening: str
@@ -77,7 +80,9 @@ class OneByOne:
             return None  # the whole was not refused: only this part of it is no chat for the template
 
     def _marked(self, i: int, count: int | None = None) -> str:
-        """What is rendered before the first words of turn i (its content, else the first function it calls); "" if they are hidden."""
+        """What is rendered before the first words of turn i (its content, else the first function it calls); "" if they
+        are hidden.
+        """
         message = dict(self.chat.messages[i])
         if self._content(i):
             message["content"] = MARKER
@@ -116,7 +121,9 @@ class OneByOne:
         return self.tokenizer.end_of_special(self.text, own + len(self._content(i)))
 
     def _begin_by_words(self, i: int, own: int | None) -> int | None:
-        """Where turn i begins if what stands before it cannot be rendered: behind the generation prompt before its own words."""
+        """Where turn i begins if what stands before it cannot be rendered: behind the generation prompt before its own
+        words.
+        """
         if own is None:
             return None
         opening = self._generation_prompt()

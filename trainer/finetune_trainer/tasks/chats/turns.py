@@ -1,15 +1,22 @@
 """Where the assistant's turns stand in a rendered chat, for any template: no generation markers are needed.
 
-One turn is located by rendering: the chat up to it, the same with the generation prompt (what the model sees at inference),
-and the chat up to and with it. Three renderings a turn would be quadratic, so only the first turn of each kind is located
-so. For the others the messages around them are found in one rendering with their contents replaced, and they are cut where
+One turn is located by rendering: the chat up to it, the same with the generation prompt (what the model sees at
+inference),
+and the chat up to and with it. Three renderings a turn would be quadratic, so only the first turn of each kind is
+located
+so. For the others the messages around them are found in one rendering with their contents replaced, and they are cut
+where
 the first one was, if the same text of the template stands around them, but for numbers and what is said of the messages
-beside their contents (the id of a call): there a second turn must confirm the cut. Where the template alters what others
-wrote, or what the assistant did where its turns follow each other, turns are located by themselves, exactly but slowly; a
+beside their contents (the id of a call): there a second turn must confirm the cut. Where the template alters what
+others
+wrote, or what the assistant did where its turns follow each other, turns are located by themselves, exactly but slowly;
+a
 warning says so once.
 
-Templates that rewrite earlier turns (that drop past reasoning, say) are not prefixes of themselves: there a turn begins at
-its own words, and ends where the rest of its own rendering does. A turn that is not shown whole is hidden: never guessed (I8).
+Templates that rewrite earlier turns (that drop past reasoning, say) are not prefixes of themselves: there a turn begins
+at
+its own words, and ends where the rest of its own rendering does. A turn that is not shown whole is hidden: never
+guessed (I8).
 """
 
 from __future__ import annotations
@@ -22,12 +29,7 @@ from itertools import pairwise
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.chats.cuts import Cut, fields_around, spellings
-from finetune_trainer.tasks.chats.messages import (
-    Chat,
-    Message,
-    called,
-    says_something,
-)
+from finetune_trainer.tasks.chats.messages import Chat, Message, called, says_something
 from finetune_trainer.tasks.chats.one_turn import OneByOne, Span
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ KINDS = 24
 
 
 def assistant_turns(tokenizer: Tokenizer, chat: Chat, text: str) -> list[Span | None]:
-    """The place in `text` (the whole chat rendered) of each turn of the assistant that says something, its end included.
+    """The place in `text` (the whole chat rendered) of each turn of the assistant that says something, its end
+    included.
 
     None for a turn that the template does not show whole.
     """
@@ -62,8 +65,9 @@ def assistant_turns(tokenizer: Tokenizer, chat: Chat, text: str) -> list[Span | 
 def _tell_that_it_is_slow() -> None:
     """Once a process."""
     log.warning(
-        "turns of the assistant are located one by one, which is slow for long chats: the chat template alters what others wrote, "
-        "or writes something else into each turn, or alters turns of the assistant that follow each other"
+        "turns of the assistant are located one by one, which is slow for long chats: the chat template alters what"
+        " others wrote, or writes something else into each turn, or alters turns of the assistant that follow each"
+        " other"
     )
 
 
@@ -112,7 +116,8 @@ def _by_kind(one: OneByOne, places: dict[int, Span], numbers: list[int]) -> dict
 def _contents(tokenizer: Tokenizer, chat: Chat, text: str, *, own: bool = False) -> dict[int, Span] | None:
     """Where the words of the others stand in the text, and the assistant's `own`, by the message's number.
 
-    None where the template alters them: one rendering with their contents replaced gives the text in between, which must be
+    None where the template alters them: one rendering with their contents replaced gives the text in between, which
+    must be
     found again to the last character.
     """
     begin, end = "\ue000", "\ue001"  # private characters: they pass through trimming and JSON as they are
