@@ -9,7 +9,7 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import format_of
-from finetune_trainer.prepare.bad_rows import Tally
+from finetune_trainer.prepare.bad_rows import BadRows
 from finetune_trainer.prepare.scan import peek_columns
 from finetune_trainer.prepare.survey import survey
 from finetune_trainer.stream import Cursor, Stream
@@ -83,7 +83,7 @@ def test_nothing_but_rows_and_job_errors_come_out_of_damaged_files(tmp_path: Pat
         try:
             listing = list_source(config, "train")
             peek_columns(listing.store, listing.objects[0][0], kind)
-            seen = survey(listing, task_for(config.task), COLUMNS, None, Tally(100_000), None)
+            seen = survey(listing, task_for(config.task), COLUMNS, None, BadRows(100_000), None)
             assert len(seen.prints) == seen.source.objects[0].rows
         except JobError as error:
             refused.append(error)

@@ -272,14 +272,14 @@ def test_held_out_objects_are_measured_as_training_rows_are(folder: Path, llama:
 def test_a_class_that_is_held_out_whole_is_told(folder: Path, run: Any) -> None:
     rows = [{"text": f"row {n}", "label": "ab"[n % 2]} for n in range(200)]
     config = put(folder, "a.jsonl", b"", validation={"fraction": 0.5})
-    from finetune_trainer.stream.splits import share_of
+    from finetune_trainer.stream.splits import interval_of
     from support.rows import encode
 
-    share = share_of("validation", config.data)
-    assert share is not None
+    interval = interval_of("validation", config.data)
+    assert interval is not None
     import numpy as np
 
-    taken = np.flatnonzero(share.takes(0, np.arange(200)))
+    taken = np.flatnonzero(interval.contains(0, np.arange(200)))
     rows[int(taken[0])]["label"] = "rare"
     found = {
         f.kind: f

@@ -14,7 +14,7 @@ import pytest
 
 from finetune_api.run import HubAccess
 from finetune_trainer.storage import Location, location
-from finetune_trainer.storage.forks import Own
+from finetune_trainer.storage.process_local import ProcessLocal
 from finetune_trainer.stream.hub import HubStore
 from support.hub import Hub
 from support.s3 import S3Server, serve
@@ -141,10 +141,10 @@ def test_a_lock_that_another_thread_holds_at_the_fork_is_free_in_the_child(place
 
 
 def test_a_value_of_ones_own_is_made_anew_in_each_child() -> None:
-    own = Own(lambda: {"process": os.getpid(), "lock": threading.Lock()})
-    mine = own()
-    assert own() is mine
-    (child,) = forked(lambda: (own()["process"], os.getpid(), own() is mine))
+    local = ProcessLocal(lambda: {"process": os.getpid(), "lock": threading.Lock()})
+    mine = local()
+    assert local() is mine
+    (child,) = forked(lambda: (local()["process"], os.getpid(), local() is mine))
     assert child[0] == child[1] != mine["process"]
     assert child[2] is False
-    assert own() is mine
+    assert local() is mine

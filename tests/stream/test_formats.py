@@ -24,7 +24,7 @@ from finetune_trainer.storage.file import FileStore
 from finetune_trainer.stream import Cursor, Stream, sweep_cache
 from finetune_trainer.stream.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.globs import matcher
-from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.source import list_source
 from support.jobs import job_config
@@ -59,7 +59,7 @@ def put(request: pytest.FixtureRequest, tmp_path: Path, s3_credentials: None) ->
     return Place()
 
 
-def stream_texts(config: RunConfig, manifest: Manifest, profile: Profile) -> list[str]:
+def stream_texts(config: RunConfig, manifest: DataManifest, profile: Profile) -> list[str]:
     with Stream(config, manifest, profile) as stream:
         return [row["text"] for row in stream.rows()]
 
@@ -104,7 +104,7 @@ def test_a_checksum_finds_what_the_tag_does_not(put: Any) -> None:
     info = put.out("").head("data/a.jsonl")
     plain["sources"]["train"]["objects"][0]["etag"] = info.etag
     with pytest.raises(JobError, match="checksum") as caught:
-        stream_texts(config, Manifest.from_json(plain), profile)
+        stream_texts(config, DataManifest.from_json(plain), profile)
     assert caught.value.reason == Reason.DATA_CHANGED
 
 
@@ -247,7 +247,7 @@ def test_large_compressed_objects_are_copied_in_small_blocks_and_swept(
     source, noted = reblock(
         manifest.sources["train"], "train", listing.store, out, ("text", "label"), full=0, largest=0
     )
-    copied = Manifest({"train": source})
+    copied = DataManifest({"train": source})
     assert len(source.objects[0].blocks) > 8
     assert noted[0].kind == "Copied"
     put.out("").delete([f"data/a.{ending}"])  # only the copies are read from now on

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from finetune_trainer.stream import Batch, Cursor, Stream, order
 from finetune_trainer.stream import manifest as manifest_module
-from finetune_trainer.stream.manifest import Block, Manifest
+from finetune_trainer.stream.manifest import Block, DataManifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.splits import Share, usable
+from finetune_trainer.stream.splits import Interval, usable
 from support.jobs import job_config
 from support.rows import profiled, rows_of, write
 
@@ -145,9 +145,10 @@ PINNED_WINDOWS = [(2, 3, 4), (1, 6, 11), (0, 5, 10), (7, 8, 9)]
 def test_what_is_held_out_today_is_held_out_tomorrow() -> None:
     # If this fails, scores of earlier jobs no longer compare, and running jobs would train on what they are judged by.
     block = Block(0, 1, 100, 40, 1, 1, 0)
-    assert usable(3, block, (101, 102), Share("train", 0.0, 0.25)).tolist() == PINNED_HELD_OUT
+    assert usable(3, block, (101, 102), Interval("train", 0.0, 0.25)).tolist() == PINNED_HELD_OUT
     everything = [
-        usable(3, block, (101, 102), Share("train", *part)).tolist() for part in ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0))
+        usable(3, block, (101, 102), Interval("train", *part)).tolist()
+        for part in ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0))
     ]
     assert sorted(sum(everything, [])) == [100, *range(103, 140)]  # noqa: RUF017
 
@@ -231,7 +232,7 @@ def test_held_out_rows_come_in_file_order_and_are_dealt_to_the_ranks(data: Path)
 def test_manifest_and_profile_survive_their_json(data: Path) -> None:
     config = job_config(data)
     manifest, profile = profiled(config)
-    again = Manifest.from_json(manifest.to_json())
+    again = DataManifest.from_json(manifest.to_json())
     assert again == manifest
     assert again.digest == manifest.digest
     assert Profile.from_json(profile.to_json()) == profile

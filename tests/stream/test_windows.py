@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_api.run import RunConfig
-from finetune_trainer.prepare.bad_rows import Tally
+from finetune_trainer.prepare.bad_rows import BadRows
 from finetune_trainer.prepare.reblock import ROW_BYTES, reblock, weigh
 from finetune_trainer.prepare.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.storage.file import FileStore
-from finetune_trainer.stream import Batch, Cursor, Manifest, Profile, Stream, order
+from finetune_trainer.stream import Batch, Cursor, DataManifest, Profile, Stream, order
 from finetune_trainer.stream.parquet import ParquetReader
 from finetune_trainer.stream.source import list_source
 from finetune_trainer.stream.stream import _Held
@@ -178,7 +178,7 @@ def test_an_earlier_profile_is_read_in_its_own_order(groups: Path) -> None:
 
 
 def seen_of(config: RunConfig, columns: dict[str, str]) -> Any:
-    return survey(list_source(config, "train"), task_for(config.task), columns, None, Tally(0), None)
+    return survey(list_source(config, "train"), task_for(config.task), columns, None, BadRows(0), None)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -215,7 +215,7 @@ def test_a_few_large_row_groups_are_copied_and_many_are_not(groups: Path, monkey
     assert [b.row for item in copied.objects for b in item.blocks] == [
         row for item in copied.objects for row in itertools.accumulate((b.rows for b in item.blocks[:-1]), initial=0)
     ]
-    with Stream(config, Manifest({"train": copied}), profile) as stream:
+    with Stream(config, DataManifest({"train": copied}), profile) as stream:
         assert [row["text"] for row in stream.rows()] == before
     monkeypatch.setattr(order, "MIN_BLOCKS", 2)  # no group is more than half of the set
     assert reblock(source, "train", store, out, ("text", "label"), full=1000, largest=5000) == (source, [])

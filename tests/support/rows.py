@@ -14,15 +14,15 @@ import zstandard
 
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Resolved
-from finetune_trainer.prepare.bad_rows import Tally
+from finetune_trainer.prepare.bad_rows import BadRows
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.layout import lay_out
 from finetune_trainer.prepare.survey import survey
 from finetune_trainer.storage import location
-from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.source import list_source
-from finetune_trainer.stream.splits import HELD_OUT, share_of
+from finetune_trainer.stream.splits import HELD_OUT, interval_of
 from finetune_trainer.tasks.registry import task_for
 
 ENDINGS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "parquet")
@@ -74,21 +74,21 @@ def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], row_group: in
     return path
 
 
-def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[Manifest, Profile]:
+def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[DataManifest, Profile]:
     """Manifest and profile of the data alone: no model is needed."""
     columns = columns or {"text": "text", "label": "label"}
     out = location(config.output.uri, config.storage)
-    tally, held_out = Tally(config.data.max_bad_rows), HeldOut(config.data, out)
+    bad_rows, held_out = BadRows(config.data.max_bad_rows), HeldOut(config.data, out)
     listings, seen = {}, {}
     for role in ("train", *HELD_OUT):
-        share = share_of(role, config.data)
-        if share is not None and share.source == role:
+        interval = interval_of(role, config.data)
+        if interval is not None and interval.source == role:
             listings[role] = list_source(config, role)
             mine = held_out if role == "train" else None
-            seen[role] = survey(listings[role], task_for(config.task), columns, None, tally, None, mine)
-    if tally.too_many:
-        raise tally.refusal()
-    found = lay_out(config, out, listings, seen, columns, tally.rows)
+            seen[role] = survey(listings[role], task_for(config.task), columns, None, bad_rows, None, mine)
+    if bad_rows.too_many:
+        raise bad_rows.refusal()
+    found = lay_out(config, out, listings, seen, columns, bad_rows.rows)
     resolved = Resolved(global_batch_size=config.training.global_batch_size or 8)
     return found.manifest, Profile(
         config.job.id,
@@ -97,7 +97,7 @@ def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[
         DataProfile(),
         resolved,
         columns,
-        bad=tally.rows,
+        bad=bad_rows.rows,
         order=found.order,
         held_out=held_out.done(),
     )

@@ -44,7 +44,7 @@ class Kind:
         )
 
 
-class Tally:
+class BadRows:
     """Counts faults over all sources in the order they are read."""
 
     def __init__(self, allowed: int) -> None:

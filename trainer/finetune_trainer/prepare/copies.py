@@ -16,7 +16,7 @@ from finetune_api.job import Data
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE, to_bytes
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block
-from finetune_trainer.stream.splits import HELD_OUT, Share, share_of
+from finetune_trainer.stream.splits import HELD_OUT, Interval, interval_of
 
 _CHUNK = 4096
 
@@ -64,20 +64,22 @@ class HeldOut:
     """Copies of what `fraction` holds out, made while the training rows go by."""
 
     def __init__(self, data: Data, out: Location) -> None:
-        shares = {split: share_of(split, data) for split in HELD_OUT}
-        self._shares: dict[str, Share] = {s: share for s, share in shares.items() if share and share.source == "train"}
-        self._writers = {split: Writer(out, f"held-out-{split}") for split in self._shares}
+        intervals = {split: interval_of(split, data) for split in HELD_OUT}
+        self._intervals: dict[str, Interval] = {
+            s: interval for s, interval in intervals.items() if interval and interval.source == "train"
+        }
+        self._writers = {split: Writer(out, f"held-out-{split}") for split in self._intervals}
         self._chunk: tuple[int, int] | None = None
         self._taken: dict[str, np.ndarray] = {}
 
     def offer(self, number: int, row: int, line: int, values: dict[str, Any]) -> None:
         """A usable row of the training source: row `row` of object `number`, its wanted columns."""
-        if not self._shares:
+        if not self._intervals:
             return
         if self._chunk != (number, row // _CHUNK):
             self._chunk = (number, row // _CHUNK)
             rows = np.arange(row - row % _CHUNK, row - row % _CHUNK + _CHUNK, dtype=np.int64)
-            self._taken = {split: share.takes(number, rows) for split, share in self._shares.items()}
+            self._taken = {split: interval.contains(number, rows) for split, interval in self._intervals.items()}
         for split, taken in self._taken.items():
             if taken[row % _CHUNK]:
                 self._writers[split].add(to_bytes(values, list(values)), line)

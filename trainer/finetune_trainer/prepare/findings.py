@@ -14,7 +14,7 @@ from finetune_trainer.prepare.survey import BAD, Surveyed
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE
 from finetune_trainer.stream.manifest import Block
-from finetune_trainer.stream.splits import Share, usable
+from finetune_trainer.stream.splits import Interval, usable
 
 RARE_SHARE = 0.02
 ANNOUNCED_BYTES = 64 << 20
@@ -56,12 +56,12 @@ def most_important(found: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: rank.get(finding.kind, -1))[:FINDINGS])
 
 
-def split_numbers(seen: Surveyed, bad: Mapping[int, Sequence[int]], share: Share) -> np.ndarray:
+def split_numbers(seen: Surveyed, bad: Mapping[int, Sequence[int]], interval: Interval) -> np.ndarray:
     """Positions in the source's arrays (`prints`, `classes`) of the rows that a split has."""
     parts: list[np.ndarray] = []
     before = 0
     for number, item in enumerate(seen.source.objects):
-        parts.extend(before + usable(number, block, bad.get(number, ()), share) for block in item.blocks)
+        parts.extend(before + usable(number, block, bad.get(number, ()), interval) for block in item.blocks)
         before += item.rows
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 

@@ -16,16 +16,16 @@ from finetune_trainer.prepare.survey import Surveyed
 from finetune_trainer.storage import Location, location
 from finetune_trainer.stream import order
 from finetune_trainer.stream.listing import Listing
-from finetune_trainer.stream.manifest import Manifest
-from finetune_trainer.stream.profile import BadRows, order_digest
-from finetune_trainer.stream.splits import HELD_OUT, share_of
+from finetune_trainer.stream.manifest import DataManifest
+from finetune_trainer.stream.profile import ExcludedRows, order_digest
+from finetune_trainer.stream.splits import HELD_OUT, interval_of
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """digest: of all that decides the order of the rows (I2)."""
 
-    manifest: Manifest
+    manifest: DataManifest
     order: int
     digest: str
     findings: tuple[Finding, ...]
@@ -37,7 +37,7 @@ def lay_out(
     listings: Mapping[str, Listing],
     seen: Mapping[str, Surveyed],
     columns: Mapping[str, str],
-    bad: BadRows,
+    bad: ExcludedRows,
 ) -> Layout:
     """In today's order, unless the job goes on from a checkpoint that was written in an earlier one.
 
@@ -58,7 +58,7 @@ def _laid_out(
     listings: Mapping[str, Listing],
     seen: Mapping[str, Surveyed],
     columns: Mapping[str, str],
-    bad: BadRows,
+    bad: ExcludedRows,
     version: int,
 ) -> Layout:
     sources, noted = {}, list[Finding]()
@@ -69,14 +69,16 @@ def _laid_out(
             source = weigh(source, seen[role].weights)
         sources[role], copied = reblock(source, role, listing.store, out, names, version=version)
         noted += copied
-    manifest = Manifest(sources)
-    return Layout(manifest, version, order_digest(manifest, columns, bad, shares_of(config), version), tuple(noted))
+    manifest = DataManifest(sources)
+    return Layout(manifest, version, order_digest(manifest, columns, bad, intervals_of(config), version), tuple(noted))
 
 
-def shares_of(config: RunConfig) -> dict[str, tuple[str, float, float] | None]:
+def intervals_of(config: RunConfig) -> dict[str, tuple[str, float, float] | None]:
     """split -> which part of which source it takes, as the digest holds it."""
-    found = {split: share_of(split, config.data) for split in ("train", *HELD_OUT)}
-    return {split: (share.source, share.low, share.high) if share else None for split, share in found.items()}
+    found = {split: interval_of(split, config.data) for split in ("train", *HELD_OUT)}
+    return {
+        split: (interval.source, interval.low, interval.high) if interval else None for split, interval in found.items()
+    }
 
 
 def _order_of_checkpoint(config: RunConfig) -> str | None:

@@ -33,7 +33,7 @@ from finetune_trainer.model.size import model_bytes
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import completed
 from finetune_trainer.prepare import findings as look
-from finetune_trainer.prepare.bad_rows import Tally
+from finetune_trainer.prepare.bad_rows import BadRows
 from finetune_trainer.prepare.columns import columns_left_out, label_names, pick_columns
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.fit import fit
@@ -45,10 +45,10 @@ from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.storage import Location, blaming, location
 from finetune_trainer.stream.blocks import CACHE, sweep_cache
 from finetune_trainer.stream.listing import Listing, field_of
-from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile, find_profile, save_profile
 from finetune_trainer.stream.source import list_source
-from finetune_trainer.stream.splits import HELD_OUT, share_of
+from finetune_trainer.stream.splits import HELD_OUT, interval_of
 from finetune_trainer.tasks.guard import guarded
 from finetune_trainer.tasks.registry import task_for
 
@@ -80,8 +80,8 @@ def _list(config: RunConfig, role: str) -> Listing:
 
 
 def _has_source(config: RunConfig, role: str) -> bool:
-    share = share_of(role, config.data)
-    return share is not None and share.source == role
+    interval = interval_of(role, config.data)
+    return interval is not None and interval.source == role
 
 
 class _Model:
@@ -150,7 +150,7 @@ def _reusable(config: RunConfig, out: Location, basis: str) -> Profile | None:
     )
 
 
-def _copies_are_there(out: Location, manifest: Manifest, profile: Profile) -> bool:
+def _copies_are_there(out: Location, manifest: DataManifest, profile: Profile) -> bool:
     """Whether all blocks that were copied still lie in the cache: they are swept when a job has succeeded."""
     blocks = [b for source in manifest.sources.values() for item in source.objects for b in item.blocks]
     blocks += [b for copies in profile.held_out.values() for b in copies]
@@ -160,18 +160,18 @@ def _copies_are_there(out: Location, manifest: Manifest, profile: Profile) -> bo
 
 def _examine(
     config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, reporter: Reporter
-) -> tuple[Manifest, Profile]:
+) -> tuple[DataManifest, Profile]:
     """Look at everything. What was found until a failure is reported before it is raised: status shows both."""
-    tally, seen = Tally(config.data.max_bad_rows), dict[str, Surveyed]()
+    bad_rows, seen = BadRows(config.data.max_bad_rows), dict[str, Surveyed]()
     try:
-        return _profiled(config, out, model, listings, basis, tally, seen)
+        return _profiled(config, out, model, listings, basis, bad_rows, seen)
     except JobError:
         with suppress(JobError):
             sweep_cache(out)  # copies of the user's rows are not left behind
-        noted = look.most_important([*tally.findings(), *look.without_rows(seen)])
+        noted = look.most_important([*bad_rows.findings(), *look.without_rows(seen)])
         if seen or noted:
             reporter.update(
-                data=DataProfile(bad_rows=tally.count, findings=noted, objects=_objects(seen), bytes=_bytes(seen))
+                data=DataProfile(bad_rows=bad_rows.count, findings=noted, objects=_objects(seen), bytes=_bytes(seen))
             )
         raise
 
@@ -190,9 +190,9 @@ def _profiled(
     model: _Model,
     listings: dict[str, Listing],
     basis: str,
-    tally: Tally,
+    bad_rows: BadRows,
     seen: dict[str, Surveyed],
-) -> tuple[Manifest, Profile]:
+) -> tuple[DataManifest, Profile]:
     given = _given_labels(config)
     with blaming(field_of("train")):  # what costs little to see goes first: the model's classes take seconds to import
         columns = pick_columns(config, task_for(config.task), listings["train"])
@@ -204,20 +204,20 @@ def _profiled(
     held_out = HeldOut(config.data, out)
     with blaming(field_of("train")):
         known = given or names
-        seen["train"] = survey(listings["train"], task, columns, known, tally, samples["train"], held_out, names)
+        seen["train"] = survey(listings["train"], task, columns, known, bad_rows, samples["train"], held_out, names)
     if not seen["train"].usable:
-        raise tally.refusal() if tally.too_many else _empty_split("train", True, seen["train"])
+        raise bad_rows.refusal() if bad_rows.too_many else _empty_split("train", True, seen["train"])
     of_head = head_labels(model.config) if config.task == "text-classification" else ()
-    labels = _labels(known, seen["train"], columns, tally, of_head) if config.task == "text-classification" else None
+    labels = _labels(known, seen["train"], columns, bad_rows, of_head) if config.task == "text-classification" else None
     for role in listings:
         if role != "train":
             with blaming(field_of(role)):
-                seen[role] = survey(listings[role], task, columns, labels, tally, samples[role], label_names=names)
-    if tally.too_many:
-        raise tally.refusal()
+                seen[role] = survey(listings[role], task, columns, labels, bad_rows, samples[role], label_names=names)
+    if bad_rows.too_many:
+        raise bad_rows.refusal()
     told = [finding for listing in listings.values() for finding in listing.findings]
-    noted: list[Finding] = [*tally.findings(), *look.without_rows(seen), *told]
-    counts, classes, overlaps = _splits(config, seen, tally.rows)
+    noted: list[Finding] = [*bad_rows.findings(), *look.without_rows(seen), *told]
+    counts, classes, overlaps = _splits(config, seen, bad_rows.rows)
     noted += overlaps
     there = set().union(*(found.columns for found in seen.values()))
     noted += columns_left_out(config, task, columns, there, counts["train"])
@@ -247,7 +247,7 @@ def _profiled(
     noted += [*_empty(seen), *look.other_forms(seen)]
     if not out.store.conditional_writes:
         noted.append(look.unconditional(out.uri()))
-    layout = lay_out(config, out, listings, seen, columns, tally.rows)
+    layout = lay_out(config, out, listings, seen, columns, bad_rows.rows)
     manifest = layout.manifest
     copies = held_out.done()
     noted += [*layout.findings, *look.copied(copies, out)]
@@ -266,7 +266,7 @@ def _profiled(
         train_rows=counts["train"],
         validation_rows=counts.get("validation", 0),
         test_rows=counts.get("test", 0),
-        bad_rows=tally.count,
+        bad_rows=bad_rows.count,
         tokens_per_epoch=tokens,
         lengths=lengths,
         objects=_objects(seen),
@@ -284,7 +284,7 @@ def _profiled(
         resolved=resolved,
         columns=columns,
         labels=labels,
-        bad=tally.rows,
+        bad=bad_rows.rows,
         model_revision=model.revision,
         conditional_writes=out.store.conditional_writes,
         order=layout.order,
@@ -313,10 +313,10 @@ def _given_labels(config: RunConfig) -> tuple[str, ...] | None:
 
 
 def _labels(
-    known: Sequence[str] | None, train: Surveyed, columns: dict[str, str], tally: Tally, of_head: Sequence[str]
+    known: Sequence[str] | None, train: Surveyed, columns: dict[str, str], bad_rows: BadRows, of_head: Sequence[str]
 ) -> tuple[str, ...]:
     labels = known or in_their_order(sort_labels(list(train.label_counts)), of_head)
-    if len(train.label_counts) == 1 and not tally.too_many:
+    if len(train.label_counts) == 1 and not bad_rows.too_many:
         (only,) = train.label_counts
         raise JobError(
             Reason.INVALID_DATA,
@@ -342,14 +342,14 @@ def _splits(
     noted: list[Finding] = []
     train = np.zeros(0, dtype=np.uint64)
     for split in ("train", *HELD_OUT):
-        share = share_of(split, config.data)
-        if share is None:
+        interval = interval_of(split, config.data)
+        if interval is None:
             continue
-        where = seen[share.source]
-        numbers = look.split_numbers(where, bad.get(share.source, {}), share)
+        where = seen[interval.source]
+        numbers = look.split_numbers(where, bad.get(interval.source, {}), interval)
         counts[split] = len(numbers)
         if not len(numbers):
-            raise _empty_split(split, share.whole, where)
+            raise _empty_split(split, interval.whole, where)
         prints = np.frombuffer(where.prints, dtype=np.uint64)[numbers]
         if split == "train":
             train, classes = prints, look.class_counts(where, numbers)

@@ -23,7 +23,7 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
-from finetune_trainer.prepare.bad_rows import Tally
+from finetune_trainer.prepare.bad_rows import BadRows
 from finetune_trainer.prepare.copies import HeldOut
 from finetune_trainer.prepare.reblock import ROW_BYTES
 from finetune_trainer.prepare.scan import ObjectScan
@@ -114,7 +114,7 @@ def survey(
     task: Task,
     columns: Mapping[str, str],
     labels: Sequence[str] | None,
-    tally: Tally,
+    bad_rows: BadRows,
     sample: Sample | None,
     held_out: HeldOut | None = None,
     label_names: Sequence[str] | None = None,
@@ -162,7 +162,7 @@ def survey(
                 except RecursionError:
                     fault = Fault("InvalidRow", "is nested too deeply to be read; write it flat")
             if fault is not None:
-                tally.add(listing.role, number, row, scan.name, line, fault)
+                bad_rows.add(listing.role, number, row, scan.name, line, fault)
                 found.prints.append(BAD)
                 found.classes.append(0)
                 continue

@@ -3,8 +3,8 @@ batch.
 """
 
 from finetune_trainer.stream.blocks import sweep_cache
-from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile, load_profile
 from finetune_trainer.stream.stream import Batch, Cursor, Stream
 
-__all__ = ["Batch", "Cursor", "Manifest", "Profile", "Stream", "load_profile", "sweep_cache"]
+__all__ = ["Batch", "Cursor", "DataManifest", "Profile", "Stream", "load_profile", "sweep_cache"]

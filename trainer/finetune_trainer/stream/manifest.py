@@ -66,7 +66,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class DataManifest:
     """All sources by role: train, and validation and test where they are objects of their own."""
 
     sources: dict[str, Source]
@@ -89,7 +89,7 @@ class Manifest:
         return {"version": MANIFEST_VERSION, "sources": sources}
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> Manifest:
+    def from_json(data: dict[str, Any]) -> DataManifest:
         """The inverse of to_json. Raises ValueError for another version."""
         if data.get("version") != MANIFEST_VERSION:
             raise ValueError(f"data manifest of version {data.get('version')}, not {MANIFEST_VERSION}")
@@ -108,7 +108,7 @@ class Manifest:
                 for item in source["objects"]
             )
             sources[role] = Source(source["uri"], objects, source["revision"])
-        return Manifest(sources)
+        return DataManifest(sources)
 
 
 def _canonical(data: Any) -> bytes:

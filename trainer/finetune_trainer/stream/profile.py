@@ -2,7 +2,7 @@
 
 `digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows and
 the
-held-out shares, and the version of the order where it is not the first (I2). It says which job and configuration it
+held-out intervals, and the version of the order where it is not the first (I2). It says which job and configuration it
 belongs
 to, so that a second prepare step can reuse it.
 """
@@ -19,15 +19,15 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import DataProfile, Resolved
 from finetune_trainer.storage import Location
-from finetune_trainer.stream.manifest import Block, Manifest
+from finetune_trainer.stream.manifest import Block, DataManifest
 from finetune_trainer.stream.order import WHOLE_BLOCKS
 
 PROFILE_VERSION = 1
 MANIFEST_KEY = "prepare/manifest.json.zst"
 PROFILE_KEY = "prepare/profile.json"
 
-BadRows = Mapping[str, Mapping[int, tuple[int, ...]]]
-"""source -> number of the object -> rows of it that are left out, sorted."""
+ExcludedRows = Mapping[str, Mapping[int, tuple[int, ...]]]
+"""source -> number of the object -> rows of it that are left out, sorted: they are in no split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Profile:
     resolved: Resolved
     columns: dict[str, str]
     labels: tuple[str, ...] | None = None
-    bad: BadRows = field(default_factory=dict)
+    bad: ExcludedRows = field(default_factory=dict)
     model_revision: str | None = None
     conditional_writes: bool = True
     order: int = WHOLE_BLOCKS
@@ -111,17 +111,17 @@ def _tuple(value: list[Any] | None) -> tuple[Any, ...] | None:
 
 
 def order_digest(
-    manifest: Manifest, columns: Mapping[str, str], bad: BadRows, shares: Any, order: int = WHOLE_BLOCKS
+    manifest: DataManifest, columns: Mapping[str, str], bad: ExcludedRows, intervals: Any, order: int = WHOLE_BLOCKS
 ) -> str:
     """SHA-256 of all that decides which rows there are, and how they are laid out."""
     wrong = {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in bad.items()}
-    facts = [manifest.digest, dict(sorted(columns.items())), wrong, shares]
+    facts = [manifest.digest, dict(sorted(columns.items())), wrong, intervals]
     if order != WHOLE_BLOCKS:
         facts.append(order)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def save_profile(out: Location, manifest: Manifest, profile: Profile) -> None:
+def save_profile(out: Location, manifest: DataManifest, profile: Profile) -> None:
     """Write both; the profile last, so that it exists only with its manifest."""
     import zstandard
 
@@ -129,7 +129,7 @@ def save_profile(out: Location, manifest: Manifest, profile: Profile) -> None:
     out.put(PROFILE_KEY, json.dumps(profile.to_json(), indent=1).encode())
 
 
-def find_profile(out: Location) -> tuple[Manifest, Profile] | None:
+def find_profile(out: Location) -> tuple[DataManifest, Profile] | None:
     """What a prepare step left here; None if nothing, or nothing that this version reads."""
     import zstandard
 
@@ -137,14 +137,14 @@ def find_profile(out: Location) -> tuple[Manifest, Profile] | None:
     if profile is None or manifest is None:
         return None
     try:
-        found = Manifest.from_json(json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(manifest)))
+        found = DataManifest.from_json(json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(manifest)))
         made = Profile.from_json(json.loads(profile))
     except (ValueError, KeyError, TypeError, zstandard.ZstdError):
         return None
     return (found, made) if made.data.manifest_digest == found.digest else None  # else killed between writing the two
 
 
-def load_profile(out: Location, job_id: str | None = None) -> tuple[Manifest, Profile]:
+def load_profile(out: Location, job_id: str | None = None) -> tuple[DataManifest, Profile]:
     """The manifest and the profile of this output. Raises JobError when there is none, or it is another job's."""
     found = find_profile(out)
     if found is None:

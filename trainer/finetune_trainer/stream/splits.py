@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_api.job import Data
-from finetune_trainer.stream.manifest import Block, Manifest, Source
+from finetune_trainer.stream.manifest import Block, DataManifest, Source
 from finetune_trainer.stream.order import mix
 
 _PLACE_KEY = 0x66696E6574756E65_6F70657261746F72  # fixed for ever: changing it changes what was held out
@@ -23,7 +23,7 @@ _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Interval:
     """The part [low, high) of the unit interval that a split takes of its source's rows."""
 
     source: str
@@ -34,37 +34,37 @@ class Share:
     def whole(self) -> bool:
         return self.low <= 0.0 and self.high >= 1.0
 
-    def takes(self, number: int, rows: np.ndarray) -> np.ndarray:
-        """For each of these rows of object `number`, whether the share has it."""
+    def contains(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """For each of these rows of object `number`, whether the interval has it."""
         place = mix(rows.astype(np.uint64) | (np.uint64(number) << np.uint64(40)), _PLACE_KEY) >> np.uint64(11)
         at = place.astype(np.float64) / float(1 << 53)
         return (at >= self.low) & (at < self.high)
 
 
-def share_of(split: str, data: Data) -> Share | None:
+def interval_of(split: str, data: Data) -> Interval | None:
     """Where a split's rows come from; None when the spec has no such split."""
     validation = (data.validation.fraction if data.validation else None) or 0.0
     test = (data.test.fraction if data.test else None) or 0.0
     if split == "train":
-        return Share("train", validation + test, 1.0)
+        return Interval("train", validation + test, 1.0)
     held = data.validation if split == "validation" else data.test
     if held is None:
         return None
     if held.uri is not None:
-        return Share(split)
+        return Interval(split)
     low = 0.0 if split == "validation" else validation
-    return Share("train", low, low + (held.fraction or 0.0))
+    return Interval("train", low, low + (held.fraction or 0.0))
 
 
-def usable(number: int, block: Block, bad: Sequence[int], share: Share) -> np.ndarray:
-    """Rows of a block of object `number` that belong to the share, as row numbers in the object; sorted."""
-    return np.concatenate([*_usable(number, block, bad, share), np.zeros(0, dtype=np.int64)])
+def usable(number: int, block: Block, bad: Sequence[int], interval: Interval) -> np.ndarray:
+    """Rows of a block of object `number` that belong to the interval, as row numbers in the object; sorted."""
+    return np.concatenate([*_usable(number, block, bad, interval), np.zeros(0, dtype=np.int64)])
 
 
-def usable_span(number: int, block: Block, bad: Sequence[int], share: Share, low: int, high: int) -> np.ndarray:
+def usable_span(number: int, block: Block, bad: Sequence[int], interval: Interval, low: int, high: int) -> np.ndarray:
     """Elements [low, high) of `usable`, without making all of it."""
     found: list[np.ndarray] = []
-    for rows in _usable(number, block, bad, share):
+    for rows in _usable(number, block, bad, interval):
         found.append(rows[max(0, low) : max(0, high)])
         low, high = low - len(rows), high - len(rows)
         if high <= 0:
@@ -72,14 +72,14 @@ def usable_span(number: int, block: Block, bad: Sequence[int], share: Share, low
     return np.concatenate(found)
 
 
-def _usable(number: int, block: Block, bad: Sequence[int], share: Share) -> Iterator[np.ndarray]:
+def _usable(number: int, block: Block, bad: Sequence[int], interval: Interval) -> Iterator[np.ndarray]:
     wrong = np.asarray(bad, dtype=np.int64)
     end = block.row + block.rows
     for start in range(block.row, end, _CHUNK):
         rows = np.arange(start, min(end, start + _CHUNK), dtype=np.int64)
         if len(wrong):
             rows = rows[~np.isin(rows, wrong)]
-        yield rows if share.whole else rows[share.takes(number, rows)]
+        yield rows if interval.whole else rows[interval.contains(number, rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +98,21 @@ def copied_blocks(blocks: Sequence[Block]) -> list[SplitBlock]:
     return [SplitBlock(0, block, block.rows, first) for block, first in zip(blocks, firsts, strict=False)]
 
 
-def split_blocks(manifest: Manifest, bad: Mapping[str, Mapping[int, Sequence[int]]], share: Share) -> list[SplitBlock]:
-    """All blocks of the share's source in file order. bad: source -> object number -> rows."""
-    source: Source = manifest.sources[share.source]
+def split_blocks(
+    manifest: DataManifest, bad: Mapping[str, Mapping[int, Sequence[int]]], interval: Interval
+) -> list[SplitBlock]:
+    """All blocks of the interval's source in file order. bad: source -> object number -> rows."""
+    source: Source = manifest.sources[interval.source]
     found: list[SplitBlock] = []
     first = 0
     for number, item in enumerate(source.objects):
-        wrong = bad.get(share.source, {}).get(number, ())
+        wrong = bad.get(interval.source, {}).get(number, ())
         for block in item.blocks:
-            rows = block.rows if share.whole and not len(wrong) else sum(map(len, _usable(number, block, wrong, share)))
+            rows = (
+                block.rows
+                if interval.whole and not len(wrong)
+                else sum(map(len, _usable(number, block, wrong, interval)))
+            )
             found.append(SplitBlock(number, block, rows, first))
             first += rows
     return found

@@ -27,10 +27,10 @@ from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, location
 from finetune_trainer.stream import order
 from finetune_trainer.stream.blocks import RowGroup, block_rows
-from finetune_trainer.stream.manifest import Manifest
+from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.source import open_source
-from finetune_trainer.stream.splits import SplitBlock, copied_blocks, share_of, split_blocks, usable_span
+from finetune_trainer.stream.splits import SplitBlock, copied_blocks, interval_of, split_blocks, usable_span
 
 READERS = 4
 PIECE_BYTES = 16 << 20
@@ -83,7 +83,7 @@ class Stream:
     def __init__(
         self,
         config: RunConfig,
-        manifest: Manifest,
+        manifest: DataManifest,
         profile: Profile,
         split: str = "train",
         *,
@@ -94,14 +94,16 @@ class Stream:
         limits: dict[str, int] | None = None,
     ) -> None:
         """`limits` sets full, window and least of `order.windows`, for tests."""
-        share = share_of(split, config.data)
-        if share is None:
+        interval = interval_of(split, config.data)
+        if interval is None:
             raise JobError(Reason.INVALID_CONFIG, f"the job has no {split} rows", field=f"spec.data.{split}")
         assert 0 <= rank < world
-        self._source, self._share, self._rank, self._world = manifest.sources[share.source], share, rank, world
-        self._bad = profile.bad.get(share.source, {})
+        self._source, self._interval, self._rank, self._world = manifest.sources[interval.source], interval, rank, world
+        self._bad = profile.bad.get(interval.source, {})
         copies = profile.held_out.get(split)
-        self._blocks: list[SplitBlock] = copied_blocks(copies) if copies else split_blocks(manifest, profile.bad, share)
+        self._blocks: list[SplitBlock] = (
+            copied_blocks(copies) if copies else split_blocks(manifest, profile.bad, interval)
+        )
         self._columns = tuple(dict.fromkeys(profile.columns.values()))
         self._digest, self._limits = profile.digest, {"version": profile.order} | (limits or {})
         self._seed = config.training.seed if seed is None else seed
@@ -207,7 +209,7 @@ class Stream:
         wanted = None
         if held.rows != block.rows:
             bad = self._bad.get(held.number, ())
-            wanted = usable_span(held.number, block, bad, self._share, low, high) - block.row
+            wanted = usable_span(held.number, block, bad, self._interval, low, high) - block.row
         item = self._source.objects[held.number]
         if item.format.name == "parquet" and block.cache is None and high - low < held.rows:
             if n not in self._groups:
@@ -220,7 +222,7 @@ class Stream:
 
     def _reader(self) -> ObjectStore:
         if self._store is None:
-            self._store = open_source(self._config, self._share.source, self._source.revision)
+            self._store = open_source(self._config, self._interval.source, self._source.revision)
         return self._store
 
     def _parse(self, raw: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from finetune_trainer.model.load import load_model, parameter_counts
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
-from finetune_trainer.stream import Manifest, Profile, Stream, load_profile
+from finetune_trainer.stream import DataManifest, Profile, Stream, load_profile
 from finetune_trainer.tasks import Example, Task, Unlearnable, task_for, with_name
 from finetune_trainer.tasks.guard import guarded
 from finetune_trainer.train.optimizer import adamw, load_optimizer, optimizer_tensors
@@ -44,7 +44,7 @@ class Session:
     ranks: Ranks
     narrator: Narrator
     stop: Callable[[], bool]
-    manifest: Manifest
+    manifest: DataManifest
     profile: Profile
     resolved: Resolved
     task: Task

@@ -13,7 +13,7 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage.errors import from_boto
-from finetune_trainer.storage.forks import Own
+from finetune_trainer.storage.process_local import ProcessLocal
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
 
@@ -32,7 +32,7 @@ class _Clients:
                 client.close()
 
 
-_clients = Own(_Clients, _Clients.rest)
+_clients = ProcessLocal(_Clients, _Clients.rest)
 
 
 def client_for(access: StorageAccess) -> Any:
