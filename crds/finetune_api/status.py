@@ -202,7 +202,7 @@ class Checkpoint(Model):
     best: bool = Field(False, description="Whether it is the best so far.")
 
 
-class Attempt(Model):
+class AttemptStatus(Model):
     """One set of worker pods."""
 
     number: int = Field(ge=1, description="Counts from 1; twice the same where a queue manager took the workers' place back and gave it again.")
@@ -260,7 +260,7 @@ class Status(Model):
     checkpoints: tuple[Checkpoint, ...] = Field((), max_length=CHECKPOINTS, description="Verified checkpoints, newest first.")
     attempt: int | None = Field(None, ge=0, description="Number of the current attempt.")
     restarts: int | None = Field(None, ge=0, description="Restarts so far.")
-    attempts: tuple[Attempt, ...] = Field((), max_length=ATTEMPTS, description="The last attempts, newest first.")
+    attempts: tuple[AttemptStatus, ...] = Field((), max_length=ATTEMPTS, description="The last attempts, newest first.")
     goodput: float | None = Field(None, ge=0, le=1, description="Share of the workers' time that went into steps that were kept.")
     output: OutputStatus | None = Field(None, description="The committed result.")
     last_report_time: Time | None = Field(None, description="When the trainer was last heard of.")

@@ -129,8 +129,8 @@ class World:
         return str(self.api.objects.get(("pods", namespace, name))["metadata"]["uid"])
 
 
-Try = Callable[[World], Awaitable[None] | None]
-TRIES: dict[str, Try] = {
+Trick = Callable[[World], Awaitable[None] | None]
+TRICKS: dict[str, Trick] = {
     # another namespace: labels
     "a running pod": lambda w: w.make("pods", ELSEWHERE, status={"phase": "Running"}),
     "a pod of a later attempt": lambda w: w.make("pods", ELSEWHERE, labels={names.ATTEMPT: "9"}),
@@ -265,15 +265,15 @@ TRIES: dict[str, Try] = {
 
 
 def test_there_are_enough_tries() -> None:
-    assert len(TRIES) >= 40
+    assert len(TRICKS) >= 40
 
 
-@pytest.mark.parametrize("name", TRIES)
+@pytest.mark.parametrize("name", TRICKS)
 async def test_a_stranger_changes_nothing(name: str) -> None:
     world = World(FakeApi())
     await world.begin()
     before = world.picture()
-    again = TRIES[name](world)
+    again = TRICKS[name](world)
     if again is not None:
         await again
     for _ in range(3):

@@ -1,6 +1,5 @@
-"""I6: the operator dies before each write of a job's life in turn; every life ends alike, and nothing is made twice or
-left over.
-"""
+"""I6: the operator dies before each write of a job's life in turn; every life ends alike, and nothing is made twice
+or left over."""
 
 from __future__ import annotations
 

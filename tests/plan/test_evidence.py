@@ -1,6 +1,5 @@
-"""Absence is not evidence: a try is judged by pods that were seen where its Job is, and what is missing is looked up
-first.
-"""
+"""Absence is not evidence: an attempt is judged by pods that were seen where its Job is, and what is missing is
+looked up first."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Exit 40: a stop that something outside asked for costs nothing; one that nobody asked for counts, unless it brought
-the job on.
-"""
+"""Exit 40: a stop that something outside asked for costs nothing; one that nobody asked for counts, unless it
+brought the job on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Names that Kubernetes accepts, whatever the job is called, and that never meet between jobs, tries and attempts."""
+"""Names that Kubernetes accepts, whatever the job is called, and that never meet between jobs, components and
+attempts."""
 
 from __future__ import annotations
 

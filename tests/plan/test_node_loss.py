@@ -1,6 +1,5 @@
-"""A node goes: told as soon as Kubernetes marks its pods, and left behind when Kubernetes gives them up, however long
-their
-grace period. The pods themselves never say another word, and their Job would wait for them for ever."""
+"""A node goes: told as soon as Kubernetes marks its pods, and left behind when Kubernetes gives them up, however
+long their grace period. The pods themselves never say another word, and their Job would wait for them for ever."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Kueue: the Job is made suspended, stays through admission and preemption, and its suspend field is never written
-again.
-"""
+again."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from finetune_api.job import Spec
 from finetune_api.report import Outcome, Report, Stage
 from finetune_api.status import (
     ATTEMPTS,
-    Attempt,
+    AttemptStatus,
     Best,
     Checkpoint,
     Failure,
@@ -83,9 +83,9 @@ def test_times_survive(moment: float) -> None:
     assert seconds("2027-01-15T08:00:00.123456Z") == 1_800_000_000.123456
 
 
-def entry(number: int, **fields: object) -> Attempt:
+def entry(number: int, **fields: object) -> AttemptStatus:
     known = {"start_time": rfc3339(START), "end_time": rfc3339(START + 100)}
-    return Attempt(number=number, **known | fields)  # type: ignore[arg-type]
+    return AttemptStatus(number=number, **known | fields)  # type: ignore[arg-type]
 
 
 def test_goodput_leaves_out_queues_and_counts_lost_steps() -> None:

@@ -2,8 +2,7 @@
 itself.
 
 A test says what happens: `control` is one round of the Job controller, `start`, `exit`, `terminate`, `disrupt` and
-`sweep`
-are the kubelet's.
+`sweep` are the kubelet's.
 """
 
 from __future__ import annotations

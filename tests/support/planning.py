@@ -1,5 +1,5 @@
-"""A small cluster in memory for tests of planning: it applies plans in the operator's order, and reports as a trainer
-does.
+"""A small cluster in memory for tests of planning: it applies plans in the operator's order, and reports as a
+trainer does.
 
 Objects are kept as the API server would send them, so that the projections are tested on the way. Nothing happens by
 itself: a test says what the kubelet does (see controllers.py), and time moves by `wait`.
@@ -251,7 +251,7 @@ class Cluster(Controllers):
         component: str = names.WORKER,
         **fields: Any,
     ) -> None:
-        """A report of the current try."""
+        """A report of the current attempt."""
         attempt = max(int(j["metadata"]["labels"][names.ATTEMPT]) for j in self.jobs(component))
         progress = (
             Progress(step=step, total_steps=total, percent=100.0 * step / total, loss=0.5) if step is not None else None

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from finetune_api.lenient import parse_lenient
-from finetune_api.status import Attempt, Checkpoint, Phase, Status
+from finetune_api.status import AttemptStatus, Checkpoint, Phase, Status
 from finetune_api.times import seconds
 from finetune_cli.progress_lines import columns, data_lines, metrics, progress
 from finetune_cli.terminal import size
@@ -132,7 +132,7 @@ def _checkpoint(checkpoint: Checkpoint, now: float) -> str:
     return f"{told}{' (best)' if checkpoint.best else ''}  {checkpoint.uri}"
 
 
-def _attempt(attempt: Attempt) -> str:
+def _attempt(attempt: AttemptStatus) -> str:
     if attempt.reason is None:
         return f"{attempt.number}: since {attempt.start_time}, from step {attempt.from_step or 0}"
     code = f" (exit code {attempt.exit_code})" if attempt.exit_code else ""

@@ -37,7 +37,7 @@ class Record:
     start_time: str = ""
     completed: bool = False
     taking_over: bool = False  # the output still has to be taken over from an earlier job
-    attempts: list[dict[str, Any]] = field(default_factory=list)  # status.Attempt, newest first
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # status.AttemptStatus, newest first
 
     def but(self, **changes: Any) -> Record:
         """The record with some fields changed."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from finetune_api.job import Spec
 from finetune_api.report import Outcome, Report
-from finetune_api.status import ATTEMPTS, Attempt, ConditionType, Failure, Phase, Status
+from finetune_api.status import ATTEMPTS, AttemptStatus, ConditionType, Failure, Phase, Status
 from finetune_api.text import clip
 from finetune_api.times import rfc3339
 from finetune_cli.local.state_dir import Record
@@ -62,9 +62,9 @@ def first_course(record: Record) -> Course:
 
 def attempt_entry(
     record: Record, course: Course, code: int, failure: Failure | None, started: float, now: float
-) -> Attempt:
+) -> AttemptStatus:
     """The status entry of the attempt that just ended."""
-    return Attempt(
+    return AttemptStatus(
         number=record.attempt,
         start_time=rfc3339(started),
         end_time=rfc3339(now),
@@ -82,7 +82,7 @@ def final_status(
     spec: Spec, record: Record, course: Course, now: float, *, failure: Failure | None, stopped_by: str | None
 ) -> Status:
     """The status at the end: succeeded, failed, or stopped by a signal."""
-    attempts = tuple(Attempt.model_validate_json(json.dumps(entry)) for entry in record.attempts[:ATTEMPTS])
+    attempts = tuple(AttemptStatus.model_validate_json(json.dumps(entry)) for entry in record.attempts[:ATTEMPTS])
     known = {
         "attempt": record.attempt or None,
         "restarts": record.restarts,

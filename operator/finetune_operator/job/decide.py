@@ -15,7 +15,7 @@ from finetune_api.status import ConditionType, Failure, Phase
 from finetune_api.text import clip
 from finetune_api.times import rfc3339
 from finetune_operator.job.attempt import waiting
-from finetune_operator.job.attempt.attempt import tries
+from finetune_operator.job.attempt.attempt import attempts
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import Observed
 from finetune_operator.job.policies import clean_up, hidden, prepare, workers
@@ -59,7 +59,7 @@ def _ended_elsewhere(draft: Draft) -> Plan:
 def _step(draft: Draft) -> None:
     if _refused(draft):
         return
-    begun = any(t.job for t in tries(draft.observed, names.WORKER)) or draft.status.attempts
+    begun = any(t.job for t in attempts(draft.observed, names.WORKER)) or draft.status.attempts
     if begun:
         prepare.recall(draft)
     if draft.look_up:

@@ -33,7 +33,7 @@ class PodView:
     name: str
     uid: str
     component: str  # names.PREPARE or names.WORKER
-    attempt: int  # the try of the prepare step, or the workers' attempt
+    attempt: int  # of the prepare step or of the workers: each counts its own
     created: float
     owner_uid: str | None = None  # UID of the Job that controls it
     owner_job: str = ""  # and its name, which tells component and attempt
@@ -72,8 +72,7 @@ class PodView:
     @property
     def begun(self) -> bool:
         """Whether the trainer's container was started; it may have ended, of which the pod's phase learns a second
-        later.
-        """
+        later."""
         container = self.container
         return self.terminal or (container is not None and (container.running or container.exit_code is not None))
 
@@ -160,8 +159,7 @@ class JobView:
     @classmethod
     def from_object(cls, body: Mapping[str, Any]) -> JobView | None:
         """A batch/v1 Job; None unless a FineTuneJob controls it, and it has a name that we give to children of that
-        one.
-        """
+        one."""
         meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
         owner, known = _controller(meta), names.parse(meta["name"])
@@ -361,9 +359,8 @@ class Observed:
 def report_order(pod: PodView, report: Report) -> tuple[bool, int, float, int]:
     """The order of reports: one is taken only if it is higher than the last one taken.
 
-    Workers come after the prepare step, later tries after earlier ones; a pod that a queue manager admitted again
-    counts
-    its sequence from 0 within the same attempt, so the pod's age goes before the sequence.
+    Workers come after the prepare step, later attempts after earlier ones; a pod that a queue manager admitted again
+    counts its sequence from 0 within the same attempt, so the pod's age goes before the sequence.
     """
     return pod.component == names.WORKER, pod.attempt, pod.created, report.sequence
 
@@ -374,9 +371,8 @@ def _whole(text: str | None) -> int | None:
 
 
 def _silent(conditions: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Since when the node controller, and not the kubelet, calls the pod not ready: a kubelet says so of the containers
-    too.
-    """
+    """Since when the node controller, and not the kubelet, calls the pod not ready: a kubelet says so of the
+    containers too."""
     ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
     marked = ready.get("status") == "False" and containers.get("status") == "True"
     return seconds(ready.get("lastTransitionTime")) if marked and ready.get("reason") != _GATES else None

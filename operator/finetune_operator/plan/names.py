@@ -1,9 +1,8 @@
 """Names and labels of all children, derived from the job's name and UID alone.
 
 A child's name is the same in every plan, so making it twice is a 409 and never a duplicate (invariant I6). Services
-refuse
-names that start with a digit or hold dots (DNS-1035), and `<job>-<index>` must be a DNS label: hence a prefix and a
-slug.
+refuse names that start with a digit or hold dots (DNS-1035), and `<job>-<index>` must be a DNS label: hence a prefix
+and a slug.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def stem(name: str, uid: str) -> str:
 
 
 def child(name: str, uid: str, component: str, number: int) -> str:
-    """Name of a Job, and of its ConfigMap and Service: <stem>-<attempt>, or -p<try> for the prepare step."""
+    """Name of a Job, and of its ConfigMap and Service: <stem>-<attempt>, or -p<attempt> for the prepare step."""
     assert 1 <= number <= MOST, number
     full = f"{stem(name, uid)}-{'p' if component == PREPARE else ''}{number}"
     assert len(full) <= LONGEST, full

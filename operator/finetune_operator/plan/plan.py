@@ -3,8 +3,7 @@ business.
 
 The applier works in this order: notes, creates, patches, status, deletes (each in the order given). A create that fails
 keeps the later creates from being made, and a patch the later patches, but neither keeps the status from being written.
-A
-crash between any two writes is harmless: the next plan starts from what it then sees.
+A crash between any two writes is harmless: the next plan starts from what it then sees.
 """
 
 from __future__ import annotations

@@ -43,12 +43,12 @@ SPECS, RESOURCES = 2048, 64
 COMPLAINTS = 1024
 """Of so many objects that cannot be read it is remembered that the log has said so."""
 LOOKS = 16
-"""Of so many tries of a job it is remembered that they were looked up."""
+"""Of so many attempts of a job it is remembered that they were looked up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was known of a try before it was looked up."""
+    """What was known of an attempt before it was looked up."""
 
     name: str
     job: JobView | None

@@ -1,6 +1,6 @@
-"""A try: one Job of ours with the pods that belong to its present run, and whether it is over.
+"""An attempt: one Job of ours with the pods that belong to its present run, and whether it is over.
 
-Two tries of a job never overlap: the next one is made only when every pod of the last is terminal, gone, or lost.
+Two attempts of a job never overlap: the next one is made only when every pod of the last is terminal, gone, or lost.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ SKEW_SECONDS = 5.0
 TAINTED = "DeletionByTaintManager"
 """Reason of the DisruptionTarget condition of a pod that outstayed its toleration of a node's taint."""
 LOST_SECONDS = 60.0
-"""A pod still there so long after its grace period is on a node that nobody hears of: it counts as gone. Should it live
-on, the checkpoints' generations keep it from writing."""
+"""A pod still there so long after its grace period is on a node that nobody hears of: it counts as gone. Should it
+live on, the checkpoints' generations keep it from writing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    """The prepare step's try or the workers' attempt `number`; `job` is None when its Job is gone."""
+class Attempt:
+    """The attempt `number` of the prepare step or of the workers; `job` is None when its Job is gone."""
 
     component: str
     number: int
@@ -41,9 +41,8 @@ class Try:
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it is left to stop: its Job has ended, will by itself, or is about to hear that all pods
-        have.
-        """
+        """Whether nothing of it is left to stop: its Job has ended, will by itself, or is about to hear that all
+        pods have."""
         if self.job is None or self.job.terminal or self.doomed:
             return True
         return len({p.index for p in self.pods if p.terminal}) >= self.job.parallelism
@@ -74,8 +73,8 @@ def lost(pod: PodView, now: float) -> bool:
     """Whether a pod that is being deleted will not be heard of again.
 
     The taint of its node is the evidence: Kubernetes deletes the pod for it, and where the node is silent, or the
-    container
-    had not started, there is nothing to wait for. Else it counts as lost when it is long past its grace period.
+    container had not started, there is nothing to wait for. Else it counts as lost when it is long past its grace
+    period.
     """
     if pod.deletion is None:
         return False
@@ -83,13 +82,13 @@ def lost(pod: PodView, now: float) -> bool:
     return (tainted and (pod.silent is not None or not pod.begun)) or now >= pod.deletion + LOST_SECONDS
 
 
-def tries(observed: Observed, component: str) -> tuple[Try, ...]:
-    """All tries of a component of which a Job or pod is there, oldest first; Jobs of other owners are left out."""
+def attempts(observed: Observed, component: str) -> tuple[Attempt, ...]:
+    """All attempts of a component of which a Job or pod is there, oldest first; Jobs of other owners are left out."""
     jobs = _made(observed, component)
     pods = [p for p in observed.pods if p.component == component]
     numbers = sorted({*jobs, *(p.attempt for p in pods)})
     return tuple(
-        Try(component, n, jobs.get(n), _present(jobs.get(n), [p for p in pods if p.attempt == n])) for n in numbers
+        Attempt(component, n, jobs.get(n), _present(jobs.get(n), [p for p in pods if p.attempt == n])) for n in numbers
     )
 
 
@@ -109,9 +108,9 @@ def _made(observed: Observed, component: str) -> dict[int, JobView]:
     return made
 
 
-def find(all_tries: tuple[Try, ...], component: str, number: int) -> Try:
+def find(attempts: tuple[Attempt, ...], component: str, number: int) -> Attempt:
     """The try of that number; an empty one if nothing of it is there."""
-    return next((t for t in all_tries if t.number == number), Try(component, number, None, ()))
+    return next((t for t in attempts if t.number == number), Attempt(component, number, None, ()))
 
 
 def _present(job: JobView | None, pods: list[PodView]) -> tuple[PodView, ...]:
@@ -124,6 +123,6 @@ def _present(job: JobView | None, pods: list[PodView]) -> tuple[PodView, ...]:
     return tuple(sorted(pods, key=lambda p: (p.index if p.index is not None else -1, p.created, p.name)))
 
 
-def next_number(all_tries: tuple[Try, ...], known: int) -> int:
+def next_number(attempts: tuple[Attempt, ...], known: int) -> int:
     """One more than any try that is or was."""
-    return max((known, *(t.number for t in all_tries)), default=0) + 1
+    return max((known, *(t.number for t in attempts)), default=0) + 1

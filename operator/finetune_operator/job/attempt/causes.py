@@ -1,10 +1,8 @@
-"""Why a try ended: one cause from all that its pods say, in the design's order.
+"""Why an attempt ended: one cause from all that its pods say, in the design's order.
 
 For a pod: our own exit code, then its conditions and reasons, then OOMKilled (sticky in Kubernetes: a container that
-exits
-44 after a child was killed still says so, hence only with 137, 1 or an unknown code). Among pods the first to fail
-wins;
-`PeerLost` and `Interrupted` are consequences, and never win over a cause.
+exits 44 after a child was killed still says so, hence only with 137, 1 or an unknown code). Among pods the first to
+fail wins; `PeerLost` and `Interrupted` are consequences, and never win over a cause.
 """
 
 from __future__ import annotations
@@ -15,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
 from finetune_api.report import Problem
-from finetune_api.status import Attempt, Failure
+from finetune_api.status import AttemptStatus, Failure
 from finetune_api.text import clip
 from finetune_api.times import seconds
-from finetune_operator.job.attempt.attempt import Try, lost
+from finetune_operator.job.attempt.attempt import Attempt, lost
 from finetune_operator.job.attempt.hints import hint
 from finetune_operator.job.attempt.termination_message import outcome
 from finetune_operator.job.observed import PodView
@@ -51,8 +49,8 @@ POD_REASONS = {
 """status.reason of failed pods, as the kubelet writes it."""
 
 _OVER_LIMIT = re.compile(r"exceed(s|ed) (the|its) .*limit", re.IGNORECASE)
-"""A limit of the pod's own was exceeded: the same would happen on any node ("The node was low on resource" is another).
-"""
+"""A limit of the pod's own was exceeded: the same would happen on any node ("The node was low on resource" is
+another)."""
 
 _CANNOT_START = ("StartError", "ContainerCannotRun")
 UNASKED = "though nothing outside its pod had asked for it"
@@ -62,7 +60,7 @@ _AFTERMATH = (Reason.INTERRUPTED, Reason.POD_DELETED)
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a try ended."""
+    """Why an attempt ended."""
 
     reason: Reason
     message: str
@@ -80,7 +78,7 @@ class Cause:
 
     @property
     def counts(self) -> bool:
-        """Whether another try is on the job's own account."""
+        """Whether another attempt is on the job's own account."""
         return self.retry is Retry.BUDGET or self.message.endswith(UNASKED)
 
     @property
@@ -100,45 +98,44 @@ class Cause:
         )
 
 
-def try_cause(
-    of: Try,
+def attempt_cause(
+    attempt: Attempt,
     *,
     job_uid: str,
     processes: int,
     now: float,
-    recorded: Attempt | None = None,
+    recorded: AttemptStatus | None = None,
     problem: Problem | None = None,
 ) -> Cause | None:
-    """Why the try ends or has ended; None as long as nothing says that it does.
+    """Why the attempt ends or has ended; None as long as nothing says that it does.
 
     `recorded` is what an earlier plan saw (its pod may be gone since), `problem` what rank 0 reported before it died.
     """
-    if of.held:
+    if attempt.held:
         return None
-    causes = [c for c in (pod_cause(p, job_uid, processes, now, problem) for p in of.pods) if c]
-    seen = {p.name for p in of.pods}
+    causes = [c for c in (pod_cause(p, job_uid, processes, now, problem) for p in attempt.pods) if c]
+    seen = {p.name for p in attempt.pods}
     before = from_record(recorded)
     if before and before.pod and before.pod not in seen:
         causes.append(before)
     found = min(causes, key=_first) if causes else before
     if found is None or found.weight == 2:
         first_seen = before is not None and before.reason is Reason.PEER_LOST  # then all pods were still there
-        found = before if first_seen else _vanished(of, now) or found
-    if found is not None and found.reason is Reason.INTERRUPTED and not _asked(of, found, before):
-        whose = next((_who(p) for p in of.pods if p.name == found.pod), "a worker")
+        found = before if first_seen else _vanished(attempt, now) or found
+    if found is not None and found.reason is Reason.INTERRUPTED and not _asked(attempt, found, before):
+        whose = next((_who(p) for p in attempt.pods if p.name == found.pod), "a worker")
         found = replace(found, message=f"{whose} stopped (exit code {found.exit_code}), {UNASKED}")
     return found
 
 
-def _asked(of: Try, stop: Cause, before: Cause | None) -> bool:
-    """Whether anything outside asked the pods of the try to stop: one was deleted, evicted or disrupted before this one
-    stopped.
+def _asked(attempt: Attempt, stop: Cause, before: Cause | None) -> bool:
+    """Whether anything outside asked the pods of the attempt to stop: one was deleted, evicted or disrupted before
+    this one stopped.
 
     A stop is told to all workers, so that they write one checkpoint: the pod that was asked may be another. What the
-    Job
-    controller deletes after the first failure comes later, and says nothing.
+    Job controller deletes after the first failure comes later, and says nothing.
     """
-    if of.job is None or of.job.deleting or stop.pod is None or stop.at is None:
+    if attempt.job is None or attempt.job.deleting or stop.pod is None or stop.at is None:
         return True
     if before is not None and before.reason is Reason.INTERRUPTED and before.pod is not None:
         return not before.message.endswith(UNASKED)  # the pod that was asked may be gone by now
@@ -146,7 +143,7 @@ def _asked(of: Try, stop: Cause, before: Cause | None) -> bool:
         p.disruption is not None
         or p.reason in POD_REASONS
         or (p.told is not None and (p.told < stop.at or (p.name == stop.pod and p.told <= stop.at)))
-        for p in of.pods
+        for p in attempt.pods
     )
 
 
@@ -212,7 +209,7 @@ def _judge(pod: PodView) -> tuple[Reason, str]:
     return Reason.CRASHED, f"{_who(pod)} {_how(code)}{f': {pod.message}' if pod.message else ''}"
 
 
-def from_record(entry: Attempt | None) -> Cause | None:
+def from_record(entry: AttemptStatus | None) -> Cause | None:
     """The cause that status keeps of an attempt."""
     if entry is None or entry.reason is None:
         return None
@@ -223,22 +220,24 @@ def from_record(entry: Attempt | None) -> Cause | None:
     )
 
 
-def _vanished(of: Try, now: float) -> Cause | None:
+def _vanished(attempt: Attempt, now: float) -> Cause | None:
     """A pod, or the whole Job, that is gone without having said why."""
-    if of.job is None:
-        return None if of.alive(now) else Cause(Reason.POD_DELETED, "the attempt's Job was deleted")
-    if not of.failing:
+    if attempt.job is None:
+        return None if attempt.alive(now) else Cause(Reason.POD_DELETED, "the attempt's Job was deleted")
+    if not attempt.failing:
         return None
-    condition = of.job.failed_condition
+    condition = attempt.job.failed_condition
     if condition and condition[0] == "DeadlineExceeded":
-        return Cause(Reason.DEADLINE_EXCEEDED, f"Job {of.job.name}: {condition[1]}", at=of.job.finished)
-    present = {p.index for p in of.pods}
-    missing = [i for i in range(of.job.parallelism) if i not in present]
-    if of.component == names.PREPARE:
-        missing = [] if of.pods else [0]
+        return Cause(Reason.DEADLINE_EXCEEDED, f"Job {attempt.job.name}: {condition[1]}", at=attempt.job.finished)
+    present = {p.index for p in attempt.pods}
+    missing = [i for i in range(attempt.job.parallelism) if i not in present]
+    if attempt.component == names.PREPARE:
+        missing = [] if attempt.pods else [0]
     if missing:
-        return Cause(Reason.POD_DELETED, f"{_name(of.component, missing[0])} is gone", at=of.job.finished)
-    return Cause(Reason.CRASHED, f"Job {of.job.name}: {condition[1]}", at=of.job.finished) if condition else None
+        return Cause(Reason.POD_DELETED, f"{_name(attempt.component, missing[0])} is gone", at=attempt.job.finished)
+    return (
+        Cause(Reason.CRASHED, f"Job {attempt.job.name}: {condition[1]}", at=attempt.job.finished) if condition else None
+    )
 
 
 def _first(cause: Cause) -> tuple[int, float, int, str]:

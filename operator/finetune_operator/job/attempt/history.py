@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from finetune_api.exits import Reason
 from finetune_api.report import Outcome, Report
-from finetune_api.status import ATTEMPTS, Attempt, Status
+from finetune_api.status import ATTEMPTS, AttemptStatus, Status
 from finetune_api.text import clip
 from finetune_api.times import rfc3339, seconds
-from finetune_operator.job.attempt.attempt import Try
+from finetune_operator.job.attempt.attempt import Attempt
 from finetune_operator.job.attempt.causes import Cause, from_record
 from finetune_operator.job.attempt.termination_message import outcome
 
@@ -21,49 +21,48 @@ SUSPENDED = "spec.suspend was set"
 """Message of an attempt that the user's suspend ended."""
 
 
-def opened(of: Try, entry: Attempt | None, now: float) -> Attempt:
+def opened(attempt: Attempt, entry: AttemptStatus | None, now: float) -> AttemptStatus:
     """The attempt's entry, made when its Job is first seen."""
     if entry is not None:
         return entry
-    start = of.job.created if of.job else min((p.created for p in of.pods), default=now)
-    return Attempt(number=of.number, start_time=rfc3339(start))
+    start = attempt.job.created if attempt.job else min((p.created for p in attempt.pods), default=now)
+    return AttemptStatus(number=attempt.number, start_time=rfc3339(start))
 
 
-def with_report(entry: Attempt, report: Report, of: Try) -> Attempt:
+def with_report(entry: AttemptStatus, report: Report, attempt: Attempt) -> AttemptStatus:
     """The entry with what a report of this attempt says."""
     started = report.resumed_from_step is not None or report.progress is not None
     fields = {
         "from_step": (report.resumed_from_step or 0) if started else entry.from_step,
         "last_step": max(report.progress.step, entry.last_step or 0) if report.progress else entry.last_step,
-        "seconds": {**(entry.seconds or {}), **waited(entry, of), **report.seconds} or None,
+        "seconds": {**(entry.seconds or {}), **waited(entry, attempt), **report.seconds} or None,
     }
     return entry.model_copy(update=fields)
 
 
-def with_outcome(entry: Attempt, said: Outcome, of: Try) -> Attempt:
+def with_outcome(entry: AttemptStatus, said: Outcome, attempt: Attempt) -> AttemptStatus:
     """The entry with the launcher's last word."""
     known = said.step is not None or said.resumed_from_step is not None
     fields = {
         "from_step": entry.from_step if entry.from_step is not None or not known else said.resumed_from_step or 0,
         "last_step": max(said.step, entry.last_step or 0) if said.step is not None else entry.last_step,
-        "seconds": {**(entry.seconds or {}), **waited(entry, of), **said.seconds} or None,
+        "seconds": {**(entry.seconds or {}), **waited(entry, attempt), **said.seconds} or None,
     }
     return entry.model_copy(update=fields)
 
 
-def waited(entry: Attempt, of: Try) -> dict[str, float]:
+def waited(entry: AttemptStatus, attempt: Attempt) -> dict[str, float]:
     """Seconds from the entry's start to the last pod's place on a node (queue), and to its container's start
-    (start).
-    """
-    placed = [p.scheduled for p in of.pods if p.scheduled is not None]
-    started = [p.container.started_at for p in of.pods if p.container and p.container.started_at is not None]
-    if of.job is None or len(placed) < of.job.parallelism or len(started) < of.job.parallelism:
+    (start)."""
+    placed = [p.scheduled for p in attempt.pods if p.scheduled is not None]
+    started = [p.container.started_at for p in attempt.pods if p.container and p.container.started_at is not None]
+    if attempt.job is None or len(placed) < attempt.job.parallelism or len(started) < attempt.job.parallelism:
         return {}
-    since = seconds(entry.start_time) or of.job.created
+    since = seconds(entry.start_time) or attempt.job.created
     return {"queue": max(0.0, max(placed) - since), "start": max(0.0, max(started) - max(placed))}
 
 
-def with_cause(entry: Attempt, cause: Cause | None) -> Attempt:
+def with_cause(entry: AttemptStatus, cause: Cause | None) -> AttemptStatus:
     """The entry with why it ends."""
     if cause is None:
         return entry
@@ -77,30 +76,30 @@ def with_cause(entry: Attempt, cause: Cause | None) -> Attempt:
     return entry.model_copy(update=fields)
 
 
-def ended(entry: Attempt, of: Try, cause: Cause | None, now: float) -> Attempt:
+def ended(entry: AttemptStatus, attempt: Attempt, cause: Cause | None, now: float) -> AttemptStatus:
     """The entry closed: at the Job's end, else at its last pod's, else now."""
     if entry.end_time is not None:
         return entry
-    finishes = [p.container.finished_at for p in of.pods if p.container and p.container.finished_at is not None]
-    moment = (of.job.finished if of.job else None) or max(finishes, default=None) or now
+    finishes = [p.container.finished_at for p in attempt.pods if p.container and p.container.finished_at is not None]
+    moment = (attempt.job.finished if attempt.job else None) or max(finishes, default=None) or now
     return with_cause(entry, cause).model_copy(update={"end_time": rfc3339(moment)})
 
 
-def suspended(entry: Attempt) -> bool:
+def suspended(entry: AttemptStatus) -> bool:
     """Whether the user's suspend ended the attempt."""
     return entry.reason == Reason.INTERRUPTED and entry.message == SUSPENDED
 
 
-def last_words(of: Try, job_uid: str) -> Outcome | None:
+def last_words(attempt: Attempt, job_uid: str) -> Outcome | None:
     """Rank 0's outcome, else any pod's."""
-    return next((said for said in (outcome(p, job_uid) for p in of.pods) if said), None)
+    return next((said for said in (outcome(p, job_uid) for p in attempt.pods) if said), None)
 
 
-def kept(entries: Iterable[Attempt]) -> tuple[Attempt, ...]:
+def kept(entries: Iterable[AttemptStatus]) -> tuple[AttemptStatus, ...]:
     """The last attempts, newest first, each with the steps that the next one had to do again."""
     found = sorted(entries, key=lambda a: (a.number, a.start_time), reverse=True)[:ATTEMPTS]
-    later: Attempt | None = None
-    kept_entries: list[Attempt] = []
+    later: AttemptStatus | None = None
+    kept_entries: list[AttemptStatus] = []
     for entry in found:
         if later is not None and later.from_step is not None and entry.last_step is not None:
             entry = entry.model_copy(update={"lost_steps": max(0, entry.last_step - later.from_step)})
@@ -136,6 +135,6 @@ def record(status: Status) -> Record:
     return Record(progress, fruitless, used)
 
 
-def _counts(entry: Attempt) -> bool:
+def _counts(entry: AttemptStatus) -> bool:
     cause = from_record(entry)
     return cause is not None and cause.counts

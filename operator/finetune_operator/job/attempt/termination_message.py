@@ -1,6 +1,5 @@
 """The launcher's last word, read from a pod's termination message: it carries the end result when no report got
-through.
-"""
+through."""
 
 from __future__ import annotations
 

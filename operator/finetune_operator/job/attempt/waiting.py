@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from finetune_api.exits import EXITS, Reason
 from finetune_api.text import join
-from finetune_operator.job.attempt.attempt import Try
+from finetune_operator.job.attempt.attempt import Attempt
 from finetune_operator.job.attempt.hints import hint
 from finetune_operator.job.observed import EventView, Observed, PodView
 from finetune_operator.plan import names
@@ -21,9 +21,8 @@ PODS_SECONDS = 10.0
 MOUNT_SECONDS = 20.0
 """A pod on a node whose container is not made after so long has its Events read."""
 AGAIN_SECONDS, SELDOM_SECONDS = 15.0, 300.0
-"""Events are read again after half the time waited so far, within these: who waits for an hour hears nothing new each
-minute.
-"""
+"""Events are read again after half the time waited so far, within these: who waits for an hour hears nothing new
+each minute."""
 
 _IMAGE = (
     "ErrImagePull",
@@ -43,7 +42,7 @@ _POD_NAME = re.compile(r"pods? \"[^\"]*\"( is)? ?")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why the pods of a try are not all running."""
+    """Why the pods of an attempt are not all running."""
 
     reason: Reason
     words: str
@@ -54,26 +53,26 @@ class Waiting:
         return join(self.words, hint(self.reason, self.component))
 
 
-def why(observed: Observed, of: Try) -> Waiting | None:
+def why(observed: Observed, attempt: Attempt) -> Waiting | None:
     """The first known obstacle, by index of the pods; None if nothing but time is missing."""
-    found = next((w for w in map(_of_pod, of.pods) if w), None)
+    found = next((w for w in map(_of_pod, attempt.pods) if w), None)
     if found:
-        return dataclasses.replace(_steady(found, observed), component=of.component)
-    stuck = _stuck(of)
+        return dataclasses.replace(_steady(found, observed), component=attempt.component)
+    stuck = _stuck(attempt)
     if stuck:
         found = next((w for w in (_of_mount(stuck, e) for e in _latest(observed, stuck.name)) if w), None)
-    if found is None and of.job is not None and _lacks_pods(of):
-        found = next((w for w in map(_of_create, _latest(observed, of.job.name)) if w), None)
-    return dataclasses.replace(found, component=of.component) if found else None
+    if found is None and attempt.job is not None and _lacks_pods(attempt):
+        found = next((w for w in map(_of_create, _latest(observed, attempt.job.name)) if w), None)
+    return dataclasses.replace(found, component=attempt.component) if found else None
 
 
-def to_read(observed: Observed, of: Try) -> tuple[tuple[str, ...], float | None]:
+def to_read(observed: Observed, attempt: Attempt) -> tuple[tuple[str, ...], float | None]:
     """Names of the objects whose Events would tell more, and seconds until to ask again."""
-    if of.job is None or of.held or of.failing or of.job.terminal:
+    if attempt.job is None or attempt.held or attempt.failing or attempt.job.terminal:
         return (), None
-    stuck = _stuck(of)
-    if _lacks_pods(of):
-        name, since, patience = of.job.name, of.job.started or of.job.created, PODS_SECONDS
+    stuck = _stuck(attempt)
+    if _lacks_pods(attempt):
+        name, since, patience = attempt.job.name, attempt.job.started or attempt.job.created, PODS_SECONDS
     elif stuck is not None and stuck.scheduled is not None:
         name, since, patience = stuck.name, stuck.scheduled, MOUNT_SECONDS
     else:
@@ -125,8 +124,7 @@ def _of_create(event: EventView) -> Waiting | None:
 
 def refused(message: str) -> Waiting:
     """An object that the API server does not let in; the random part of a pod's name is left out, it changes each
-    time.
-    """
+    time."""
     words = _POD_NAME.sub("", message)
     reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.ADMISSION_DENIED
     return Waiting(reason, words)
@@ -136,18 +134,18 @@ def _latest(observed: Observed, name: str) -> list[EventView]:
     return sorted(observed.events.get(name, ()), key=lambda e: -e.time)
 
 
-def _lacks_pods(of: Try) -> bool:
+def _lacks_pods(attempt: Attempt) -> bool:
     return (
-        of.job is not None
-        and not of.job.terminal
-        and not of.job.failing
-        and max(len(of.pods), of.job.active) < _wanted(of)
+        attempt.job is not None
+        and not attempt.job.terminal
+        and not attempt.job.failing
+        and max(len(attempt.pods), attempt.job.active) < _wanted(attempt)
     )
 
 
-def _stuck(of: Try) -> PodView | None:
+def _stuck(attempt: Attempt) -> PodView | None:
     """A pod that has its node, but no container after it should have."""
-    waiting = (p for p in of.pods if p.scheduled is not None and not p.begun and not p.deleting)
+    waiting = (p for p in attempt.pods if p.scheduled is not None and not p.begun and not p.deleting)
     return next(
         (
             p
@@ -158,5 +156,5 @@ def _stuck(of: Try) -> PodView | None:
     )
 
 
-def _wanted(of: Try) -> int:
-    return 1 if of.component == names.PREPARE else of.job.parallelism if of.job else 0
+def _wanted(attempt: Attempt) -> int:
+    return 1 if attempt.component == names.PREPARE else attempt.job.parallelism if attempt.job else 0

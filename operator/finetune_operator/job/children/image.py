@@ -1,9 +1,8 @@
-"""Which trainer image a pod runs: the prepare step takes what the spec or the operator names, and the workers what that
-one ran.
+"""Which trainer image a pod runs: the prepare step takes what the spec or the operator names, and the workers what
+that one ran.
 
 An upgrade of the operator, or a tag that is pushed again, must not change a job's trainer in mid-run: its checkpoints,
-order
-of rows and results belong to one version.
+order of rows and results belong to one version.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 
 from finetune_api.job import Spec
 from finetune_api.status import Image
-from finetune_operator.job.attempt.attempt import Try
+from finetune_operator.job.attempt.attempt import Attempt
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import PlanSettings
 
@@ -26,10 +25,10 @@ def named(spec: Spec, settings: PlanSettings) -> str:
     return spec.image or settings.trainer_image
 
 
-def ran(of: Try, spec: Spec, settings: PlanSettings) -> Image:
-    """What the pods of that try run or ran."""
-    name = (of.job.image if of.job else "") or named(spec, settings)
-    found = next((m for p in of.pods if (m := _DIGEST.search(p.image_id))), None)
+def ran(attempt: Attempt, spec: Spec, settings: PlanSettings) -> Image:
+    """What the pods of that attempt run or ran."""
+    name = (attempt.job.image if attempt.job else "") or named(spec, settings)
+    found = next((m for p in attempt.pods if (m := _DIGEST.search(p.image_id))), None)
     if found is None:
         return Image(name=name, reference=name)
     # Without a repository it is the number of an image that was loaded by hand: no registry knows it.
@@ -37,7 +36,7 @@ def ran(of: Try, spec: Spec, settings: PlanSettings) -> Image:
     return Image(name=name, reference=f"{_TAG.sub('', name)}@{found[2]}" if pulled else name, digest=found[2])
 
 
-def of_workers(draft: Draft, made: tuple[Try, ...]) -> str:
+def of_workers(draft: Draft, made: tuple[Attempt, ...]) -> str:
     """What the container of a new attempt names."""
     if draft.status.image is not None:
         return draft.status.image.reference

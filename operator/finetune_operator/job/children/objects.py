@@ -1,6 +1,6 @@
 """The children of a job as plain Kubernetes objects: built once, made by POST, never rendered again.
 
-One try is a ConfigMap with run.json, an Indexed Job, and for workers a headless Service. All are controlled by the
+One attempt is a ConfigMap with run.json, an Indexed Job, and for workers a headless Service. All are controlled by the
 FineTuneJob, so that deleting it leaves none behind.
 """
 
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 def attempt(
     job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int, restarts_used: int, image: str
 ) -> tuple[Create, ...]:
-    """All objects of a try, in the order in which they must be made: the Job comes last."""
+    """All objects of an attempt, in the order in which they must be made: the Job comes last."""
     name = names.child(job.name, job.uid, component, number)
     metadata = {
         "name": name,
@@ -38,7 +38,7 @@ def attempt(
 
 
 def removal(name: str, component: str, job_uid: str | None) -> tuple[Delete, ...]:
-    """Delete all objects of a try. The Job goes last: as long as it is there, a crash in between is made good."""
+    """Delete all objects of an attempt. The Job goes last: as long as it is there, a crash in between is made good."""
     first = (Delete("Service", name),) if component == names.WORKER else ()
     return (*first, Delete("ConfigMap", name), Delete("Job", name, job_uid))
 

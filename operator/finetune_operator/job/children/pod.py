@@ -1,4 +1,5 @@
-"""The pod of a try: the restricted security standard by construction, secrets by reference only, all writes to volumes.
+"""The pod of an attempt: the restricted security standard by construction, secrets by reference only, all writes to
+volumes.
 
 What a user may set is the allow-list of finetune_api.pod; everything else is fixed here.
 """

@@ -1,4 +1,4 @@
-"""run.json of a try: what the spec says, with what the cluster decides (world, reporting, paths) added.
+"""run.json of an attempt: what the spec says, with what the cluster decides (world, reporting, paths) added.
 
 It holds no secret (invariant I7): credentials reach the container as environment variables from a Secret.
 """
@@ -27,7 +27,8 @@ CUDA = ("nvidia.com/gpu", "amd.com/gpu")
 
 
 def build(job: Resource, spec: Spec, settings: PlanSettings, component: str, number: int) -> RunConfig:
-    """RunConfig of the workers' attempt `number`, or of the prepare step's try `number` (which sees the same world)."""
+    """RunConfig of the workers' attempt `number`, or of the prepare step's attempt `number` (which sees the same
+    world)."""
     storage = spec.storage
     return run_config(
         spec,
@@ -63,8 +64,7 @@ def world(spec: Spec, service: str) -> World:
 
 def device(resources: Resources | None) -> Literal["auto", "cpu", "cuda"]:
     """cuda where a GPU is asked for by a name that torch drives so (also ROCm's): a pod that finds none then fails
-    rather
-    than train on its CPU. Other extended resources leave it to the trainer to look."""
+    rather than train on its CPU. Other extended resources leave it to the trainer to look."""
     asked = {*((resources and resources.requests) or ()), *((resources and resources.limits) or ())}
     extended = [key for key in asked if "/" in key]
     if any(key in CUDA or key.startswith("nvidia.com/mig-") for key in extended):

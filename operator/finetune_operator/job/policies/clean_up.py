@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from finetune_operator.job.attempt.attempt import tries
+from finetune_operator.job.attempt.attempt import attempts
 from finetune_operator.job.children import objects
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import JobView, ServiceView
@@ -18,21 +18,20 @@ KEEP = 2
 def keep(draft: Draft) -> None:
     """Keep a finished job as it is; its status is the last word."""
     for component in (names.PREPARE, names.WORKER):
-        made = tries(draft.observed, component)
+        made = attempts(draft.observed, component)
         newest = max((t.number for t in made), default=0)
-        for of in made:
-            job = of.job
+        for attempt in made:
+            job = attempt.job
             if job is None or job.deleting:
                 continue
-            if not of.done or of.number <= newest - KEEP:
+            if not attempt.done or attempt.number <= newest - KEEP:
                 draft.delete.extend(objects.removal(job.name, component, job.uid))
     ttl.apply(draft)
 
 
 def tidy(draft: Draft) -> None:
     """The names of an attempt that has ended are of no use to anybody: its Service goes, the pods stay for their
-    logs.
-    """
+    logs."""
     gone = {(d.kind, d.name) for d in draft.delete}
     for service in idle(draft.observed.services, draft.observed.jobs):
         if ("Service", service.name) not in gone:

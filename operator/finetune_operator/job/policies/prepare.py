@@ -9,7 +9,7 @@ from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
 from finetune_api.status import ConditionType, Failure, Phase
 from finetune_operator.job.attempt import causes, evidence, history, waiting
-from finetune_operator.job.attempt.attempt import Try, find, next_number, tries
+from finetune_operator.job.attempt.attempt import Attempt, attempts, find, next_number
 from finetune_operator.job.children import image, objects
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import Rival
@@ -18,14 +18,14 @@ from finetune_operator.job.status.merge import with_outcome, with_report
 from finetune_operator.plan import names
 
 KEEP = 2
-"""The Jobs of so many tries stay, for their logs."""
+"""The Jobs of so many attempts stay, for their logs."""
 
 
 def passed(draft: Draft) -> bool:
     """Whether the step has passed; takes it one step on otherwise."""
     if draft.holds(ConditionType.VALIDATED):
         return True
-    made = tries(draft.observed, names.PREPARE)
+    made = attempts(draft.observed, names.PREPARE)
     rival = elder(draft)
     if rival is not None:
         draft.fail(_in_use(draft, rival))
@@ -63,12 +63,11 @@ def passed(draft: Draft) -> bool:
 
 
 def recall(draft: Draft) -> None:
-    """Workers were made, so the step has passed: if status does not say so yet (a crash before it was written), say it
-    now.
-    """
+    """Workers were made, so the step has passed: if status does not say so yet (a crash before it was written), say
+    it now."""
     if draft.holds(ConditionType.VALIDATED):
         return
-    made = tries(draft.observed, names.PREPARE)
+    made = attempts(draft.observed, names.PREPARE)
     current = find(made, names.PREPARE, max((t.number for t in made if t.job), default=0))
     if current.job is not None and evidence.lacking(draft, current):
         return
@@ -96,18 +95,18 @@ def _in_use(draft: Draft, rival: Rival) -> Failure:
     return Failure(reason=Reason.OUTPUT_IN_USE, message=message, hint=hint, field="spec.output.uri")
 
 
-def _report(draft: Draft, of: Try) -> Report | None:
-    """The latest report, if it is of this try."""
+def _report(draft: Draft, attempt: Attempt) -> Report | None:
+    """The latest report, if it is of this attempt."""
     observed = draft.observed
     report = observed.report
     mine = report is not None and observed.report_component == names.PREPARE
-    return report if mine and report and (report.attempt, report.job_id) == (of.number, observed.job.uid) else None
+    return report if mine and report and (report.attempt, report.job_id) == (attempt.number, observed.job.uid) else None
 
 
-def _hear(draft: Draft, of: Try) -> None:
+def _hear(draft: Draft, attempt: Attempt) -> None:
     """Take over what the step found out, by report or, where none came, from its last word."""
-    report = _report(draft, of)
-    said = history.last_words(of, draft.observed.job.uid)
+    report = _report(draft, attempt)
+    said = history.last_words(attempt, draft.observed.job.uid)
     if report is not None:
         draft.status = with_report(draft.status, report, draft.observed.report_received)
     elif said is not None and said.data is not None:
@@ -116,17 +115,17 @@ def _hear(draft: Draft, of: Try) -> None:
         draft.status = with_outcome(draft.status, said)
 
 
-def _succeeded(of: Try) -> bool:
-    return (of.job is not None and of.job.complete) or any(p.phase == "Succeeded" for p in of.pods)
+def _succeeded(attempt: Attempt) -> bool:
+    return (attempt.job is not None and attempt.job.complete) or any(p.phase == "Succeeded" for p in attempt.pods)
 
 
-def _cause(draft: Draft, of: Try) -> causes.Cause | None:
-    report = _report(draft, of)
+def _cause(draft: Draft, attempt: Attempt) -> causes.Cause | None:
+    report = _report(draft, attempt)
     problem = report.problem if report else None
-    return causes.try_cause(of, job_uid=draft.observed.job.uid, processes=1, now=draft.now, problem=problem)
+    return causes.attempt_cause(attempt, job_uid=draft.observed.job.uid, processes=1, now=draft.now, problem=problem)
 
 
-def _validated(draft: Draft, of: Try) -> None:
+def _validated(draft: Draft, attempt: Attempt) -> None:
     data, resolved = draft.status.data, draft.status.resolved
     found = []
     if data is not None:
@@ -136,8 +135,8 @@ def _validated(draft: Draft, of: Try) -> None:
     if resolved is not None and resolved.total_steps is not None:
         found.append(f"{resolved.total_steps} steps")
     message = ", ".join(found) or "storage, model and data are in order"
-    if of.job is not None:
-        draft.update(image=image.ran(of, draft.spec, draft.observed.settings))
+    if attempt.job is not None:
+        draft.update(image=image.ran(attempt, draft.spec, draft.observed.settings))
     draft.condition(ConditionType.VALIDATED, True, "Passed", message)
     draft.note("Normal", "Validated", message)
 
@@ -155,24 +154,24 @@ def _make(draft: Draft, number: int, used: int) -> None:
     )
 
 
-def _again(draft: Draft, of: Try, cause: causes.Cause, before: str | None, number: int) -> None:
-    """Try again, within the budget; tries beyond the second wait.
+def _again(draft: Draft, attempt: Attempt, cause: causes.Cause, before: str | None, number: int) -> None:
+    """Try again, within the budget; attempts beyond the second wait.
 
-    `before`: where an unexpected error ended the last try.
+    `before`: where an unexpected error ended the last attempt.
     """
-    assert of.job is not None
+    assert attempt.job is not None
     follows = restart.after(
         cause,
-        used=of.job.restarts_used,
+        used=attempt.job.restarts_used,
         progress=False,
-        fruitless=of.number,
+        fruitless=attempt.number,
         max_restarts=draft.spec.restart_policy.max_restarts,
         before=before,
     )
     if isinstance(follows, Failure):
         _failed(draft, cause, follows)
         return
-    due = (of.job.finished or cause.at or draft.now) + follows.delay
+    due = (attempt.job.finished or cause.at or draft.now) + follows.delay
     draft.say(Phase.RESTARTING, cause.reason, f"{cause.message}; the prepare step is tried again")
     if due > draft.now:
         draft.wake_in(due - draft.now)
@@ -181,14 +180,14 @@ def _again(draft: Draft, of: Try, cause: causes.Cause, before: str | None, numbe
     draft.note("Warning", "Restarting", f"prepare step: {cause.reason}: {cause.message}")
 
 
-def _going_on(draft: Draft, of: Try) -> None:
-    if reports_degraded.of_node(draft, of):
+def _going_on(draft: Draft, attempt: Attempt) -> None:
+    if reports_degraded.of_node(draft, attempt):
         return
-    begun = any(p.begun for p in of.pods)
-    if of.held:
-        draft.say(Phase.QUEUED, suspend.QUEUED, f"{requeue.whose(of)} has not admitted the prepare step")
+    begun = any(p.begun for p in attempt.pods)
+    if attempt.held:
+        draft.say(Phase.QUEUED, suspend.QUEUED, f"{requeue.whose(attempt)} has not admitted the prepare step")
         return
-    why = waiting.why(draft.observed, of)
+    why = waiting.why(draft.observed, attempt)
     phase = Phase.VALIDATING if begun else Phase.PENDING
     if why and not begun:
         draft.say(phase, why.reason, why.message)
@@ -196,13 +195,13 @@ def _going_on(draft: Draft, of: Try) -> None:
         words = "storage, credentials, model and data are being checked" if begun else "the prepare pod is starting"
         draft.say(phase, "Preparing", words)
     draft.condition(ConditionType.VALIDATED, False, "Preparing", "the prepare step has not passed yet")
-    look(draft, of)
-    suspend.wake_when_lost(draft, of)
+    look(draft, attempt)
+    suspend.wake_when_lost(draft, attempt)
 
 
-def look(draft: Draft, of: Try) -> None:
+def look(draft: Draft, attempt: Attempt) -> None:
     """Ask for the Events that tell why pods are missing or stuck."""
-    read, again = waiting.to_read(draft.observed, of)
+    read, again = waiting.to_read(draft.observed, attempt)
     draft.read_events.extend(read)
     if again is not None:
         draft.wake_in(again)

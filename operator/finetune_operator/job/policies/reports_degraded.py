@@ -1,13 +1,12 @@
-"""What is not heard of: a node, so that its pods may be lost; or worker 0 alone (ReportsDegraded), which trains all the
-same.
-"""
+"""What is not heard of: a node, so that its pods may be lost; or worker 0 alone (ReportsDegraded), which trains all
+the same."""
 
 from __future__ import annotations
 
 from finetune_api.exits import Reason
 from finetune_api.status import ConditionType, Phase
 from finetune_api.times import seconds
-from finetune_operator.job.attempt.attempt import Try
+from finetune_operator.job.attempt.attempt import Attempt
 from finetune_operator.job.draft import Draft
 from finetune_operator.plan import conditions, names
 
@@ -18,16 +17,16 @@ _ELSEWHERE = {
 }
 
 
-def of_node(draft: Draft, of: Try) -> bool:
+def of_node(draft: Draft, attempt: Attempt) -> bool:
     """Say that a pod's node is not heard of, if one is: no step can be made.
 
     Kubernetes deletes the pod if it stays so.
     """
-    silent = next((p for p in of.pods if p.silent is not None and not p.terminal), None)
+    silent = next((p for p in attempt.pods if p.silent is not None and not p.terminal), None)
     if silent is None:
         return False
     message = (
-        f"node {silent.node} of pod {silent.name} is not heard of; {_ELSEWHERE[of.component]} "
+        f"node {silent.node} of pod {silent.name} is not heard of; {_ELSEWHERE[attempt.component]} "
         "when Kubernetes gives the pod up (spec.workers.nodeLossSeconds)"
     )
     if draft.condition(ConditionType.RUNNING, False, Reason.NODE_LOST, message):
@@ -37,11 +36,11 @@ def of_node(draft: Draft, of: Try) -> bool:
     return True
 
 
-def judge(draft: Draft, of: Try) -> None:
+def judge(draft: Draft, attempt: Attempt) -> None:
     """Set the condition when the silence is longer than a minute and three reporting intervals."""
     observed = draft.observed
     limit = max(QUIET_SECONDS, 3 * observed.settings.report_interval)
-    first = next((p for p in of.pods if p.index == 0 and p.running), None)
+    first = next((p for p in attempt.pods if p.index == 0 and p.running), None)
     if first is None or first.container is None or first.container.started_at is None:
         _heard(draft, "NoPods")
         return

@@ -1,8 +1,7 @@
-"""Whether to try again after a try ended, and when: by cause, within the budget, at once but for crash loops.
+"""Whether to try again after an attempt ended, and when: by cause, within the budget, at once but for crash loops.
 
 The budget counts restarts in a row without a newer checkpoint. What is used of it travels in an annotation of each Job,
-so
-that a crash of the operator neither forgets nor doubles a restart.
+so that a crash of the operator neither forgets nor doubles a restart.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from finetune_api.status import Failure
 from finetune_operator.job.attempt.causes import Cause
 
 AT_ONCE = 2
-"""So many tries in a row that come to nothing are followed by the next at once; then it waits longer each time."""
+"""So many attempts in a row that come to nothing are followed by the next at once; then it waits longer each time."""
 FIRST_DELAY, LONGEST_DELAY = 10.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Try again, `delay` seconds after the end of the last try, with so much of the budget used."""
+    """Try again, `delay` seconds after the end of the last attempt, with so much of the budget used."""
 
     used: int
     delay: float
@@ -29,11 +28,10 @@ class Restart:
 def after(
     cause: Cause, *, used: int, progress: bool, fruitless: int, max_restarts: int, before: str | None = None
 ) -> Restart | Failure:
-    """What follows the end of a try.
+    """What follows the end of an attempt.
 
-    `used`: of the budget, when the try was made. `progress`: it left a newer checkpoint. `fruitless`: tries in a row
-    that
-    left none, this one included. `before`: the place of the unexpected error that ended the try before it.
+    `used`: of the budget, when the attempt was made. `progress`: it left a newer checkpoint. `fruitless`: attempts in a
+    row that left none, this one included. `before`: the place of the unexpected error that ended the attempt before it.
     """
     if cause.retry is Retry.NEVER:
         return cause.failure()
@@ -53,7 +51,7 @@ def delay(fruitless: int) -> float:
 
 
 def _again_at_the_same_place(cause: Cause) -> Failure:
-    """What is wrong there stays wrong: another try would end like the last two."""
+    """What is wrong there stays wrong: another attempt would end like the last two."""
     return replace(
         cause, message=f"the same unexpected error, at the same place, ended two tries in a row: {cause.message}"
     ).failure()

@@ -1,6 +1,5 @@
 """spec.ttlSecondsAfterFinished: a finished job is deleted so long after its end, with its pods; what it stored
-stays.
-"""
+stays."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
 """The workers' attempts: made one after the other, never two at once, until one is complete or the cause forbids
-another.
-"""
+another."""
 
 from __future__ import annotations
 
 from finetune_api.exits import Reason, Retry
 from finetune_api.report import Report
-from finetune_api.status import Attempt, ConditionType, Failure, OutputStatus, Phase
+from finetune_api.status import AttemptStatus, ConditionType, Failure, OutputStatus, Phase
 from finetune_api.times import seconds
 from finetune_operator.job.attempt import causes, evidence, history, waiting
-from finetune_operator.job.attempt.attempt import Try, find, tries
+from finetune_operator.job.attempt.attempt import Attempt, attempts, find
 from finetune_operator.job.children import image, objects, run_config, scratch
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.policies import deadline, reports_degraded, requeue, restart, suspend
@@ -25,7 +24,7 @@ KEEP = 2
 
 def step(draft: Draft) -> None:
     """Take the workers one step on. The prepare step has passed."""
-    made = tries(draft.observed, names.WORKER)
+    made = attempts(draft.observed, names.WORKER)
     if made:
         requeue.note(draft, made[-1])
     entries = _entries(draft, made)
@@ -34,7 +33,7 @@ def step(draft: Draft) -> None:
     if draft.look_up:
         return
     if not number:
-        if deadline.passed(draft) or suspend.hold(draft, made, tries(draft.observed, names.PREPARE)):
+        if deadline.passed(draft) or suspend.hold(draft, made, attempts(draft.observed, names.PREPARE)):
             return
         _make(draft, made, 1, 0, None)
         return
@@ -63,7 +62,7 @@ def step(draft: Draft) -> None:
     if deadline.passed(draft):
         return
     stops = draft.spec.suspend and not over and not current.doomed
-    if suspend.hold(draft, made, tries(draft.observed, names.PREPARE)):
+    if suspend.hold(draft, made, attempts(draft.observed, names.PREPARE)):
         if stops and entry.reason is None:
             entries[number] = entry.model_copy(
                 update={"reason": Reason.INTERRUPTED.value, "message": history.SUSPENDED}
@@ -80,10 +79,9 @@ def step(draft: Draft) -> None:
             draft.delete.extend(objects.removal(old.job.name, names.WORKER, old.job.uid))
 
 
-def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
+def _entries(draft: Draft, made: tuple[Attempt, ...]) -> dict[int, AttemptStatus]:
     """All attempts by number: those of status, and those whose objects are there though status says nothing of them
-    yet.
-    """
+    yet."""
     known = {a.number: a for a in reversed(draft.status.attempts)}
     told = draft.status.attempt or 0
     if told > max(known, default=0):  # its entry was written by another version, and could not be read
@@ -93,38 +91,38 @@ def _entries(draft: Draft, made: tuple[Try, ...]) -> dict[int, Attempt]:
     for number in sorted({newest, *(t.number for t in made if t.job)} - ended - {0}):
         evidence.lacking(draft, find(made, names.WORKER, number))
     restarts = draft.status.restarts or 0
-    for of in made:
-        if of.number not in known and of.number > max(known, default=0):
-            before = known.get(of.number - 1)
-            restarts += 1 if of.number > 1 and not (before and history.suspended(before)) else 0
-            known[of.number] = history.opened(of, None, draft.now)
-        entry = known.get(of.number)
-        if entry is not None and of.number < newest and entry.end_time is None:
-            said = history.last_words(of, draft.observed.job.uid)
-            entry = history.with_outcome(entry, said, of) if said else entry
-            cause = _cause(draft, of, entry, None) or causes.Cause(Reason.POD_DELETED, "its pods are gone")
-            known[of.number] = history.ended(entry, of, cause, draft.now)
+    for attempt in made:
+        if attempt.number not in known and attempt.number > max(known, default=0):
+            before = known.get(attempt.number - 1)
+            restarts += 1 if attempt.number > 1 and not (before and history.suspended(before)) else 0
+            known[attempt.number] = history.opened(attempt, None, draft.now)
+        entry = known.get(attempt.number)
+        if entry is not None and attempt.number < newest and entry.end_time is None:
+            said = history.last_words(attempt, draft.observed.job.uid)
+            entry = history.with_outcome(entry, said, attempt) if said else entry
+            cause = _cause(draft, attempt, entry, None) or causes.Cause(Reason.POD_DELETED, "its pods are gone")
+            known[attempt.number] = history.ended(entry, attempt, cause, draft.now)
     draft.update(restarts=restarts, attempt=newest)
     return known
 
 
-def _store(draft: Draft, entries: dict[int, Attempt]) -> None:
+def _store(draft: Draft, entries: dict[int, AttemptStatus]) -> None:
     found = history.kept((*entries.values(), *requeue.earlier(draft.status.attempts)))
     draft.update(attempts=found, goodput=goodput.goodput(found))
 
 
-def _report(draft: Draft, of: Try) -> Report | None:
+def _report(draft: Draft, attempt: Attempt) -> Report | None:
     """The latest report, if it is of this attempt, and of the time since a queue manager admitted it."""
     observed = draft.observed
     report = observed.report
     if report is None or observed.report_component != names.WORKER:
         return None
-    if of.job and of.job.queue_name and (observed.report_received or 0.0) < (of.job.started or 0.0):
+    if attempt.job and attempt.job.queue_name and (observed.report_received or 0.0) < (attempt.job.started or 0.0):
         return None
-    return report if (report.attempt, report.job_id) == (of.number, observed.job.uid) else None
+    return report if (report.attempt, report.job_id) == (attempt.number, observed.job.uid) else None
 
 
-def _hear(draft: Draft, current: Try, entry: Attempt, report: Report | None) -> Attempt:
+def _hear(draft: Draft, current: Attempt, entry: AttemptStatus, report: Report | None) -> AttemptStatus:
     """Merge what the attempt says into status, and into its entry, which is returned."""
     if report is not None:
         ended = not any(p.running for p in current.pods if p.index == 0)
@@ -137,15 +135,15 @@ def _hear(draft: Draft, current: Try, entry: Attempt, report: Report | None) -> 
     return entry
 
 
-def _cause(draft: Draft, of: Try, entry: Attempt, report: Report | None) -> causes.Cause | None:
+def _cause(draft: Draft, attempt: Attempt, entry: AttemptStatus, report: Report | None) -> causes.Cause | None:
     if history.suspended(entry):
         return causes.from_record(entry)
-    if draft.spec.suspend and of.job is None and entry.reason is None:
+    if draft.spec.suspend and attempt.job is None and entry.reason is None:
         return causes.Cause(Reason.INTERRUPTED, history.SUSPENDED)  # deleted by a suspend that was not written down
-    if entry.end_time is not None and entry.reason is not None and of.job is None:
+    if entry.end_time is not None and entry.reason is not None and attempt.job is None:
         return causes.from_record(entry)
-    return causes.try_cause(
-        of,
+    return causes.attempt_cause(
+        attempt,
         job_uid=draft.observed.job.uid,
         processes=run_config.world(draft.spec, "any").processes_per_worker,
         now=draft.now,
@@ -154,17 +152,17 @@ def _cause(draft: Draft, of: Try, entry: Attempt, report: Report | None) -> caus
     )
 
 
-def _told(of: Try, cause: causes.Cause, now: float) -> bool:
+def _told(attempt: Attempt, cause: causes.Cause, now: float) -> bool:
     """Whether the cause may be written down though the attempt is not over.
 
     A Job under a queue manager is first asked itself: a pod may be seen to leave before its Job is seen to be
     suspended.
     """
-    sure = of.failing or of.job is None or of.job.queue_name is None
-    return sure or cause.retry is Retry.NEVER or bool(of.lost(now))
+    sure = attempt.failing or attempt.job is None or attempt.job.queue_name is None
+    return sure or cause.retry is Retry.NEVER or bool(attempt.lost(now))
 
 
-def _succeed(draft: Draft, current: Try) -> None:
+def _succeed(draft: Draft, current: Attempt) -> None:
     if draft.status.output is None:
         draft.update(output=OutputStatus(uri=draft.spec.output.uri))
     progress = draft.status.progress
@@ -174,7 +172,7 @@ def _succeed(draft: Draft, current: Try) -> None:
     draft.succeed(current.job.finished)
 
 
-def _next(draft: Draft, made: tuple[Try, ...], current: Try, entry: Attempt, cause: causes.Cause) -> None:
+def _next(draft: Draft, made: tuple[Attempt, ...], current: Attempt, entry: AttemptStatus, cause: causes.Cause) -> None:
     """Decide on what follows the end of an attempt, and do it when it is due."""
     record = history.record(draft.status)
     used = current.job.restarts_used if current.job else record.used
@@ -206,20 +204,20 @@ def _next(draft: Draft, made: tuple[Try, ...], current: Try, entry: Attempt, cau
     _make(draft, made, current.number + 1, follows.used, cause)
 
 
-def _make(draft: Draft, made: tuple[Try, ...], number: int, used: int, cause: causes.Cause | None) -> None:
+def _make(draft: Draft, made: tuple[Attempt, ...], number: int, used: int, cause: causes.Cause | None) -> None:
     """Make an attempt, once no pod of an earlier one is at work."""
     observed = draft.observed
     draft.condition(ConditionType.RUNNING, False, "Restarting" if number > 1 else "Starting")
     again = f"after {cause.reason}: {cause.message}" if cause else "after the suspension"
-    for of in made:
-        alive = of.alive(draft.now)
+    for attempt in made:
+        alive = attempt.alive(draft.now)
         if alive:
             draft.say(
                 Phase.RESTARTING,
                 cause.reason if cause else "Resuming",
-                f"waiting for pod {alive[0].name} of attempt {of.number} to leave",
+                f"waiting for pod {alive[0].name} of attempt {attempt.number} to leave",
             )
-            suspend.wake_when_lost(draft, of)
+            suspend.wake_when_lost(draft, attempt)
             return
     named = image.of_workers(draft, made)
     spec = scratch.sized(draft.spec, draft.status.resolved)
@@ -233,7 +231,7 @@ def _make(draft: Draft, made: tuple[Try, ...], number: int, used: int, cause: ca
 
 
 def _going_on(
-    draft: Draft, current: Try, cause: causes.Cause | None, report: Report | None, entries: dict[int, Attempt]
+    draft: Draft, current: Attempt, cause: causes.Cause | None, report: Report | None, entries: dict[int, AttemptStatus]
 ) -> None:
     """The attempt goes on, or is about to end: explain where it is."""
     now_in = phase.of_workers(current, report, draft.status)
@@ -259,7 +257,7 @@ def _going_on(
     reports_degraded.judge(draft, current)
 
 
-def _explain(draft: Draft, current: Try, now_in: Phase, entries: dict[int, Attempt]) -> None:
+def _explain(draft: Draft, current: Attempt, now_in: Phase, entries: dict[int, AttemptStatus]) -> None:
     if now_in in (Phase.RUNNING, Phase.EVALUATING):
         draft.say(now_in)
         return
@@ -276,7 +274,7 @@ def _explain(draft: Draft, current: Try, now_in: Phase, entries: dict[int, Attem
     draft.say(now_in, "Starting", f"attempt {current.number}, after {before.reason}: {words}" if before else words)
 
 
-def _renew_ca(draft: Draft, current: Try) -> None:
+def _renew_ca(draft: Draft, current: Attempt) -> None:
     """Hand a new CA of the report server to workers that are at work; they read it again for each connection."""
     ca, job = draft.observed.settings.report_ca, current.job
     if job is None or not ca or not job.ca_digest or job.ca_digest == objects.ca_digest(ca):

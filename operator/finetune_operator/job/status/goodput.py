@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from finetune_api.status import Attempt
+from finetune_api.status import AttemptStatus
 from finetune_api.times import seconds
 
 IDLE = ("queue",)
 """Seconds in which no machine is held."""
 
 
-def goodput(attempts: Sequence[Attempt]) -> float | None:
+def goodput(attempts: Sequence[AttemptStatus]) -> float | None:
     """Of the attempts listed, newest first; None before the first step."""
     useful = held = 0.0
     for entry in attempts:
@@ -26,12 +26,12 @@ def goodput(attempts: Sequence[Attempt]) -> float | None:
     return round(min(1.0, max(0.0, share)), 4) if math.isfinite(share) else None
 
 
-def _wall(entry: Attempt) -> float:
+def _wall(entry: AttemptStatus) -> float:
     start, end = seconds(entry.start_time), seconds(entry.end_time)
     return end - start if start is not None and end is not None else 0.0
 
 
-def _kept_share(entry: Attempt) -> float:
+def _kept_share(entry: AttemptStatus) -> float:
     """Steps kept of the steps done; all of them as long as none was done again."""
     if entry.lost_steps is None or entry.last_step is None:
         return 1.0
