@@ -21,7 +21,7 @@ from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model
 from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
-from finetune_trainer.tasks import learned_ends
+from finetune_trainer.tasks import learned_ends, task_for
 from finetune_trainer.tasks.base import IGNORE, Example
 from support.attempts import Bench
 from support.models import chats, mails, tiny_bert, tiny_llama, write_jsonl
@@ -91,7 +91,9 @@ def as_bf16(folder: Path) -> None:
 def tuned_lora(folder: Path, *targets: str, scale: float = 0.5) -> Any:
     """A tiny Llama under an adapter that does something."""
     model = load_model(folder, "causal-lm", labels=None, seed=0, pad_id=4)
-    model = apply_method(model, Method(type="lora", lora=Lora(rank=2, target_modules=targets)), "causal-lm", 0).eval()
+    model = apply_method(
+        model, Method(type="lora", lora=Lora(rank=2, target_modules=targets)), task_for("causal-lm").head, 0
+    ).eval()
     torch.manual_seed(4)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

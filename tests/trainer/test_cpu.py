@@ -17,6 +17,7 @@ from finetune_api.job import Method
 from finetune_trainer.cpu import dropout, linear
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model
+from finetune_trainer.tasks import task_for
 
 ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch carries no oneDNN")
 ELEMENTS = 400_001
@@ -75,7 +76,9 @@ def test_a_model_learns_the_same(bert: Path, method: str) -> None:
     found = []
     for ours in (False, True):
         model = load_model(bert, "text-classification", labels=("ham", "spam"), seed=1, pad_id=0)
-        model = apply_method(model, Method.model_validate({"type": method}), "text-classification", 1).eval()
+        model = apply_method(
+            model, Method.model_validate({"type": method}), task_for("text-classification").head, 1
+        ).eval()
         if ours:
             assert linear.replace(model) > 4
             assert linear.replace(model) == 0, "a second time there is nothing left"

@@ -14,6 +14,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.job import Freeze, Lora, Method
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model, parameter_counts
+from finetune_trainer.tasks import task_for
 from support.attempts import Bench
 from support.families import tiny_gpt2
 from support.models import chats, mails, write_jsonl
@@ -72,7 +73,7 @@ def test_freeze_trains_the_head_and_the_last_layers_and_leaves_the_rest_alone(
 
 def test_freeze_of_a_language_model_trains_its_last_layer_and_final_norm(llama: Path) -> None:
     model = load_model(llama, "causal-lm", labels=None, seed=0, pad_id=4)
-    apply_method(model, Method(type="freeze", freeze=Freeze(last_layers=1)), "causal-lm", 0)
+    apply_method(model, Method(type="freeze", freeze=Freeze(last_layers=1)), task_for("causal-lm").head, 0)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "model.norm.weight" in trained
     assert "model.embed_tokens.weight" in trained, "it is the head's too: they are tied"
@@ -106,7 +107,9 @@ def test_lora_trains_adapters_and_head_only_and_starts_without_effect(bert: Path
     model = load_model(bert, "text-classification", labels=LABELS, seed=3, pad_id=0).eval()
     ids = torch.randint(5, 40, (2, 9))
     before = model(input_ids=ids).logits
-    tuned = apply_method(model, Method(type="lora", lora=Lora(rank=2, dropout=0.0)), "text-classification", 3).eval()
+    tuned = apply_method(
+        model, Method(type="lora", lora=Lora(rank=2, dropout=0.0)), task_for("text-classification").head, 3
+    ).eval()
     assert torch.equal(tuned(input_ids=ids).logits, before)
     trained = {name for name, p in tuned.named_parameters() if p.requires_grad}
     assert trained
@@ -125,7 +128,7 @@ def test_lora_trains_adapters_and_head_only_and_starts_without_effect(bert: Path
 def test_what_does_not_fit_the_model_names_its_field(bert: Path, method: Method, field: str) -> None:
     model = load_model(bert, "text-classification", labels=LABELS, seed=0, pad_id=0)
     with pytest.raises(JobError) as caught:
-        apply_method(model, method, "text-classification", 0)
+        apply_method(model, method, task_for("text-classification").head, 0)
     assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, field)
 
 

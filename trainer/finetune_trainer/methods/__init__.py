@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.job import Method, Task
+from finetune_api.job import Method
 from finetune_trainer.methods import freeze, full, lora
+from finetune_trainer.model.head import HeadPolicy
 
 _METHODS = {"full": full.apply, "freeze": freeze.apply, "lora": lora.apply}
 
 
-def apply_method(model: Any, method: Method, task: Task, seed: int) -> Any:
+def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
     """The model with exactly the method's weights trainable.
 
     Raises JobError naming the field that does not fit the model.
     """
-    return _METHODS[method.type](model, method, task, seed)
+    return _METHODS[method.type](model, method, head, seed)

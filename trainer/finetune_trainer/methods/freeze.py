@@ -12,13 +12,14 @@ from typing import Any
 from torch import nn
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Freeze, Method, Task
+from finetune_api.job import Freeze, Method
 from finetune_trainer.methods.modules import head_modules, layer_list
+from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.method.freeze.lastLayers"
 
 
-def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
+def apply(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
     """Freeze all but the head and the last layers. Raises JobError when the model has fewer layers."""
     count = (method.freeze or Freeze()).last_layers
     layers_name, layers = layer_list(model)
@@ -30,7 +31,7 @@ def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
             hint=f"Set it to {len(layers)} at most.",
         )
     model.requires_grad_(False)
-    for module in head_modules(model, task).values():
+    for module in head_modules(model, head).values():
         module.requires_grad_(True)
     if count:
         layers[-count:].requires_grad_(True)

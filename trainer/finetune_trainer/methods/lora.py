@@ -13,29 +13,30 @@ import torch
 from torch import nn
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Lora, Method, Task
+from finetune_api.job import Lora, Method
 from finetune_trainer.methods.modules import head_modules
+from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.method.lora.targetModules"
 
 
-def apply(model: Any, method: Method, task: Task, seed: int) -> Any:
+def apply(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
     """The peft model. Raises JobError when targetModules match no linear layer."""
     from peft import LoraConfig, get_peft_model
 
     settings = method.lora or Lora()
-    heads = head_modules(model, task)
+    heads = head_modules(model, head)
     targets = targets_of(model, settings, heads)
     linear = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in targets and isinstance(m, _linear())]
     adapters = LoraConfig(
-        task_type="SEQ_CLS" if task == "text-classification" else "CAUSAL_LM",
+        task_type=head.peft_task,
         r=settings.rank,
         lora_alpha=settings.alpha if settings.alpha is not None else 2 * settings.rank,
         lora_dropout=settings.dropout,
         target_modules=targets,
         fan_in_fan_out=bool(linear)
         and all(not isinstance(m, nn.Linear) for m in linear),  # GPT-2 keeps its weights transposed
-        modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in heads}) if task == "text-classification" else None,
+        modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in heads}) if head.is_new else None,
     )
     torch.manual_seed(seed)
     with warnings.catch_warnings():

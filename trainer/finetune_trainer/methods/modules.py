@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Task
+from finetune_trainer.model.head import HeadPolicy
 
 
-def head_modules(model: Any, task: Task) -> dict[str, nn.Module]:
+def head_modules(model: Any, head: HeadPolicy) -> dict[str, nn.Module]:
     """The modules outside the base model (a classifier, the output projection), by name; a pooler counts as head."""
     prefix = model.base_model_prefix
     heads = {
@@ -18,7 +18,7 @@ def head_modules(model: Any, task: Task) -> dict[str, nn.Module]:
         for name, module in model.named_children()
         if name != prefix and any(True for _ in module.parameters())
     }
-    if task == "text-classification":
+    if head.is_new:
         base = getattr(model, prefix, None)
         pooler = getattr(base, "pooler", None)
         if isinstance(pooler, nn.Module):

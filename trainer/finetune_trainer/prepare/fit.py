@@ -22,6 +22,7 @@ from finetune_trainer.launch import deferred_imports
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.model.weights import Stored
+from finetune_trainer.tasks import task_for
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|position_ids|masked_bias|bias|num_batches_tracked)$")
 """Left by older versions, and computed anew."""
@@ -75,10 +76,11 @@ def _method(model: Any, config: RunConfig) -> list[Finding]:
     from finetune_trainer.methods import apply_method, lora
     from finetune_trainer.methods.modules import head_modules
 
+    head = task_for(config.task).head
     if config.method.type != "lora":
-        apply_method(model, config.method, config.task, config.training.seed)
+        apply_method(model, config.method, head, config.training.seed)
         return []
-    lora.targets_of(model, config.method.lora or Lora(), head_modules(model, config.task))
+    lora.targets_of(model, config.method.lora or Lora(), head_modules(model, head))
     left = {name: p.numel() for name, p in model.named_parameters() if p.dim() > 2 and ".experts." in f".{name}."}
     if not left:
         return []

@@ -9,6 +9,7 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Columns
+from finetune_trainer.model.head import HeadPolicy
 
 IGNORE = -100
 """The label of a token that is not learned; torch's cross-entropy leaves it out."""
@@ -59,6 +60,7 @@ class Task:
     usual, beside                             role -> the names that its column usually has; other columns that often
                                               say something
     optional                                  roles whose column a row may lack
+    head                                      what the task makes of the model's head
     """
 
     name: str
@@ -67,6 +69,7 @@ class Task:
     check_row: Callable[[Row, Mapping[str, str], Sequence[str] | None], str | None]
     encode: Callable[..., Example]
     usual: Mapping[str, Sequence[str]]
+    head: HeadPolicy
     beside: Sequence[str] = ()
     optional: frozenset[str] = frozenset()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from finetune_api.job import Columns
+from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, Unlearnable, missing, pick, text_problem
 from finetune_trainer.tasks.chats.encode import encode_chat
@@ -117,4 +118,6 @@ def encode_completion(tokenizer: Tokenizer, prompt: str, completion: str) -> tup
     return start + learned, [IGNORE] * len(start) + learned
 
 
-TASK = Task("causal-lm", columns, label, check_row, encode, USUAL, BESIDE, frozenset({"tools", "context"}))
+HEAD = HeadPolicy(is_new=False, peft_task="CAUSAL_LM")
+
+TASK = Task("causal-lm", columns, label, check_row, encode, USUAL, HEAD, BESIDE, frozenset({"tools", "context"}))

@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_api.forms import one_form
 from finetune_api.job import Columns
+from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.base import Example, Row, Task, missing, pick, text_problem
 
@@ -99,4 +100,6 @@ def encode(
     return Example(ids, labels.index(name), type_ids, length)
 
 
-TASK = Task("text-classification", columns, label, check_row, encode, USUAL, BESIDE)
+HEAD = HeadPolicy(is_new=True, peft_task="SEQ_CLS")
+
+TASK = Task("text-classification", columns, label, check_row, encode, USUAL, HEAD, BESIDE)

@@ -131,7 +131,7 @@ def open_session(
         task = guarded(task, tokenizer.beyond(embeddings), embeddings)
         if config.training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model = apply_method(model, config.method, config.task, seed).to(ranks.device)
+        model = apply_method(model, config.method, task.head, seed).to(ranks.device)
         if ranks.device.type == "cpu":
             quicken(model, ranks.precision)
         same_everywhere(model, ranks)
