@@ -178,7 +178,7 @@ def test_slow_storage_never_holds_up_the_run_and_two_snapshots_at_most_are_in_me
     slow, begun = threading.Event(), threading.Event()
     alive: list[weakref.ref[torch.Tensor]] = []
     most = 0
-    copy = parts.snapshot
+    copy = parts.copies
 
     def snapshot(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         nonlocal most
@@ -188,7 +188,7 @@ def test_slow_storage_never_holds_up_the_run_and_two_snapshots_at_most_are_in_me
         most = max(most, sum(ref() is not None for ref in alive))
         return made
 
-    monkeypatch.setattr(parts, "snapshot", snapshot)
+    monkeypatch.setattr(parts, "copies", snapshot)
 
     def fault(operation: str, key: str, done: bool) -> None:
         if operation == "put" and "ckpt/" in key and not done:
@@ -214,7 +214,7 @@ def test_slow_storage_never_holds_up_the_run_and_two_snapshots_at_most_are_in_me
 
 def test_where_no_copy_fits_into_memory_the_step_waits(start, out: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "fits", lambda size: False)
-    monkeypatch.setattr(parts, "snapshot", lambda tensors: pytest.fail("a copy was made"))
+    monkeypatch.setattr(parts, "copies", lambda tensors: pytest.fail("a copy was made"))
     writer = start()
     writer.claim()
     live = state(4)

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from finetune_api.run import RunConfig
-from finetune_trainer.checkpoint import Checkpointer, TrainState, parts
+from finetune_trainer.checkpoint import Checkpointer, Snapshot, parts
 from finetune_trainer.checkpoint.serialized import PIECE, Serialized
 from finetune_trainer.storage import Location, ObjectInfo, Read
 from finetune_trainer.storage.s3 import multipart
@@ -17,7 +17,7 @@ from support.checkpoints import same, same_bits, state
 
 
 def test_the_bytes_are_a_safetensors_file() -> None:
-    tensors = parts.snapshot(state(7).tensors) | {
+    tensors = parts.copies(state(7).tensors) | {
         "flags": torch.tensor([True, False, True]),
         "half": torch.randn(3, 5).to(torch.float16),
         "eight": torch.randn(4).to(torch.float8_e4m3fn),
@@ -49,7 +49,7 @@ class Measuring:
 
 
 def test_a_tensor_larger_than_a_part_is_read_piece_by_piece() -> None:
-    large = TrainState(1, {}, {"model.embedding": torch.arange(12 << 20, dtype=torch.float32)})
+    large = Snapshot(1, {}, {"model.embedding": torch.arange(12 << 20, dtype=torch.float32)})
     store = Measuring()
     for part, data in parts.pack(large, "me", part_bytes=1 << 20):
         assert max(len(piece) for piece in data.pieces()) <= PIECE

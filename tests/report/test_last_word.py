@@ -13,8 +13,9 @@ import pytest
 from finetune_api.exits import BY_CODE, JobError, Reason
 from finetune_api.report import TERMINATION_BYTES, Outcome, Report, Stage
 from finetune_api.status import Best, Checkpoint, DataProfile, Finding, OutputStatus, Progress, Resolved
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.failures.redact import redact
-from finetune_trainer.report.outcome import finish, outcome_for, problem_for, write_outcome
+from finetune_trainer.report.outcome import finish, outcome_for, write_outcome
 from support.checkpoints import config
 
 SETTINGS = config("s3://models/out")

@@ -15,7 +15,7 @@ from finetune_api.exits import COMPLETE, JobError
 from finetune_api.report import Report
 from finetune_api.run import RunConfig, World
 from finetune_trainer import prepare
-from finetune_trainer.distributed.ranks import Place
+from finetune_trainer.distributed.ranks import RankInfo
 from finetune_trainer.report.outcome import load_snapshot
 from finetune_trainer.train.loop import train, warm_up
 from support.jobs import job_config
@@ -52,7 +52,7 @@ class Bench:
         config, folder = self.config(number), self.folder / f"attempt-{number}"
         folder.mkdir(parents=True)
         Path(config.scratch).mkdir(exist_ok=True)
-        train(config, Place(), warm_up(config), folder, time.monotonic(), stop)
+        train(config, RankInfo(), warm_up(config), folder, time.monotonic(), stop)
         return self.snapshot(number)
 
     def failing(self, number: int = 1, stop: Callable[[], bool] = lambda: False) -> JobError:

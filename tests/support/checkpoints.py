@@ -11,7 +11,7 @@ import torch
 
 from finetune_api.base import parse
 from finetune_api.run import RunConfig, StorageAccess
-from finetune_trainer.checkpoint import TrainState
+from finetune_trainer.checkpoint import Snapshot
 from finetune_trainer.storage import Location, ObjectInfo, ObjectStore, Read, Unfinished
 
 
@@ -41,7 +41,7 @@ def own(out: Location, job: str = "uid-1") -> None:
     out.put("job.json", json.dumps({"jobId": job, "name": f"ns/{job}"}).encode())
 
 
-def state(step: int) -> TrainState:
+def state(step: int) -> Snapshot:
     """What a run has at this step: every dtype and rank that occurs, all values drawn from the step."""
     source = torch.Generator().manual_seed(step)
     weights = torch.randn(32, 16, generator=source)
@@ -55,7 +55,7 @@ def state(step: int) -> TrainState:
         "optimizer.step": torch.tensor(step, dtype=torch.int64),
     }
     meta = {"scheduler": {"last": step}, "best": float("-inf"), "noise": float("nan"), "history": [[step, 0.1]]}
-    return TrainState(
+    return Snapshot(
         step,
         {"step": step, "epoch": step // 100, "row": step * 7},
         tensors,
@@ -64,7 +64,7 @@ def state(step: int) -> TrainState:
     )
 
 
-def same(a: TrainState, b: TrainState) -> bool:
+def same(a: Snapshot, b: Snapshot) -> bool:
     """Equal bit for bit."""
     if (a.step, a.cursor, json.dumps(a.meta), a.blobs) != (b.step, b.cursor, json.dumps(b.meta), b.blobs) or set(
         a.tensors

@@ -4,10 +4,10 @@ them.
 
 import torch
 
-from finetune_trainer.launch import deferred_imports
+from finetune_trainer.model import deferred_imports
 
 torch.set_num_threads(1)
-deferred_imports.put_off()
+deferred_imports.defer()
 
 import peft  # noqa: E402, F401
 import transformers.models.bert.modeling_bert  # noqa: E402

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer.checkpoint.best import gain, is_better
 from finetune_trainer.train import finish
-from finetune_trainer.train.best import gain, is_better
 from finetune_trainer.train.finish import check_finite
 from support.attempts import Bench, Flag
 from support.models import mails, write_jsonl

@@ -18,9 +18,9 @@ from finetune_api.exits import EXITS, JobError, Reason
 from finetune_api.report import Outcome
 from finetune_api.run import RunConfig
 from finetune_trainer import prepare
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch import launcher
 from finetune_trainer.launch.launcher import _end
-from finetune_trainer.report.outcome import problem_for
 from support.jobs import job_config
 from support.models import mails, write_jsonl
 

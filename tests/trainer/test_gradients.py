@@ -12,12 +12,12 @@ import torch
 from finetune_api.job import Training
 from finetune_trainer.batches.micro_batches import collate, loss_sum, micro_batches
 from finetune_trainer.distributed.ddp import AcceleratedGradients
-from finetune_trainer.distributed.ranks import FlatGradients, Place, Ranks
+from finetune_trainer.distributed.ranks import FlatGradients, RankInfo, Ranks
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.tasks import Example, task_for
 from finetune_trainer.train.optimizer import adamw
-from finetune_trainer.train.step import Share, Stepped, train_step
+from finetune_trainer.train.step import RankBatch, Stepped, train_step
 from support.models import chats, mails
 from support.ranks import run_ranks
 
@@ -54,9 +54,9 @@ def whole(model: Any, examples: list[Example]) -> torch.Tensor:
     return torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()])
 
 
-def share(examples: list[Example], rank: int, size: int, micro: int) -> Share:
+def share(examples: list[Example], rank: int, size: int, micro: int) -> RankBatch:
     mine = examples[rank::size]
-    return Share(
+    return RankBatch(
         list(micro_batches(mine, micro, 0, 96)), sum(e.learned for e in mine), sum(len(e.input_ids) for e in mine)
     )
 
@@ -94,7 +94,7 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def alone() -> Ranks:
-    return Ranks(Place(), torch.device("cpu"))
+    return Ranks(RankInfo(), torch.device("cpu"))
 
 
 @pytest.fixture

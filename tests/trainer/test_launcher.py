@@ -17,10 +17,10 @@ import pytest
 
 from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.run import RunConfig, World
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch import launcher
 from finetune_trainer.launch.launcher import End, root_cause
 from finetune_trainer.launch.signals import StopFlag
-from finetune_trainer.report.outcome import problem_for
 from support.attempts import Bench
 from support.jobs import job_config
 from support.models import mails, write_jsonl

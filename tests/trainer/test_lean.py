@@ -11,11 +11,11 @@ from pathlib import Path
 SCRIPT = """
 import importlib, sys, warnings
 warnings.simplefilter("ignore")
-from finetune_trainer.launch import deferred_imports
+from finetune_trainer.model import deferred_imports
 import torch
-deferred_imports.put_off()
+deferred_imports.defer()
 if "give up" in sys.argv:
-    deferred_imports.give_up()
+    deferred_imports.load_everything()
 importlib.import_module("peft")
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
@@ -28,16 +28,16 @@ model(input_ids=ids, labels=ids).loss.backward()
 torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True).step()
 model.merge_and_unload()
 for module in (torch.distributed.tensor, sys.modules["torch._dynamo"]):
-    assert isinstance(module, deferred_imports.PutOff) == ("give up" not in sys.argv), module
+    assert isinstance(module, deferred_imports.DeferredModule) == ("give up" not in sys.argv), module
 print("tuned")
 """
 
 CLASSIFIER = """
 import importlib, sys
 from pathlib import Path
-from finetune_trainer.launch import deferred_imports
+from finetune_trainer.model import deferred_imports
 import torch
-deferred_imports.put_off()
+deferred_imports.defer()
 importlib.import_module("transformers.models.bert.modeling_bert")
 from finetune_trainer.model.load import load_model
 dist = torch.distributed
@@ -46,7 +46,7 @@ model = load_model(Path(sys.argv[1]), "text-classification", labels=["a", "b"], 
 model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([1])).loss.backward()
 dist.all_reduce(model.classifier.weight.grad)
 torch.optim.AdamW(model.parameters(), fused=True).step()
-assert isinstance(sys.modules["torch._dynamo"], deferred_imports.PutOff)
+assert isinstance(sys.modules["torch._dynamo"], deferred_imports.DeferredModule)
 assert "sympy" not in sys.modules
 print("tuned")
 """

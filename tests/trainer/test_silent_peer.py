@@ -19,26 +19,26 @@ import pytest
 from finetune_api.exits import EXITS, JobError, Reason
 from finetune_api.run import RunConfig, World
 from finetune_trainer.distributed import waits
-from finetune_trainer.distributed.ranks import Place, open_ranks
+from finetune_trainer.distributed.ranks import RankInfo, open_ranks
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch import launcher
-from finetune_trainer.report.outcome import problem_for
 from finetune_trainer.train import loop
 from support.jobs import job_config
 
 
 def adds_up(
-    config: RunConfig, place: Place, model: Path, folder: Path, started: float, stop: Callable[[], bool]
+    config: RunConfig, info: RankInfo, model: Path, folder: Path, started: float, stop: Callable[[], bool]
 ) -> None:
     """A run that is nothing but collectives; a stop is agreed on."""
-    ranks = open_ranks(place, config.world, "fp32", stop)
+    ranks = open_ranks(info, config.world, "fp32", stop)
     try:
         while not ranks.sum([float(stop())])[0]:
-            (folder / f"adds-{place.rank}").touch()
+            (folder / f"adds-{info.rank}").touch()
             time.sleep(0.01)
     except JobError as error:
-        ranks.tell(problem_for(error, place.rank))
+        ranks.report_failure(problem_for(error, info.rank))
         raise
-    (folder / f"agreed-{place.rank}").touch()
+    (folder / f"agreed-{info.rank}").touch()
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float) -> Iter
     )
     config = job_config(tmp_path, world=world)
     fork = multiprocessing.get_context("fork")
-    places = [Place(rank, 2, rank) for rank in range(2)]
+    places = [RankInfo(rank, 2, rank) for rank in range(2)]
     workers = [fork.Process(target=launcher._worker, args=(config, p, tmp_path, tmp_path, 0.0)) for p in places]
     for worker in workers:
         worker.start()

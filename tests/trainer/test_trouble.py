@@ -24,12 +24,12 @@ from finetune_trainer.distributed import ranks as distributed
 from finetune_trainer.distributed.ddp import AcceleratedGradients
 from finetune_trainer.distributed.ranks import FlatGradients, Ranks
 from finetune_trainer.evaluate import loop as evaluation
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch.launcher import launch
 from finetune_trainer.model.load import load_model
-from finetune_trainer.report.outcome import problem_for
 from finetune_trainer.tasks import Example
 from finetune_trainer.train import finish, loop, prefetch, session, step
-from finetune_trainer.train.step import Share, train_step
+from finetune_trainer.train.step import RankBatch, train_step
 from support.jobs import job_config
 from support.models import mails, write_jsonl
 from support.ranks import free_port, run_ranks
@@ -205,12 +205,12 @@ def step_that_fails(ranks: Ranks, folder: Path, kind: Any, micro: int, error: Ba
 
         setattr(where, name, fails)
     before = [p.detach().clone() for p in model.parameters()]
-    share = Share([batch] * (micro + ranks.rank), 2 * micro, 8 * micro)
+    share = RankBatch([batch] * (micro + ranks.rank), 2 * micro, 8 * micro)
     try:
         train_step(gradients, optimizer, share, ranks, step=1, rate=1e-3, max_norm=1.0, seed=0, stop=lambda: False)
     except JobError as caught:
         same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-        end = ranks.tell(problem_for(caught, ranks.rank))
+        end = ranks.report_failure(problem_for(caught, ranks.rank))
         ranks.linger()
         return end.reason, end.hint, end.rank, same
     return "went on"

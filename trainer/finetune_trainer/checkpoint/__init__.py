@@ -4,6 +4,6 @@
 
 from finetune_trainer.checkpoint.checkpointer import Checkpointer, Generation
 from finetune_trainer.checkpoint.compare import environment
-from finetune_trainer.checkpoint.snapshot import CheckpointRef, TrainState
+from finetune_trainer.checkpoint.snapshot import CheckpointRef, Snapshot
 
-__all__ = ["CheckpointRef", "Checkpointer", "Generation", "TrainState", "environment"]
+__all__ = ["CheckpointRef", "Checkpointer", "Generation", "Snapshot", "environment"]

@@ -22,12 +22,12 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.status import CHECKPOINTS, Checkpoint
 from finetune_trainer.checkpoint import generations, manifest, parts, retention, room
+from finetune_trainer.checkpoint.best import is_better
 from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
-from finetune_trainer.checkpoint.snapshot import CheckpointRef, TrainState
+from finetune_trainer.checkpoint.snapshot import CheckpointRef, Snapshot
 from finetune_trainer.checkpoint.uploader import Save, Uploader
 from finetune_trainer.storage import Location, Unfinished, location
-from finetune_trainer.train.best import is_better
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Checkpointer:
         self._uploader = Uploader()
         self._generation: Generation | None = None
         self._refs: list[CheckpointRef] = []  # committed and verified or our own, any order
-        self._loaded: tuple[CheckpointRef, TrainState] | None = None
+        self._loaded: tuple[CheckpointRef, Snapshot] | None = None
         self._saved: set[int] = set()  # steps given to the uploader
         self._best: dict[str, float] | None = None  # the best evaluation given to save, or found
         self._swept = False
@@ -113,7 +113,7 @@ class Checkpointer:
         All its parts were read and verified; the state is kept for `load`. Damaged ones are passed over with a warning.
         """
         self._refs = []
-        good: tuple[CheckpointRef, TrainState] | None = None
+        good: tuple[CheckpointRef, Snapshot] | None = None
         for generation, step in generations.candidates(self._out):
             where = self._out.child(manifest.folder(generation, step))
             try:
@@ -145,7 +145,7 @@ class Checkpointer:
                 self._loaded = self._ref(found, where, place[0]), parts.unpack(where, found)
                 return
 
-    def load(self, ref: CheckpointRef, *, only: str | None = None) -> TrainState:
+    def load(self, ref: CheckpointRef, *, only: str | None = None) -> Snapshot:
         """The verified state of a checkpoint; `only`: just the tensors whose names begin so. Every rank."""
         if self._loaded is not None and self._loaded[0] == ref and only is None:
             state, self._loaded = self._loaded[1], None
@@ -171,7 +171,7 @@ class Checkpointer:
 
     # ------------------------------------------------------------------ saving
 
-    def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
+    def save(self, snapshot: Snapshot, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
         """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other
         ranks.
 
@@ -190,38 +190,38 @@ class Checkpointer:
         assert self._generation is not None, "claim() first"
         self._uploader.check()
         resume = self._generation.resume
-        resumed = resume is not None and resume.generation is not None and resume.step == state.step
+        resumed = resume is not None and resume.generation is not None and resume.step == snapshot.step
         judged_anew = resumed and bool(metrics) and resume is not None and not resume.metrics
-        if not (state.step in self._saved or (resumed and not judged_anew)):
+        if not (snapshot.step in self._saved or (resumed and not judged_anew)):
             if wait and self._uploader.busy:
                 self._uploader.drain()
-            self._take(state, {k: float(v) for k, v in metrics.items()} if metrics else None)
+            self._take(snapshot, {k: float(v) for k, v in metrics.items()} if metrics else None)
         if wait:
             self._uploader.drain()
 
-    def _take(self, state: TrainState, judged: dict[str, float] | None) -> None:
+    def _take(self, snapshot: Snapshot, judged: dict[str, float] | None) -> None:
         """Give a snapshot to the uploader, where there is a place and memory for it.
 
         Where not even one copy fits into memory the step waits instead, and the state is written as it lies there.
         """
         best = self._is_best(judged)
-        fits = self._uploader.waits or room.fits(sum(tensor.nbytes for tensor in state.tensors.values()))
+        fits = self._uploader.waits or room.fits(sum(tensor.nbytes for tensor in snapshot.tensors.values()))
         self._missed = not self._uploader.has_place(best=best) or (self._uploader.busy and not fits)
         if self._missed:
-            log.info("the checkpoint of step %d waits: the storage is slower than the saves follow", state.step)
+            log.info("the checkpoint of step %d waits: the storage is slower than the saves follow", snapshot.step)
             return
         self._loaded = None
         self._uploader.make_place()
-        copy = TrainState(
-            state.step,
-            json.loads(json.dumps(state.cursor)),
-            (parts.snapshot if fits else parts.as_they_are)(state.tensors),
-            json.loads(json.dumps(state.meta)),
-            dict(state.blobs),
+        copy = Snapshot(
+            snapshot.step,
+            json.loads(json.dumps(snapshot.cursor)),
+            (parts.copies if fits else parts.as_they_are)(snapshot.tensors),
+            json.loads(json.dumps(snapshot.meta)),
+            dict(snapshot.blobs),
         )
         if best:
             self._best = judged
-        self._saved.add(state.step)
+        self._saved.add(snapshot.step)
         self._uploader.submit(Save(lambda: self._commit(copy, judged), best, lambda: self._saved.discard(copy.step)))
         if not fits:
             self._missed = not self._uploader.try_once()
@@ -265,23 +265,23 @@ class Checkpointer:
         """Whether a snapshot is the best of all that were given to save."""
         return bool(judged and self._config.checkpoints.keep_best and is_better(judged, self._best, self._metric))
 
-    def _commit(self, state: TrainState, metrics: dict[str, float] | None) -> None:
+    def _commit(self, snapshot: Snapshot, metrics: dict[str, float] | None) -> None:
         """Parts, then the manifest, then the list, then what may go. Runs in the background."""
         assert self._generation is not None
         number = self._generation.number
-        if any((ref.generation, ref.step) == (number, state.step) for ref in self._refs):
+        if any((ref.generation, ref.step) == (number, snapshot.step) for ref in self._refs):
             return  # given twice, since the first try failed, and was tried again
-        where = self._out.child(manifest.folder(number, state.step))
+        where = self._out.child(manifest.folder(number, snapshot.step))
         written = []
         try:
-            for part, data in parts.pack(state, self._writer):
+            for part, data in parts.pack(snapshot, self._writer):
                 where.put_from(part.name, data.size, data.read)
                 written.append(part)
             self.check_newest()
-            sealed, text = self._sealed(state, metrics, tuple(written))
+            sealed, text = self._sealed(snapshot, metrics, tuple(written))
             _put_once(where, text)
         except BaseException:
-            self._saved.discard(state.step)
+            self._saved.discard(snapshot.step)
             raise
         self._refs = [*self._refs, self._ref(sealed, where, number)]
         self._on_commit(self.listed())
@@ -304,7 +304,7 @@ class Checkpointer:
             self._swept, self._left = True, []
 
     def _sealed(
-        self, state: TrainState, metrics: dict[str, float] | None, written: tuple[manifest.Part, ...]
+        self, snapshot: Snapshot, metrics: dict[str, float] | None, written: tuple[manifest.Part, ...]
     ) -> tuple[Manifest, bytes]:
         assert self._generation is not None
         before = max(self._refs, key=lambda r: (r.step, r.generation or 0), default=self._generation.resume)
@@ -314,11 +314,11 @@ class Checkpointer:
             job_name=self._config.job.name,
             attempt=self._config.attempt,
             generation=self._generation.number,
-            step=state.step,
+            step=snapshot.step,
             time=_now(),
             writer=self._writer,
-            cursor=state.cursor,
-            meta=state.meta,
+            cursor=snapshot.cursor,
+            meta=snapshot.meta,
             identity=self._identity,
             facts=self._facts,
             parts=written,
@@ -357,7 +357,7 @@ class Checkpointer:
             raise DamagedError(f"it is another job's ({found.job_name})")
         return found
 
-    def _resume_from(self, uri: str, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[CheckpointRef, TrainState]:
+    def _resume_from(self, uri: str, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[CheckpointRef, Snapshot]:
         where = location(uri, self._config.storage)
         try:
             found = self._manifest(where, None)

@@ -16,7 +16,7 @@ from finetune_trainer.checkpoint import digests
 from finetune_trainer.checkpoint.digests import crc32c, sha256
 from finetune_trainer.checkpoint.manifest import DamagedError, Manifest, Part
 from finetune_trainer.checkpoint.serialized import Serialized
-from finetune_trainer.checkpoint.snapshot import TrainState
+from finetune_trainer.checkpoint.snapshot import Snapshot
 from finetune_trainer.failures import memory
 from finetune_trainer.storage import Location
 
@@ -24,7 +24,7 @@ PART_BYTES = 256 << 20
 """Parts hold so much, or one tensor if that is larger."""
 
 
-def snapshot(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copies on the CPU that share nothing with the originals; training may go on."""
     return {
         name: t.detach().to(device="cpu", copy=True, memory_format=torch.contiguous_format).contiguous()
@@ -39,19 +39,19 @@ def as_they_are(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t.detach().to(device="cpu").contiguous() for name, t in tensors.items()}
 
 
-def pack(state: TrainState, writer: str, part_bytes: int = PART_BYTES) -> Iterator[tuple[Part, Serialized]]:
-    """The parts of a state with their bytes, which are read from the state itself: there is no second copy."""
-    for number, (namespace, group) in enumerate(_groups(state.tensors, part_bytes)):
+def pack(snapshot: Snapshot, writer: str, part_bytes: int = PART_BYTES) -> Iterator[tuple[Part, Serialized]]:
+    """The parts of a snapshot with their bytes, which are read from the snapshot itself: there is no second copy."""
+    for number, (namespace, group) in enumerate(_groups(snapshot.tensors, part_bytes)):
         data = Serialized.of_tensors(group)
         tensors = {name: (_dtype(t), tuple(t.shape)) for name, t in group.items()}
         name = f"{namespace}-{number:05d}-{writer}.safetensors"
         yield Part(name, namespace, data.size, *digests.both(data.pieces()), tensors), data
-    for name, blob in state.blobs.items():
+    for name, blob in snapshot.blobs.items():
         data = Serialized([memoryview(blob)])
         yield Part(f"{name}-{writer}.bin", name, data.size, *digests.both(data.pieces())), data
 
 
-def unpack(where: Location, manifest: Manifest, *, only: str | None = None, full: bool = False) -> TrainState:
+def unpack(where: Location, manifest: Manifest, *, only: str | None = None, full: bool = False) -> Snapshot:
     """Read and verify a checkpoint's parts; `only`: tensors whose names begin so, and no blobs; `full`: SHA-256 too.
 
     Raises DamagedError; errors of the storage itself pass through.
@@ -68,7 +68,7 @@ def unpack(where: Location, manifest: Manifest, *, only: str | None = None, full
         for name, tensor in _tensors(part, data).items():
             if only is None or name.startswith(only):
                 tensors[name] = tensor
-    return TrainState(manifest.step, manifest.cursor, tensors, manifest.meta, blobs)
+    return Snapshot(manifest.step, manifest.cursor, tensors, manifest.meta, blobs)
 
 
 def read(where: Location, part: Part, *, full: bool = False) -> bytes:

@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from finetune_trainer.checkpoint.best import rank
 from finetune_trainer.checkpoint.manifest import KEY, folder
 from finetune_trainer.checkpoint.snapshot import CheckpointRef
 from finetune_trainer.storage import Location
-from finetune_trainer.train.best import rank
 
 _OBJECT = re.compile(r"^ckpt/(\d+)/(\d+)/")
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds (TrainState) and how one is named (CheckpointRef)."""
+"""What a checkpoint holds (Snapshot) and how one is named (CheckpointRef)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finetune_api.status import Checkpoint
 
 
 @dataclass
-class TrainState:
+class Snapshot:
     """Everything that the next step depends on.
 
     `tensors` are named "model.…" (only what is trained, for lora and freeze) and "optimizer.…"; the part before the

@@ -28,9 +28,10 @@ import torch.distributed as dist
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Problem
 from finetune_api.run import World
-from finetune_trainer.distributed.trouble import Board, PeerFailed
+from finetune_trainer.distributed.failure_board import FailureBoard
 from finetune_trainer.distributed.waits import waiting
 from finetune_trainer.failures import memory
+from finetune_trainer.failures.problems import PeerFailed
 
 BUCKET = 4 * 1024 * 1024
 """Elements reduced at once; fixed, for the order of summation goes with it."""
@@ -45,7 +46,7 @@ SOURCE_LINE = re.compile(r"^\[[^\]]*\.cc:\d+\] ")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankInfo:
     """Where a process stands: rank of size, and which process of its node it is."""
 
     rank: int = 0
@@ -61,19 +62,19 @@ class Ranks:
 
     def __init__(
         self,
-        place: Place,
+        info: RankInfo,
         device: torch.device,
         *,
         precision: str = "fp32",
         store: Any = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
+        self.rank, self.size, self.local_rank = info.rank, info.size, info.local_rank
         self.device, self.precision = device, precision
         self._store, self._stop = store, stop
         self._told = 0
         self._timeout = math.inf
-        self._board: Board | None = None
+        self._board: FailureBoard | None = None
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sums over ranks, in float64; the same bits on every rank."""
@@ -91,12 +92,12 @@ class Ranks:
 
     def _reduce(self, tensor: torch.Tensor) -> None:
         """Add up in place over ranks. A peer that failed never comes: its word ends the wait, as PeerFailed."""
-        self.heed()
+        self.raise_if_peer_failed()
         with peers():
             work = dist.all_reduce(tensor, async_op=True)
             deadline = time.monotonic() + self._timeout
             while not work.is_completed():
-                self.heed()
+                self.raise_if_peer_failed()
                 if time.monotonic() > deadline:
                     raise JobError(Reason.PEER_LOST, f"the other workers did not answer for {self._timeout:.0f} s")
                 if self.device.type == "cuda":
@@ -106,22 +107,22 @@ class Ranks:
                     work.wait(timedelta(seconds=POLL_SECONDS))
             work.wait()
 
-    def heed(self) -> None:
+    def raise_if_peer_failed(self) -> None:
         """Raise PeerFailed if a rank has failed."""
         if self._board is not None and self._board.cause is not None:
             raise PeerFailed(self._board.cause)
 
     @property
-    def troubled(self) -> bool:
+    def peer_failed(self) -> bool:
         """Whether a rank has failed."""
         return self._board is not None and self._board.cause is not None
 
-    def tell(self, problem: Problem) -> Problem:
+    def report_failure(self, problem: Problem) -> Problem:
         """Tell all ranks why this one ends; the problem that it ends with, which is the root cause's.
 
         Waits for seconds at most.
         """
-        return self._board.tell(problem) if self._board is not None else problem
+        return self._board.report(problem) if self._board is not None else problem
 
     def linger(self) -> None:
         """The last act of a rank that failed: rank 0, which holds the store, stays until the others know why."""
@@ -148,7 +149,7 @@ class Ranks:
     def _await(self, ready: Callable[[], bool], seconds: float = float("inf")) -> None:
         deadline = time.monotonic() + seconds
         while True:
-            self.heed()
+            self.raise_if_peer_failed()
             with peers():
                 if ready():
                     return
@@ -193,21 +194,21 @@ def peers() -> Iterator[None]:
         raise JobError(Reason.PEER_LOST, f"another worker went away or did not answer in time: {said[:300]}") from error
 
 
-def open_ranks(place: Place, world: World, precision: str, stop: Callable[[], bool] = lambda: False) -> Ranks:
+def open_ranks(info: RankInfo, world: World, precision: str, stop: Callable[[], bool] = lambda: False) -> Ranks:
     """Meet and join."""
-    return join(meet(place, world, stop), world, precision)
+    return join(meet(info, world, stop), world, precision)
 
 
-def meet(place: Place, world: World, stop: Callable[[], bool] = lambda: False) -> Ranks:
+def meet(info: RankInfo, world: World, stop: Callable[[], bool] = lambda: False) -> Ranks:
     """The ranks with their store, which suffices to tell each other of trouble: rank 0 listens at
     master_address:master_port. Collective.
     """
-    ranks = Ranks(place, torch.device("cpu"), stop=stop)
-    if place.size > 1:
+    ranks = Ranks(info, torch.device("cpu"), stop=stop)
+    if info.size > 1:
         board = _meet(
             ranks, world
         ).clone()  # a connection of its own: the board's thread and a wait never block each other
-        ranks._board, ranks._timeout = Board(board, place.rank, place.size), world.timeout_seconds
+        ranks._board, ranks._timeout = FailureBoard(board, info.rank, info.size), world.timeout_seconds
     return ranks
 
 

@@ -30,9 +30,10 @@ from finetune_api.exits import BY_CODE, COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Problem
 from finetune_api.run import RunConfig
 from finetune_trainer.distributed import waits
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch.completed import tell_again
 from finetune_trainer.launch.signals import StopFlag
-from finetune_trainer.report.outcome import load_snapshot, outcome_for, problem_for, write_outcome
+from finetune_trainer.report.outcome import load_snapshot, outcome_for, write_outcome
 from finetune_trainer.storage import trust
 
 log = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ class _Signals:
 
 
 def _run_workers(config: RunConfig, model: Path, folder: Path, stop: _Signals, started: float) -> list[End]:
-    from finetune_trainer.distributed.ranks import Place
+    from finetune_trainer.distributed.ranks import RankInfo
 
     if config.world.workers == 1:
         config = config.model_copy(
@@ -175,9 +176,9 @@ def _run_workers(config: RunConfig, model: Path, folder: Path, stop: _Signals, s
     fork = multiprocessing.get_context("fork")
     workers: dict[int, BaseProcess] = {}
     for local in range(config.world.processes_per_worker):
-        place = Place(first + local, size, local)
-        workers[place.rank] = fork.Process(
-            target=_worker, args=(config, place, model, folder, started), name=f"rank {place.rank}"
+        info = RankInfo(first + local, size, local)
+        workers[info.rank] = fork.Process(
+            target=_worker, args=(config, info, model, folder, started), name=f"rank {info.rank}"
         )
     stop.running = True
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the child has handlers of its own
@@ -275,22 +276,22 @@ def _read(path: Path) -> Any:
         return None
 
 
-def _worker(config: RunConfig, place: Any, model: Path, folder: Path, started: float) -> None:
+def _worker(config: RunConfig, info: Any, model: Path, folder: Path, started: float) -> None:
     """A forked worker: trains, leaves word of how it ended, and exits with that code."""
     stop = StopFlag().install()
-    waits.watch(lambda seconds: _leave_silent_peer(folder, place.rank, seconds))
+    waits.watch(lambda seconds: _leave_silent_peer(folder, info.rank, seconds))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     code, problem = COMPLETE, None
     try:
         from finetune_trainer.train.loop import train
 
-        train(config, place, model, folder, started, stop)
+        train(config, info, model, folder, started, stop)
     except BaseException as error:
-        problem = problem_for(error, place.rank, [config.scratch])
+        problem = problem_for(error, info.rank, [config.scratch])
         code = EXITS[problem.reason].code or _INTERNAL
         if not isinstance(error, JobError):
-            log.exception("rank %s failed", place.rank)
-    _leave(folder, place.rank, code, problem)
+            log.exception("rank %s failed", info.rank)
+    _leave(folder, info.rank, code, problem)
 
 
 def _leave_silent_peer(folder: Path, rank: int, seconds: float) -> None:

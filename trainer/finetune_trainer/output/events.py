@@ -28,7 +28,7 @@ class EventLog:
         self._new.append(json.dumps(event, separators=(",", ":")) + "\n")
 
     def blob(self) -> bytes:
-        """All events so far, for TrainState.blobs."""
+        """All events so far, for Snapshot.blobs."""
         if self._new:
             self._frames += zstandard.ZstdCompressor(level=3).compress("".join(self._new).encode())
             self._new = []

@@ -7,8 +7,9 @@ import logging
 from finetune_api.exits import JobError
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.prepare.pipeline import prepare
-from finetune_trainer.report.outcome import finish, problem_for
+from finetune_trainer.report.outcome import finish
 from finetune_trainer.report.reporter import Reporter
 
 log = logging.getLogger(__name__)

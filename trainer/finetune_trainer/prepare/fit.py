@@ -18,7 +18,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.job import Lora
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
-from finetune_trainer.launch import deferred_imports
+from finetune_trainer.model import deferred_imports
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.model.weights import Stored
@@ -39,7 +39,7 @@ class Fit:
 
 def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer: Tokenizer) -> Fit:
     """Build the model and look. Raises JobError: UnsupportedModel, InvalidConfig."""
-    deferred_imports.bring([architecture(read_config(folder), config.task).module])
+    deferred_imports.import_modules([architecture(read_config(folder), config.task).module])
     from finetune_trainer.model.load import empty_model
 
     model, unused = empty_model(folder, config.task, stored)

@@ -62,7 +62,7 @@ def judge(s: Session, split: str) -> Tally:
             stop=s.stop,
         )
     skipped_rows.judged(s, split, int(s.ranks.sum([empty])[0]))
-    check_finite(tally.metrics(), s.resolved.metric or "loss", split, s.run.step)
+    check_finite(tally.metrics(), s.resolved.metric or "loss", split, s.state.step)
     return tally
 
 
@@ -84,14 +84,14 @@ def finish(s: Session) -> None:
     take_best(s)
     tally = None
     if s.rows_in("test"):
-        s.narrator.stage(Stage.TESTING)
+        s.progress.stage(Stage.TESTING)
         try:
-            with s.narrator.clock("evaluate"):
+            with s.progress.clock("evaluate"):
                 tally = judge(s, "test")
         except Stopped:
             raise leave(s) from None
-        s.narrator.report(test={**tally.metrics(), **tally.intervals()})
-        s.events.add("test", s.run.step, **tally.metrics())
+        s.progress.report(test={**tally.metrics(), **tally.intervals()})
+        s.events.add("test", s.state.step, **tally.metrics())
     s.ranks.sum([0.0])  # all have come as far: nothing is committed beside a rank that has failed
     s.ranks.from_first(lambda: write(s, tally))
 
@@ -102,12 +102,12 @@ def take_best(s: Session) -> None:
     Collective.
     """
     if s.first:
-        with s.narrator.clock("checkpoint"):
+        with s.progress.clock("checkpoint"):
             s.checkpoints.close()
 
     def best() -> dict[str, Any] | None:
         found = s.checkpoints.best() if s.config.checkpoints.keep_best else None
-        return found.to_json() if found and found.step != s.run.step else None
+        return found.to_json() if found and found.step != s.state.step else None
 
     chosen = s.ranks.from_first(best)
     if chosen is not None:
@@ -116,23 +116,23 @@ def take_best(s: Session) -> None:
 
 def write(s: Session, tally: Tally | None) -> bool:
     """Export to scratch and commit. Rank 0."""
-    s.narrator.stage(Stage.EXPORTING)
-    with s.narrator.clock("export"), scratch_folder(s.config, "export") as parent:
+    s.progress.stage(Stage.EXPORTING)
+    with s.progress.clock("export"), scratch_folder(s.config, "export") as parent:
         result = result_of(s, tally)
         folder = parent / "output"
         export(folder, result, s.events, lambda path: _write_model(s, path))
         if s.stop():
             raise leave(s)
-        output = commit(s.out, folder, s.config, s.narrator.snapshot, s.checkpoints.check_newest)
+        output = commit(s.out, folder, s.config, s.progress.snapshot, s.checkpoints.check_newest)
     sweep_cache(s.out)
-    s.narrator.report(stage=Stage.FINISHED, output=output)
+    s.progress.report(stage=Stage.FINISHED, output=output)
     return True
 
 
 def leave(s: Session) -> JobError:
     """Stopped after the last step: its checkpoint is committed already, and the next attempt makes the end again."""
     return JobError(
-        Reason.INTERRUPTED, f"the run was told to stop after step {s.run.step}, before its output was committed"
+        Reason.INTERRUPTED, f"the run was told to stop after step {s.state.step}, before its output was committed"
     )
 
 
@@ -140,21 +140,21 @@ def result_of(s: Session, tally: Tally | None) -> Result:
     """All that the report is made of."""
     details = tally.report() if isinstance(tally, ClassTally) else None
     notes = list(s.checkpoints.notes)
-    notes += [f"{message}." for message in skipped_rows.messages(s.run.dropped, s.max_length).values()]
-    if s.run.stopped_early:
-        notes.append(f"Stopped early at step {s.run.step}: {s.resolved.metric} no longer improved.")
-    before = s.run.samples
+    notes += [f"{message}." for message in skipped_rows.messages(s.state.skipped_rows, s.max_length).values()]
+    if s.state.stopped_early:
+        notes.append(f"Stopped early at step {s.state.step}: {s.resolved.metric} no longer improved.")
+    before = s.state.samples
     after = samples(s) if before else []
     return Result(
         config=s.config,
-        report=s.narrator.snapshot,
+        report=s.progress.snapshot,
         labels=s.profile.labels or (),
         classes=tuple(ClassScore(**c) for c in details["classes"]) if details else (),
         confusion=tuple(tuple(row) for row in details["confusion"]) if details else None,
         samples=tuple(
             Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)
         ),
-        attempts=tuple(s.narrator.attempts()),
+        attempts=tuple(s.progress.attempts()),
         notes=tuple(notes),
         license=license_of(s.model_folder),
         versions=versions(),

@@ -1,7 +1,7 @@
 """The training loop: batches with their cursor in, steps, evaluations and checkpoints out; readable on one screen.
 
-Everything that the next step depends on is in `Run` and in a checkpoint (I3); stops are agreed on by all ranks with the
-step; the run ends by completion (the output is committed), or by a JobError whose reason is the exit code.
+Everything that the next step depends on is in `TrainState` and in a checkpoint (I3); stops are agreed on by all ranks
+with the step; the run ends by completion (the output is committed), or by a JobError whose reason is the exit code.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import Best
-from finetune_trainer.distributed.ranks import Place, Ranks, join, meet
-from finetune_trainer.distributed.trouble import PeerFailed
+from finetune_trainer.checkpoint.best import gain, is_better
+from finetune_trainer.distributed.ranks import RankInfo, Ranks, join, meet
 from finetune_trainer.evaluate import Stopped
-from finetune_trainer.launch import deferred_imports
+from finetune_trainer.failures.problems import PeerFailed, problem_for
+from finetune_trainer.model import deferred_imports
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
-from finetune_trainer.report.outcome import problem_for
 from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
 from finetune_trainer.train import skipped_rows
-from finetune_trainer.train.best import gain, is_better
 from finetune_trainer.train.finish import finish, judge, samples
 from finetune_trainer.train.optimizer import rate_at
-from finetune_trainer.train.prefetch import shares
-from finetune_trainer.train.progress import Narrator
+from finetune_trainer.train.prefetch import rank_batches
+from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.session import Session, open_session
 from finetune_trainer.train.step import train_step
 
@@ -51,64 +50,68 @@ def warm_up(config: RunConfig) -> Path:
         architecture(read_config(folder), config.task).module,
         *(["peft"] if config.method.type == "lora" else []),
     ]
-    deferred_imports.bring(modules, lean=config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists())
+    deferred_imports.import_modules(
+        modules, deferred=config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists()
+    )
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     return folder
 
 
-def train(config: RunConfig, place: Place, model: Path, folder: Path, started: float, stop: Callable[[], bool]) -> None:
+def train(
+    config: RunConfig, info: RankInfo, model: Path, folder: Path, started: float, stop: Callable[[], bool]
+) -> None:
     """One rank's whole attempt, with the model of that folder. Returns when the output is committed; raises JobError
     otherwise.
 
     `folder` takes the last snapshot, for the launcher; `started` is when the launcher began (monotonic).
     """
     out = location(config.output.uri, config.storage)
-    narrator = Narrator(config, place.rank, folder / "snapshot.json", started)
+    progress = TrainingProgress(config, info.rank, folder / "snapshot.json", started)
     session: Session | None = None
     ranks: Ranks | None = None
     try:
-        ranks = meet(place, config.world, stop)
+        ranks = meet(info, config.world, stop)
         join(ranks, config.world, config.training.precision)
-        log.info("rank %d of %d has joined", place.rank, place.size)
-        session = open_session(config, out, model, ranks, narrator, partial(_should_stop, ranks, stop))
+        log.info("rank %d of %d has joined", info.rank, info.size)
+        session = open_session(config, out, model, ranks, progress, partial(_should_stop, ranks, stop))
         loop(session)
         finish(session)
         ranks.part()
     except BaseException as error:
-        own = problem_for(error, place.rank, [config.scratch])
-        cause = ranks.tell(own) if ranks is not None else own
-        narrator.report(problem=cause)
+        own = problem_for(error, info.rank, [config.scratch])
+        cause = ranks.report_failure(own) if ranks is not None else own
+        progress.report(problem=cause)
         if session is not None:
             _save_what_waits(session)
         if cause == own:
             raise
-        log.warning("rank %d ends since rank %s failed; it was at: %s", place.rank, cause.rank, own.message)
+        log.warning("rank %d ends since rank %s failed; it was at: %s", info.rank, cause.rank, own.message)
         raise PeerFailed(cause) from error
     finally:
-        narrator.close()
+        progress.close()
         if ranks is not None and sys.exception() is not None:
             ranks.linger()
 
 
 def _should_stop(ranks: Ranks, stop: Callable[[], bool]) -> bool:
     """A signal came, or a peer has failed and nothing more can come of this rank's work."""
-    return stop() or ranks.troubled
+    return stop() or ranks.peer_failed
 
 
 def loop(s: Session) -> None:
     """Train to the last step, or until the metric no longer improves. Collective."""
-    t, resolved, run = s.config.training, s.resolved, s.run
+    t, resolved, state = s.config.training, s.resolved, s.state
     total = resolved.total_steps or 0
-    if run.step == 0:
-        run.samples = s.ranks.from_first(lambda: samples(s))
-    skipped_rows.tell(s)
+    if state.step == 0:
+        state.samples = s.ranks.from_first(lambda: samples(s))
+    skipped_rows.report(s)
     if evaluate_if_due(s):  # the evaluation of the step that we resumed from was interrupted
-        s.save(metrics=run.evaluation)
+        s.save(metrics=state.evaluation)
     saved_at = time.monotonic()
-    s.narrator.stage(Stage.TRAINING)
+    s.progress.stage(Stage.TRAINING)
     if not finished(s):
-        for share, rows, cursor in shares(s, run.cursor):
-            step = run.step + 1
+        for batch, rows, cursor in rank_batches(s, state.cursor):
+            step = state.step + 1
             rate = rate_at(
                 step,
                 peak=resolved.learning_rate or 0.0,
@@ -116,11 +119,11 @@ def loop(s: Session) -> None:
                 warmup=resolved.warmup_steps or 0,
                 schedule=t.schedule,
             )
-            with s.narrator.clock("train"):
+            with s.progress.clock("train"):
                 done = train_step(
                     s.gradients,
                     s.optimizer,
-                    share,
+                    batch,
                     s.ranks,
                     step=step,
                     rate=rate,
@@ -130,26 +133,26 @@ def loop(s: Session) -> None:
                 )
             if done is None:
                 interrupted(s)
-            epoch = run.cursor.epoch
-            run.step, run.cursor = step, cursor
+            epoch = state.cursor.epoch
+            state.step, state.cursor = step, cursor
             skipped_rows.trained(s, done.learned, done.empty, epoch)
-            s.narrator.stepped(run, done, rate, resolved, rows)
+            s.progress.stepped(state, done, rate, resolved, rows)
             if step % max(1, total // EVENTS) == 0:
                 s.events.add(
                     "step", step, loss=done.loss, learning_rate=rate, grad_norm=done.norm, rows=rows, tokens=done.tokens
                 )
             improved = evaluate_if_due(s)
             if improved or checkpoint_is_due(s, saved_at):
-                s.save(metrics=run.evaluation if run.evaluated == step else None)
+                s.save(metrics=state.evaluation if state.evaluated == step else None)
                 saved_at = time.monotonic()
             if finished(s):
                 break
-    s.save(metrics=run.evaluation if run.evaluated == run.step else None, wait=True)
+    s.save(metrics=state.evaluation if state.evaluated == state.step else None, wait=True)
 
 
 def finished(s: Session) -> bool:
     """Whether the last step is made."""
-    return s.run.stopped_early or s.run.step >= (s.resolved.total_steps or 0)
+    return s.state.stopped_early or s.state.step >= (s.resolved.total_steps or 0)
 
 
 def checkpoint_is_due(s: Session, saved_at: float) -> bool:
@@ -158,7 +161,7 @@ def checkpoint_is_due(s: Session, saved_at: float) -> bool:
     if s.checkpoints.missed:
         return True
     if rule.every_steps is not None:
-        return s.run.step % rule.every_steps == 0
+        return s.state.step % rule.every_steps == 0
     return time.monotonic() - saved_at >= 60.0 * (rule.every_minutes or 10.0)
 
 
@@ -167,41 +170,43 @@ def evaluate_if_due(s: Session) -> bool:
 
     Whether it is the best so far and to be kept.
     """
-    run, every = s.run, s.resolved.evaluate_every_steps or 1
+    state, every = s.state, s.resolved.evaluate_every_steps or 1
     if (
-        run.step == 0
-        or run.evaluated == run.step
+        state.step == 0
+        or state.evaluated == state.step
         or not s.rows_in("validation")
-        or not (run.step % every == 0 or finished(s))
+        or not (state.step % every == 0 or finished(s))
     ):
         return False
-    s.narrator.stage(Stage.EVALUATING)
+    s.progress.stage(Stage.EVALUATING)
     try:
-        with s.narrator.clock("evaluate"):
+        with s.progress.clock("evaluate"):
             found = judge(s, "validation").metrics()
     except Stopped:
         interrupted(s)
-    run.evaluated, run.evaluation = run.step, found
+    state.evaluated, state.evaluation = state.step, found
     metric = s.resolved.metric or "loss"
-    improved = is_better(found, run.best_evaluation, metric)
+    improved = is_better(found, state.best_evaluation, metric)
     rule = s.config.evaluation.early_stopping
-    run.stale = 0 if gain(found, run.best_evaluation, metric) > (rule.min_delta if rule else 0.0) else run.stale + 1
-    run.stopped_early = rule is not None and run.stale >= rule.patience
+    state.stale = (
+        0 if gain(found, state.best_evaluation, metric) > (rule.min_delta if rule else 0.0) else state.stale + 1
+    )
+    state.stopped_early = rule is not None and state.stale >= rule.patience
     if improved:
-        run.best, run.best_evaluation = Best(step=run.step, metric=metric, value=found[metric]), found
-    s.events.add("evaluation", run.step, **found)
-    s.narrator.evaluated(run, metric)
-    s.narrator.stage(Stage.TRAINING)
+        state.best, state.best_evaluation = Best(step=state.step, metric=metric, value=found[metric]), found
+    s.events.add("evaluation", state.step, **found)
+    s.progress.evaluated(state, metric)
+    s.progress.stage(Stage.TRAINING)
     return improved and s.config.checkpoints.keep_best
 
 
 def interrupted(s: Session) -> NoReturn:
     """All ranks agreed to stop: the state of the last whole step is saved, and the run ends resumably."""
-    s.narrator.stage(Stage.SAVING)
+    s.progress.stage(Stage.SAVING)
     s.save(wait=True)
     raise JobError(
         Reason.INTERRUPTED,
-        f"the run was told to stop after step {s.run.step}; the checkpoint of that step is committed",
+        f"the run was told to stop after step {s.state.step}; the checkpoint of that step is committed",
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_trainer.batches.micro_batches import micro_batches
 from finetune_trainer.stream import Batch, Cursor
-from finetune_trainer.train.step import Share
+from finetune_trainer.train.step import RankBatch
 
 if TYPE_CHECKING:
     from finetune_trainer.train.session import Session
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 AHEAD = 2
 """Steps that wait ready."""
 
-Item = tuple[Share, int, Cursor]
+Item = tuple[RankBatch, int, Cursor]
 
 
-def shares(s: Session, cursor: Cursor) -> Iterator[Item]:
-    """This rank's share of each global batch from the cursor on, the rows of the whole batch, and the cursor after it.
+def rank_batches(s: Session, cursor: Cursor) -> Iterator[Item]:
+    """This rank's batch of each global batch from the cursor on, the rows of the whole batch, and the cursor after it.
 
     Endless.
     """
@@ -44,7 +44,7 @@ def shares(s: Session, cursor: Cursor) -> Iterator[Item]:
         try:
             with s.stream("train") as stream:
                 for batch, after in stream.batches(cursor):
-                    if not offer((share_of(s, batch), batch.size, after)):
+                    if not offer((rank_batch(s, batch), batch.size, after)):
                         return
             offer(None)
         except BaseException as error:
@@ -54,7 +54,7 @@ def shares(s: Session, cursor: Cursor) -> Iterator[Item]:
     thread.start()
     try:
         while True:
-            with s.narrator.clock("data"):
+            with s.progress.clock("data"):
                 item = ready.get()
             if item is None:
                 return
@@ -66,11 +66,11 @@ def shares(s: Session, cursor: Cursor) -> Iterator[Item]:
         thread.join(10.0)
 
 
-def share_of(s: Session, batch: Batch) -> Share:
+def rank_batch(s: Session, batch: Batch) -> RankBatch:
     """Encode this rank's rows. A row with nothing to learn weighs nothing, and is counted."""
     found = [s.encode(row) for row in batch.rows]
     examples: list[Any] = [e for e in found if e is not None]
     batches = list(micro_batches(examples, s.micro_batch_size, s.tokenizer.pad_id, s.max_length))
-    return Share(
+    return RankBatch(
         batches, sum(e.learned for e in examples), sum(len(e.input_ids) for e in examples), len(found) - len(examples)
     )

@@ -1,5 +1,4 @@
-"""What rank 0 says while it trains: progress, history, events' figures and seconds by cause. Other ranks' narrators are
-mute.
+"""What rank 0 reports while it trains: progress, rates, history and seconds by cause. The other ranks report nothing.
 
 Figures are computed here and nowhere else, so that the loop stays free of them. The clock never changes what is
 trained.
@@ -21,14 +20,14 @@ from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.train.step import Stepped
 
 if TYPE_CHECKING:
-    from finetune_trainer.train.state import Run
+    from finetune_trainer.train.state import TrainState
 
 RATE_SECONDS = 60.0
 """Rates and the time to the end are means over the steps of so many seconds."""
 
 
-class Narrator:
-    """Wraps the Reporter of rank 0; mute (reporter None) elsewhere."""
+class TrainingProgress:
+    """Computes what the Reporter of rank 0 sends; other ranks have no Reporter and only keep the seconds."""
 
     def __init__(self, config: RunConfig, rank: int, snapshot: Path | None, started: float) -> None:
         self._reporter = Reporter(config, stage=Stage.LOADING, snapshot_file=snapshot) if rank == 0 else None
@@ -75,12 +74,12 @@ class Narrator:
         self._tick()
         return {cause: round(value, 3) for cause, value in self._seconds.items()}
 
-    def stepped(self, run: Run, done: Stepped, rate: float, resolved: Resolved, rows: int) -> None:
+    def stepped(self, state: TrainState, done: Stepped, rate: float, resolved: Resolved, rows: int) -> None:
         """A step was made."""
         if not self._reporter:
             return
         now = time.monotonic()
-        self._step = run.step
+        self._step = state.step
         self._recent.append((now, rows, done.tokens))
         while len(self._recent) > 2 and self._recent[0][0] < now - RATE_SECONDS:
             self._recent.popleft()
@@ -88,43 +87,43 @@ class Narrator:
             self._losses.append((now, done.loss))
         while len(self._losses) > 1 and self._losses[0][0] < now - self._interval:
             self._losses.popleft()
-        total = resolved.total_steps or run.step
+        total = resolved.total_steps or state.step
         span = now - self._recent[0][0]
         steps = len(self._recent) - 1
         per_second = [sum(entry[i] for entry in list(self._recent)[1:]) / span if span > 0 else None for i in (1, 2)]
         self._reporter.update(
             progress=Progress(
-                step=run.step,
+                step=state.step,
                 total_steps=total,
-                epoch=round(_epoch(run.step, resolved), 4),
-                percent=round(min(100.0, 100.0 * run.step / total), 2),
+                epoch=round(_epoch(state.step, resolved), 4),
+                percent=round(min(100.0, 100.0 * state.step / total), 2),
                 loss=sum(loss for _, loss in self._losses) / len(self._losses) if self._losses else None,
                 learning_rate=rate,
                 grad_norm=done.norm,
                 rows_per_second=per_second[0],
                 tokens_per_second=per_second[1],
-                eta_seconds=span / steps * (total - run.step) if steps else None,
+                eta_seconds=span / steps * (total - state.step) if steps else None,
             ),
             seconds=self.seconds(),
         )
         if done.learned:
-            self._reporter.point(run.step, loss=done.loss)
+            self._reporter.point(state.step, loss=done.loss)
 
-    def evaluated(self, run: Run, metric: str) -> None:
+    def evaluated(self, state: TrainState, metric: str) -> None:
         """The validation rows were judged."""
-        if self._reporter and run.evaluation:
-            shown = {metric: run.evaluation[metric], "eval_loss": run.evaluation["loss"]}
-            self._reporter.point(run.step, metrics=shown)
-            self._reporter.update(evaluation=run.evaluation, best=run.best, seconds=self.seconds())
+        if self._reporter and state.evaluation:
+            shown = {metric: state.evaluation[metric], "eval_loss": state.evaluation["loss"]}
+            self._reporter.point(state.step, metrics=shown)
+            self._reporter.update(evaluation=state.evaluation, best=state.best, seconds=self.seconds())
 
-    def resumed(self, run: Run, history: dict[str, Any]) -> None:
+    def resumed(self, state: TrainState, history: dict[str, Any]) -> None:
         """The run goes on from a checkpoint."""
-        self._from_step = self._step = run.step
-        self._before = list(run.attempts)  # one may have the same number: a queue manager had stopped it
+        self._from_step = self._step = state.step
+        self._before = list(state.attempts)  # one may have the same number: a queue manager had stopped it
         if self._reporter:
             self._reporter.restore_history(history)
-            fields: dict[str, Any] = {"resumed_from_step": run.step, "best": run.best}
-            self._reporter.update(**fields, **({"evaluation": run.evaluation} if run.evaluation else {}))
+            fields: dict[str, Any] = {"resumed_from_step": state.step, "best": state.best}
+            self._reporter.update(**fields, **({"evaluation": state.evaluation} if state.evaluation else {}))
 
     def history(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -139,7 +138,7 @@ class Narrator:
 
     @property
     def snapshot(self) -> Any:
-        """The latest Report; None where mute."""
+        """The latest Report; None but on rank 0."""
         return self._reporter.snapshot if self._reporter else None
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
-from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, TrainState, environment
+from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
 from finetune_trainer.cpu import quicken
 from finetune_trainer.distributed.ranks import Gradients, Ranks, gradients_for, same_everywhere
 from finetune_trainer.methods import apply_method
@@ -29,8 +29,8 @@ from finetune_trainer.stream import DataManifest, Profile, Stream, load_profile
 from finetune_trainer.tasks import Example, Task, Unlearnable, task_for, with_name
 from finetune_trainer.tasks.guard import guarded
 from finetune_trainer.train.optimizer import adamw, load_optimizer, optimizer_tensors
-from finetune_trainer.train.progress import Narrator
-from finetune_trainer.train.state import Run
+from finetune_trainer.train.progress import TrainingProgress
+from finetune_trainer.train.state import TrainState
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Session:
     config: RunConfig
     out: Location
     ranks: Ranks
-    narrator: Narrator
+    progress: TrainingProgress
     stop: Callable[[], bool]
     manifest: DataManifest
     profile: Profile
@@ -55,7 +55,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     checkpoints: Checkpointer
     events: EventLog
-    run: Run
+    state: TrainState
 
     @property
     def first(self) -> bool:
@@ -93,20 +93,20 @@ class Session:
         except Unlearnable:
             return None
 
-    def state(self) -> TrainState:
+    def snapshot(self) -> Snapshot:
         """All that the next step depends on, by reference: the checkpointer copies what it saves."""
-        run = self.run
+        state = self.state
         tensors = {
             f"model.{n}": p.detach() for n, p in self.model.named_parameters() if p.requires_grad
         } | optimizer_tensors(self.model, self.optimizer)
-        meta = {"run": run.meta() | {"attempts": self.narrator.attempts()}, "history": self.narrator.history()}
-        return TrainState(run.step, dataclasses.asdict(run.cursor), tensors, meta, {"events": self.events.blob()})
+        meta = {"run": state.meta() | {"attempts": self.progress.attempts()}, "history": self.progress.history()}
+        return Snapshot(state.step, dataclasses.asdict(state.cursor), tensors, meta, {"events": self.events.blob()})
 
     def save(self, *, metrics: dict[str, float] | None = None, wait: bool = False) -> None:
         """Checkpoint the state; in the background unless `wait`. Only rank 0 writes: the state is the same on all."""
         if self.first:
-            with self.narrator.clock("checkpoint"):
-                self.checkpoints.save(self.state(), metrics=metrics, wait=wait)
+            with self.progress.clock("checkpoint"):
+                self.checkpoints.save(self.snapshot(), metrics=metrics, wait=wait)
 
     def load_weights(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put a checkpoint's model tensors into the model."""
@@ -117,10 +117,10 @@ class Session:
 
 
 def open_session(
-    config: RunConfig, out: Location, folder: Path, ranks: Ranks, narrator: Narrator, stop: Callable[[], bool]
+    config: RunConfig, out: Location, folder: Path, ranks: Ranks, progress: TrainingProgress, stop: Callable[[], bool]
 ) -> Session:
     """Load everything (the model from `folder`), and go on from the newest checkpoint if there is one. Collective."""
-    with narrator.clock("load"):
+    with progress.clock("load"):
         manifest, profile = load_profile(out)
         resolved = profile.resolved
         task = task_for(config.task)
@@ -145,14 +145,14 @@ def open_session(
                 "device": ranks.device.type,
             }
         )
-        narrator.report(resolved=resolved, data=profile.data)
+        progress.report(resolved=resolved, data=profile.data)
         optimizer = adamw(model, config.training)
-        checkpoints = _checkpointer(config, out, ranks, profile, resolved, narrator)
+        checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress)
         session = Session(
             config,
             out,
             ranks,
-            narrator,
+            progress,
             stop,
             manifest,
             profile,
@@ -165,14 +165,14 @@ def open_session(
             optimizer,
             checkpoints,
             EventLog(),
-            Run(),
+            TrainState(),
         )
         _resume(session)
     return session
 
 
 def _checkpointer(
-    config: RunConfig, out: Location, ranks: Ranks, profile: Profile, resolved: Resolved, narrator: Narrator
+    config: RunConfig, out: Location, ranks: Ranks, profile: Profile, resolved: Resolved, progress: TrainingProgress
 ) -> Checkpointer:
     facts = environment(
         world_size=ranks.size,
@@ -187,7 +187,7 @@ def _checkpointer(
         ranks.rank,
         facts=facts,
         identity=identity,
-        on_commit=lambda listed: narrator.report(checkpoints=listed),
+        on_commit=lambda listed: progress.report(checkpoints=listed),
     )
 
 
@@ -205,13 +205,15 @@ def _resume(session: Session) -> None:
     if chosen is None:
         return
     ref = CheckpointRef.from_json(chosen)
-    state = session.checkpoints.load(ref)
-    session.load_weights(state.tensors)
-    load_optimizer(session.model, session.optimizer, state.tensors)
-    session.run = Run.restored(state) if ref.generation is not None else Run.restored(state).handed_over()
-    log.info("going on from step %d, %s", session.run.step, ref.uri)
-    session.events = EventLog.restore(state.blobs["events"])
-    session.narrator.resumed(session.run, state.meta["history"])
+    snapshot = session.checkpoints.load(ref)
+    session.load_weights(snapshot.tensors)
+    load_optimizer(session.model, session.optimizer, snapshot.tensors)
+    session.state = (
+        TrainState.restored(snapshot) if ref.generation is not None else TrainState.restored(snapshot).handed_over()
+    )
+    log.info("going on from step %d, %s", session.state.step, ref.uri)
+    session.events = EventLog.restore(snapshot.blobs["events"])
+    session.progress.resumed(session.state, snapshot.meta["history"])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Rows that nothing can be learned from: counted, told as findings, and an error where nothing else is left (I8).
+"""Rows that nothing can be learned from: counted, said as findings, and an error where nothing else is left (I8).
 
 The prepare step looks at a sample; here every row is met. In training such a row weighs nothing; held-out ones cannot
 be
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ADVICE = "raise spec.training.maxLength, or shorten what comes before"
 
 
-def messages(dropped: dict[str, int], max_length: int) -> dict[str, str]:
+def messages(skipped: dict[str, int], max_length: int) -> dict[str, str]:
     """What people should know, by split."""
     where = f"nothing left to learn within maxLength {max_length}"
     return {
@@ -27,35 +27,35 @@ def messages(dropped: dict[str, int], max_length: int) -> dict[str, str]:
             if split == "train"
             else f"{count} {split} rows had {where} and were left out of the scores: {ADVICE}"
         )
-        for split, count in dropped.items()
+        for split, count in skipped.items()
     }
 
 
-def tell(s: Session) -> None:
+def report(s: Session) -> None:
     """Report the counts so far beside what the prepare step found."""
-    if s.run.dropped:
-        told = messages(s.run.dropped, s.max_length)
-        own = [Finding(kind="NothingToLearn", count=s.run.dropped[split], message=told[split]) for split in told]
+    if s.state.skipped_rows:
+        said = messages(s.state.skipped_rows, s.max_length)
+        own = [Finding(kind="NothingToLearn", count=s.state.skipped_rows[split], message=said[split]) for split in said]
         findings = (*own, *s.profile.data.findings)[:FINDINGS]
-        s.narrator.report(data=s.profile.data.model_copy(update={"findings": findings}))
+        s.progress.report(data=s.profile.data.model_copy(update={"findings": findings}))
 
 
 def trained(s: Session, learned: int, empty: int, epoch: int) -> None:
     """Count a step, which began in this epoch. Raises NothingToLearn at the end of one that taught nothing."""
-    run = s.run
-    run.learned += learned
+    state = s.state
+    state.learned += learned
     if empty:
-        run.dropped["train"] = run.dropped.get("train", 0) + empty
-    if run.cursor.epoch > epoch:
-        tell(s)
-        if run.learned == 0:
+        state.skipped_rows["train"] = state.skipped_rows.get("train", 0) + empty
+    if state.cursor.epoch > epoch:
+        report(s)
+        if state.learned == 0:
             raise JobError(
                 Reason.NOTHING_TO_LEARN,
                 f"none of the {s.rows_in('train')} training rows has anything left to learn within maxLength"
                 f" {s.max_length}",
                 field="spec.training.maxLength",
             )
-        run.learned = 0
+        state.learned = 0
 
 
 def judged(s: Session, split: str, empty: int) -> None:
@@ -66,6 +66,6 @@ def judged(s: Session, split: str, empty: int) -> None:
             f"none of the {empty} {split} rows can be judged: nothing of them is left within maxLength {s.max_length}",
             field="spec.training.maxLength",
         )
-    if empty and s.run.dropped.get(split) != empty:
-        s.run.dropped[split] = empty
-        tell(s)
+    if empty and s.state.skipped_rows.get(split) != empty:
+        s.state.skipped_rows[split] = empty
+        report(s)

@@ -1,4 +1,4 @@
-"""The run's state: what changes from step to step. All of it is in a checkpoint, and nothing else is (I3)."""
+"""What changes from step to step. All of it is in a checkpoint, and nothing else is (I3)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_api.status import Best
-from finetune_trainer.checkpoint import TrainState
+from finetune_trainer.checkpoint import Snapshot
 from finetune_trainer.stream import Cursor
+
+_STORED_NAMES = {"skipped_rows": "dropped"}
+"""Fields that checkpoints hold under another name."""
 
 
 @dataclass
-class Run:
+class TrainState:
     """The state of the run between two steps; JSON but for the tensors, which stay in the model and the optimizer."""
 
     step: int = 0
@@ -25,18 +28,20 @@ class Run:
     evaluation: dict[str, float] | None = None
     stopped_early: bool = False
     learned: int = 0  # classes or tokens in this epoch
-    dropped: dict[str, int] = field(default_factory=dict)  # rows that nothing can be learned from, by split
+    skipped_rows: dict[str, int] = field(default_factory=dict)  # rows that nothing can be learned from, by split
     samples: list[dict[str, str]] = field(default_factory=list)  # texts of the model before tuning
     attempts: list[dict[str, Any]] = field(default_factory=list)  # those before this one
 
     def meta(self) -> dict[str, Any]:
         """All but step and cursor as JSON."""
         plain = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("step", "cursor", "best")
+            _STORED_NAMES.get(f.name, f.name): getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ("step", "cursor", "best")
         }
         return plain | {"best": self.best and self.best.to_json()}
 
-    def handed_over(self) -> Run:
+    def handed_over(self) -> TrainState:
         """The state for another job, which trains on: what was judged, and whether that was enough, was the other
         job's.
         """
@@ -52,13 +57,15 @@ class Run:
         )
 
     @classmethod
-    def restored(cls, state: TrainState) -> Run:
+    def restored(cls, snapshot: Snapshot) -> TrainState:
         """From a checkpoint."""
-        meta = dict(state.meta["run"])
+        meta = dict(snapshot.meta["run"])
         best = meta.pop("best")
+        renamed = {name: meta.pop(stored) for name, stored in _STORED_NAMES.items() if stored in meta}
         return cls(
-            step=state.step,
-            cursor=Cursor(**state.cursor),
+            step=snapshot.step,
+            cursor=Cursor(**snapshot.cursor),
             best=Best.model_validate_json(json.dumps(best)) if best else None,
+            **renamed,
             **meta,
         )

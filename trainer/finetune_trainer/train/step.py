@@ -17,12 +17,12 @@ from finetune_api.exits import JobError, Reason
 from finetune_trainer.batches.micro_batches import MicroBatch, forward, loss_sum
 from finetune_trainer.distributed.ranks import Gradients, Ranks
 from finetune_trainer.failures import memory
-from finetune_trainer.report.outcome import problem_for
+from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.train.seeding import seed_micro_batch
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class RankBatch:
     """A rank's part of a global batch: its micro-batches, and rows of it with nothing to learn (they weigh nothing)."""
 
     batches: Sequence[MicroBatch]
@@ -45,7 +45,7 @@ class Stepped:
 def train_step(
     gradients: Gradients,
     optimizer: torch.optim.Optimizer,
-    share: Share,
+    rank_batch: RankBatch,
     ranks: Ranks,
     *,
     step: int,
@@ -62,7 +62,7 @@ def train_step(
     gradients.begin()
     total, done = 0.0, 0
     full: JobError | None = None
-    for i, batch in enumerate(share.batches):
+    for i, batch in enumerate(rank_batch.batches):
         if stop():
             break
         try:
@@ -74,9 +74,11 @@ def train_step(
             break
         done += 1
     if full is not None:
-        ranks.tell(problem_for(full, ranks.rank))  # in its own words; what follows makes sure that all stop here
-    gave_up = stop() or (done < len(share.batches) and full is None)
-    sums = [total, share.learned, share.tokens, share.empty, float(gave_up), float(full is not None)]
+        ranks.report_failure(
+            problem_for(full, ranks.rank)
+        )  # in its own words; what follows makes sure that all stop here
+    gave_up = stop() or (done < len(rank_batch.batches) and full is None)
+    sums = [total, rank_batch.learned, rank_batch.tokens, rank_batch.empty, float(gave_up), float(full is not None)]
     loss, learned, tokens, empty, stopping, out = ranks.sum(sums)
     if full is not None:
         raise full

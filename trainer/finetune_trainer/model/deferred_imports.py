@@ -25,12 +25,12 @@ FLEX = "torch.nn.attention.flex_attention"
 ENGINE = "transformers.generation.continuous_batching"
 
 
-class PutOff(ModuleType):
+class DeferredModule(ModuleType):
     """Stands in for a module until something is asked of it that it does not hold."""
 
     def __init__(self, name: str, **held: Any) -> None:
         super().__init__(name)
-        self.__path__: list[str] = []  # a package: what lies in it is found by _Inside
+        self.__path__: list[str] = []  # a package: what lies in it is found by _DeferredFinder
         self.__dict__.update(held)
 
     def __getattr__(self, name: str) -> Any:
@@ -43,17 +43,17 @@ def load(name: str) -> ModuleType:
     """The real module; its stand-in goes, with those of the packages around it and of what lies inside."""
     related = [n for n in sys.modules if f"{name}.".startswith(f"{n}.") or n.startswith(f"{name}.")]
     for other in related:
-        if isinstance(sys.modules[other], PutOff):
+        if isinstance(sys.modules[other], DeferredModule):
             del sys.modules[other]
     return importlib.import_module(name)
 
 
-class _Inside(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _DeferredFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds modules inside a package that was put off: the package itself is loaded first, for real."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         parent = name.rpartition(".")[0]
-        if not isinstance(sys.modules.get(parent), PutOff):
+        if not isinstance(sys.modules.get(parent), DeferredModule):
             return None
         load(parent)
         return ModuleSpec(name, self) if name in sys.modules else importlib.util.find_spec(name)
@@ -79,7 +79,7 @@ def _disable(function: Any = None, *_: Any, **__: Any) -> Any:
     return function if function is not None else (lambda f: f)
 
 
-def put_off() -> None:
+def defer() -> None:
     """Put the stand-ins in place. Call before the first import of a transformers model."""
     wrapped = "torch._dynamo._trace_wrapped_higher_order_op"
     tensor = "torch.distributed.tensor"
@@ -117,10 +117,10 @@ def put_off() -> None:
         ENGINE: _classes("ContinuousMixin", "PagedAttentionCache"),
         f"{ENGINE}.cache": _classes("PagedAttentionCache"),
     }
-    sys.meta_path.insert(0, _Inside())
+    sys.meta_path.insert(0, _DeferredFinder())
     for name, held in stand_ins.items():
         if name not in sys.modules:
-            sys.modules[name] = PutOff(name, **held)
+            sys.modules[name] = DeferredModule(name, **held)
             parent, _, last = name.rpartition(".")
             if parent in sys.modules and last not in vars(sys.modules[parent]):
                 setattr(
@@ -128,26 +128,26 @@ def put_off() -> None:
                 )  # as an import does; peft asks for it by attribute
 
 
-def bring(modules: Sequence[str], *, lean: bool = True) -> None:
+def import_modules(modules: Sequence[str], *, deferred: bool = True) -> None:
     """Import modules, leanly if asked to and possible."""
-    if lean:
-        put_off()
+    if deferred:
+        defer()
     try:
         for module in modules:
             importlib.import_module(module)
     except Exception as error:
         log.warning("imports could not be made lean (%s: %s); all is loaded", type(error).__name__, error)
-        give_up()
+        load_everything()
 
 
-def give_up() -> None:
+def load_everything() -> None:
     """Load everything for real: another version of a library asked for more than the stand-ins can give."""
-    for name in [n for n, m in sys.modules.items() if isinstance(m, PutOff)]:
+    for name in [n for n, m in sys.modules.items() if isinstance(m, DeferredModule)]:
         parent, _, last = name.rpartition(".")
         if sys.modules.get(parent) is not None and vars(sys.modules[parent]).get(last) is sys.modules[name]:
             delattr(sys.modules[parent], last)
         del sys.modules[name]
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Inside)]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _DeferredFinder)]
     for name in [n for n in sys.modules if n.split(".")[0] in ("transformers", "peft")]:
         del sys.modules[name]
 

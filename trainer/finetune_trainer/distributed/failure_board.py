@@ -14,62 +14,54 @@ import threading
 import time
 from typing import Any
 
-from finetune_api.exits import JobError, Reason
+from finetune_api.exits import Reason
 from finetune_api.report import Problem
 
 log = logging.getLogger(__name__)
 
-CAUSE, STOP, GONE = "trouble/cause", "trouble/stop", "trouble/gone"
+CAUSE, STOP, GONE = "failure/cause", "failure/stop", "failure/gone"
 """Keys: what went wrong; that a rank was told to stop, which is no fault; how many ranks know of the end."""
 POLL_SECONDS = 0.25
-HEAR_SECONDS = 3.0
+LISTEN_SECONDS = 3.0
 """A rank that lost a peer waits so long for the peer's word."""
-TELL_SECONDS = HEAR_SECONDS + 3.0
+REPORT_SECONDS = LISTEN_SECONDS + 3.0
 LINGER_SECONDS = 5.0
 """The rank that holds the store stays so long after a failure, until the others have read it."""
-_AFTERMATH = (Reason.PEER_LOST, Reason.INTERRUPTED)
+_CONSEQUENCES = (Reason.PEER_LOST, Reason.INTERRUPTED)
 
 
-class PeerFailed(JobError):
-    """The failure of another rank, in its own words; `problem.rank` says which."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.reason, problem.message, hint=problem.hint, field=problem.field)
-        self.problem = problem
-
-
-class Board:
+class FailureBoard:
     """Where the ranks of a group tell what ends them. `store`: a c10d store that all of them reach."""
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self._store, self._rank, self._size = store, rank, size
         self.cause: Problem | None = None
-        self._told = False
+        self._reported = False
         self._over = threading.Event()
-        threading.Thread(target=self._watch, name="trouble", daemon=True).start()
+        threading.Thread(target=self._watch, name="failure board", daemon=True).start()
 
-    def tell(self, problem: Problem) -> Problem:
+    def report(self, problem: Problem) -> Problem:
         """Tell the others why this rank ends. The problem that it ends with: the root cause's, where another was first.
 
-        A store whose node has lost its power is silent for ever: it is not waited for longer than TELL_SECONDS.
+        A store whose node has lost its power is silent for ever: it is not waited for longer than REPORT_SECONDS.
         """
         found: list[Problem] = []
-        thread = threading.Thread(target=lambda: found.append(self._tell(problem)), name="last word", daemon=True)
+        thread = threading.Thread(target=lambda: found.append(self._report(problem)), name="last word", daemon=True)
         thread.start()
-        thread.join(TELL_SECONDS)
+        thread.join(REPORT_SECONDS)
         return found[0] if found else self.cause or problem
 
-    def _tell(self, problem: Problem) -> Problem:
-        if problem.reason not in _AFTERMATH:
+    def _report(self, problem: Problem) -> Problem:
+        if problem.reason not in _CONSEQUENCES:
             found = self._put(CAUSE, problem)
         elif problem.reason is Reason.INTERRUPTED:
-            found = self._hear(0.0)  # a launcher stops the ranks that are left when one has failed
+            found = self._listen(0.0)  # a launcher stops the ranks that are left when one has failed
             if found is None:
                 self._put(STOP, problem)
         else:
-            found = self._hear(HEAR_SECONDS)
-        if not self._told:
-            self._told = True
+            found = self._listen(LISTEN_SECONDS)
+        if not self._reported:
+            self._reported = True
             with contextlib.suppress(Exception):
                 self._store.add(GONE, 1)
         return found or problem
@@ -82,7 +74,7 @@ class Board:
             while self._rank == 0 and int(self._store.add(GONE, 0)) < self._size and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
 
-    def _hear(self, seconds: float) -> Problem | None:
+    def _listen(self, seconds: float) -> Problem | None:
         """What a peer told, or tells in the next seconds: a cause, else that it was told to stop."""
         deadline = time.monotonic() + seconds
         while True:
