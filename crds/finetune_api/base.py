@@ -70,6 +70,16 @@ class Form:
         return {**handler(schema), "x-finetune-form": {"regex": self.regex, "message": self.message, **spaced}}
 
 
+class OneOf:
+    """A text that is one of these names: a Literal of names that stand in a table."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(self.names))
+
+
 @dataclass(frozen=True, slots=True)
 class Says:
     """One message for whatever is wrong with a value, where pydantic's own would be many or unclear."""

@@ -6,15 +6,19 @@ status.resolved. The spec is frozen from creation, but for the fields marked `mu
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from finetune_api.base import Model, Rule
+from finetune_api.base import Model, OneOf, Rule
+from finetune_api.method import METHODS
+from finetune_api.metrics import AUTO
 from finetune_api.place import CertificateAuthority, Hub, Prepare, Storage, Workers
 from finetune_api.pod import LabelKey, LabelValue, Name
+from finetune_api.rules import column_rules, labels_rule, merge_rule, metric_rule
 from finetune_api.sources import Columns, Data, HeldOutSource, ModelSource, TrainSource
 from finetune_api.status import Status
+from finetune_api.tasks import TASKS
 from finetune_api.tuning import (
     Checkpoints,
     EarlyStopping,
@@ -22,8 +26,8 @@ from finetune_api.tuning import (
     Freeze,
     Lora,
     Method,
-    MethodType,
-    Metric,
+    MethodName,
+    MetricChoice,
     Output,
     Training,
 )
@@ -45,12 +49,12 @@ from finetune_api.uris import (
 
 __all__ = [
     "CertificateAuthority", "Checkpoints", "Column", "Columns", "Data", "DataUri", "EarlyStopping", "Endpoint",
-    "Evaluation", "Freeze", "HeldOutSource", "Hub", "Image", "Lora", "Manifest", "Metadata", "Method", "MethodType",
-    "Metric", "ModelSource", "ModelUri", "Namespace", "Output", "OutputUri", "Prepare", "Region", "RestartPolicy",
-    "Revision", "S3Uri", "Spec", "Split", "Storage", "Task", "TrainSource", "Training", "Workers", "mutable",
+    "Evaluation", "Freeze", "HeldOutSource", "Hub", "Image", "Lora", "Manifest", "Metadata", "Method", "MethodName",
+    "MetricChoice", "ModelSource", "ModelUri", "Namespace", "Output", "OutputUri", "Prepare", "Region", "RestartPolicy",
+    "Revision", "S3Uri", "Spec", "Split", "Storage", "TaskName", "TrainSource", "Training", "Workers", "mutable",
 ]
 
-Task = Literal["text-classification", "causal-lm"]
+TaskName = Annotated[str, OneOf(*TASKS)]
 
 
 class RestartPolicy(Model):
@@ -83,7 +87,7 @@ def _not_in(role: str) -> Rule:
 class Spec(Model):
     """What to tune, on what, how, and where."""
 
-    task: Task = Field(description="What the model learns to do.")
+    task: TaskName = Field(description="What the model learns to do.")
     model: ModelSource = Field(description="The pre-trained model to start from.")
     data: Data = Field(description="What to learn from, and what to judge by.")
     method: Method = Field(Method(), description="How to tune.")
@@ -103,39 +107,20 @@ class Spec(Model):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(None, description="When the image is pulled; the operator's default when absent.")
 
     RULES = (
-        Rule(
-            "self.task == 'text-classification' || !has(self.data.columns) || !(has(self.data.columns.text) || has(self.data.columns.label))",
-            "text and label are for text-classification; for causal-lm map messages, or prompt and completion",
-            lambda s: s.task == "text-classification" or not s.data.columns or not (s.data.columns.text or s.data.columns.label), field="data.columns",
-        ),
-        Rule(
-            "self.task == 'causal-lm' || !has(self.data.columns) || !(has(self.data.columns.messages) || has(self.data.columns.prompt))",
-            "messages, prompt and completion are for causal-lm; for text-classification map text and label",
-            lambda s: s.task == "causal-lm" or not s.data.columns or not (s.data.columns.messages or s.data.columns.prompt), field="data.columns",
-        ),
-        Rule(
-            "self.task == 'text-classification' || !has(self.data.labels)", "only text-classification has labels; remove it",
-            lambda s: s.task == "text-classification" or s.data.labels is None, field="data.labels",
-        ),
-        Rule(
-            "self.evaluation.metric in ['auto', 'loss'] || (self.task == 'text-classification') == (self.evaluation.metric in ['accuracy', 'macro-f1'])",
-            "text-classification has loss, accuracy and macro-f1; causal-lm has loss and perplexity",
-            lambda s: s.evaluation.metric in ("auto", "loss") or (s.task == "text-classification") == (s.evaluation.metric in ("accuracy", "macro-f1")), field="evaluation.metric",
-        ),
+        *column_rules(TASKS),
+        labels_rule(TASKS),
+        metric_rule(TASKS),
         Rule(
             "has(self.data.validation) || !(has(self.evaluation.everySteps) || has(self.evaluation.everyEpochs) || self.evaluation.metric != 'auto')",
             "needs data.validation to judge by; add it, as {fraction: 0.1}, or remove everySteps, everyEpochs and metric",
             lambda s: s.data.validation is not None
-            or (s.evaluation.every_steps is None and s.evaluation.every_epochs is None and s.evaluation.metric == "auto"), field="evaluation",
+            or (s.evaluation.every_steps is None and s.evaluation.every_epochs is None and s.evaluation.metric == AUTO), field="evaluation",
         ),
         Rule(
             "!has(self.evaluation.earlyStopping) || has(self.data.validation)", "needs data.validation to judge by; add it, as {fraction: 0.1}",
             lambda s: s.evaluation.early_stopping is None or s.data.validation is not None, field="evaluation.earlyStopping",
         ),
-        Rule(
-            "!self.output.merge || self.method.type == 'lora'", "only method lora has adapters to merge; remove it",
-            lambda s: not s.output.merge or s.method.type == "lora", field="output.merge",
-        ),
+        merge_rule(METHODS),
         Rule(
             "!(self.output.uri + '/').startsWith(self.model.uri.endsWith('/') ? self.model.uri : self.model.uri + '/')",
             "must not lie in model.uri; choose another prefix",

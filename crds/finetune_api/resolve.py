@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 
-from finetune_api.job import Metric, Task, Training
+from finetune_api.job import MetricChoice, TaskName, Training
+from finetune_api.method import METHODS, MethodInfo
+from finetune_api.metrics import AUTO
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
+from finetune_api.tasks import TASKS, TaskInfo
 
 DEFAULT_EPOCHS = 3.0
-LEARNING_RATES = {("text-classification", "full"): 5e-5, ("text-classification", "freeze"): 1e-3, ("text-classification", "lora"): 5e-4,
-                  ("causal-lm", "full"): 2e-5, ("causal-lm", "freeze"): 5e-5, ("causal-lm", "lora"): 2e-4}
-"""Peak rates in common use: full 2e-5 to 5e-5 (Devlin et al. 2018), adapters about ten times that (Hu et al. 2021)."""
-LONGEST_DEFAULT = {"text-classification": 512, "causal-lm": 2048}
 
 
 def resolve(config: RunConfig, *, train_rows: int, model_max_length: int, longest_row: int, p99_length: int) -> Resolved:
     """The values in force. Lengths in tokens; train_rows counts usable rows."""
-    t = config.training
+    t, task = config.training, TASKS[config.task]
     batch = t.global_batch_size or default_batch(t, train_rows)
     steps_per_epoch = max(1, math.ceil(train_rows / batch))
     epochs = t.epochs if t.epochs is not None else (None if t.max_steps else DEFAULT_EPOCHS)
@@ -30,12 +29,12 @@ def resolve(config: RunConfig, *, train_rows: int, model_max_length: int, longes
         total = min(total, t.max_steps)
     processes = config.world.workers * config.world.processes_per_worker
     share = math.ceil(batch / processes)
-    longest = max_length(t, config.task, model_max_length, longest_row, p99_length)
+    longest = max_length(t, task, model_max_length, longest_row, p99_length)
     e = config.evaluation
     every = e.every_steps or max(1, math.ceil((e.every_epochs or 1.0) * steps_per_epoch))
     return Resolved(
         epochs=round(total / steps_per_epoch, 4), total_steps=total, global_batch_size=batch, micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share),
-        learning_rate=t.learning_rate or LEARNING_RATES[config.task, config.method.type],
+        learning_rate=t.learning_rate or learning_rate(task, METHODS[config.method.type]),
         warmup_steps=min(total, math.ceil(t.warmup_ratio * total)), max_length=longest,
         metric=metric(config.task, e.metric), evaluate_every_steps=every,
     )
@@ -51,21 +50,19 @@ def default_micro_batch(longest: int) -> int:
     return max(8, min(32, 2048 // longest))
 
 
-def max_length(training: Training, task: Task, model_max_length: int, longest_row: int, p99_length: int) -> int:
+def max_length(training: Training, task: TaskInfo, model_max_length: int, longest_row: int, p99_length: int) -> int:
     """A given length (refused by the prepare step when above the model's), else the 99th percentile up to a multiple of 8."""
     if training.max_length:
         return training.max_length
     wanted = longest_row if longest_row <= 128 else math.ceil(p99_length / 8) * 8
-    return max(8, min(wanted, LONGEST_DEFAULT[task], model_max_length))
+    return max(8, min(wanted, task.default_max_length, model_max_length))
 
 
-def metric(task: Task, wanted: Metric) -> str:
+def learning_rate(task: TaskInfo, method: MethodInfo) -> float:
+    """The peak rate: the task's, by the method's factor."""
+    return task.learning_rate * (method.rate_factor_new_head if task.new_head else method.rate_factor)
+
+
+def metric(task: TaskName, wanted: MetricChoice) -> str:
     """The metric that chooses the best checkpoint."""
-    if wanted != "auto":
-        return wanted
-    return "macro-f1" if task == "text-classification" else "loss"
-
-
-def higher_is_better(name: str) -> bool:
-    """Whether more of the metric is better."""
-    return name in ("accuracy", "macro-f1")
+    return TASKS[task].default_metric if wanted == AUTO else wanted

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from finetune_api.base import Model
-from finetune_api.job import Checkpoints, Data, Evaluation, Method, ModelSource, Output, Spec, Task, Training
+from finetune_api.job import Checkpoints, Data, Evaluation, Method, ModelSource, Output, Spec, TaskName, Training
 
 
 class Identity(Model):
@@ -65,7 +65,7 @@ class RunConfig(Model):
     version: Literal[1] = 1
     job: Identity
     attempt: int = Field(1, ge=1, description="Counts from 1; 0 is never used. The prepare step counts its own tries.")
-    task: Task
+    task: TaskName
     model: ModelSource
     data: Data
     method: Method

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from finetune_api.base import Model, Rule
+from finetune_api.tasks import TASKS
 from finetune_api.uris import REVISION_OF_HUB, Column, DataUri, ModelUri, Revision, Split, no_file
 
 
@@ -59,7 +60,7 @@ class HeldOutSource(Model):
     )
 
 
-_ROLES = ("text", "textPair", "label", "messages", "tools", "prompt", "context", "completion")
+_ROLES = tuple(dict.fromkeys(role.name for task in TASKS.values() for role in task.roles))
 _NAMED = "[" + ", ".join(f"has(self.{role}) ? self.{role} : ''" for role in _ROLES) + "]"
 
 

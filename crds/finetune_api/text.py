@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def clip(text: str, length: int) -> str:
     """At most `length` characters, with an ellipsis where something was cut off."""
@@ -13,3 +15,8 @@ def join(message: str, hint: str) -> str:
     if not hint:
         return message
     return f"{message.rstrip('. ')}. {hint}" if message else hint
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """a, b and c"""
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))

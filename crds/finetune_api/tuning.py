@@ -9,10 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Model, Rule
+from finetune_api.base import Model, OneOf, Rule
+from finetune_api.method import METHODS
+from finetune_api.metrics import AUTO, METRICS
+from finetune_api.rules import settings_rules
+from finetune_api.tasks import TASKS
+from finetune_api.text import listed
 from finetune_api.uris import OutputUri, S3Uri, no_file
 
-MethodType = Literal["full", "freeze", "lora"]
+MethodName = Annotated[str, OneOf(*METHODS)]
+MetricChoice = Annotated[str, OneOf(AUTO, *METRICS)]
 
 
 class Lora(Model):
@@ -34,14 +40,16 @@ class Freeze(Model):
 class Method(Model):
     """How to tune."""
 
-    type: MethodType = Field("full", description="full: every weight; freeze: the head and the last layers; lora: low-rank adapters.")
+    type: MethodName = Field(next(iter(METHODS)), description="; ".join(f"{method.name}: {method.trains}" for method in METHODS.values()) + ".")
     lora: Lora | None = Field(None, description="Settings of type lora.")
     freeze: Freeze | None = Field(None, description="Settings of type freeze.")
 
-    RULES = (
-        Rule("!has(self.lora) || self.type == 'lora'", "only with type lora; remove it or set type: lora", lambda s: s.lora is None or s.type == "lora", field="lora"),
-        Rule("!has(self.freeze) || self.type == 'freeze'", "only with type freeze; remove it or set type: freeze", lambda s: s.freeze is None or s.type == "freeze", field="freeze"),
-    )
+    RULES = settings_rules(METHODS)
+
+    @property
+    def settings(self) -> Lora | Freeze | None:
+        """The settings of the type, as given."""
+        return getattr(self, self.type) if METHODS[self.type].settings else None
 
 
 class Training(Model):
@@ -78,7 +86,10 @@ class EarlyStopping(Model):
     min_delta: float = Field(0.0, ge=0, le=1e6, description="How much better counts as an improvement.")
 
 
-Metric = Literal["auto", "loss", "accuracy", "macro-f1", "perplexity"]
+def _defaults() -> str:
+    """Which metric is the default of which kinds of tasks."""
+    chosen = dict.fromkeys(task.default_metric for task in TASKS.values())
+    return ", ".join(f"{name} for {listed([t.kind for t in TASKS.values() if t.default_metric == name])}" for name in chosen)
 
 
 class Evaluation(Model):
@@ -86,7 +97,7 @@ class Evaluation(Model):
 
     every_steps: int | None = Field(None, ge=1, le=100_000_000, description="Evaluate every so many optimizer steps.")
     every_epochs: float | None = Field(None, gt=0, le=1000, description="Evaluate every so many epochs; 1 when everySteps is absent too.")
-    metric: Metric = Field("auto", description="Which metric chooses the best checkpoint; auto: macro-f1 for classification, loss for language models.")
+    metric: MetricChoice = Field(AUTO, description=f"Which metric chooses the best checkpoint; {AUTO}: {_defaults()}.")
     early_stopping: EarlyStopping | None = Field(None, description="Stop when the metric no longer improves; off when absent.")
 
     RULES = (

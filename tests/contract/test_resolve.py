@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from finetune_api.base import parse
 from finetune_api.job import Spec
-from finetune_api.resolve import LEARNING_RATES, higher_is_better, resolve
+from finetune_api.method import METHODS
+from finetune_api.metrics import higher_is_better
+from finetune_api.resolve import resolve
 from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_api.status import Resolved
+from finetune_api.tasks import TASKS
 
 
 def config(task: str = "text-classification", world: World | None = None, **spec: Any) -> RunConfig:
@@ -117,9 +120,23 @@ def test_language_models_may_read_more() -> None:
     assert chosen(task="causal-lm", longest=9000, p99=5000, model_max=8192).max_length == 2048
 
 
-@pytest.mark.parametrize(("task", "method"), LEARNING_RATES)
+RATES = {
+    ("text-classification", "full"): 5e-5,
+    ("text-classification", "freeze"): 1e-3,
+    ("text-classification", "lora"): 5e-4,
+    ("causal-lm", "full"): 2e-5,
+    ("causal-lm", "freeze"): 5e-5,
+    ("causal-lm", "lora"): 2e-4,
+}
+
+
+@pytest.mark.parametrize(("task", "method"), RATES)
 def test_each_task_and_method_has_a_rate(task: str, method: str) -> None:
-    assert chosen(task=task, method={"type": method}).learning_rate == LEARNING_RATES[task, method]
+    assert chosen(task=task, method={"type": method}).learning_rate == RATES[task, method]
+
+
+def test_no_task_or_method_is_without_a_rate() -> None:
+    assert {(task, method) for task in TASKS for method in METHODS} == set(RATES)
 
 
 def test_the_metric_follows_the_task() -> None:

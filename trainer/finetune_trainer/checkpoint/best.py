@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from finetune_api.resolve import higher_is_better
+from finetune_api.metrics import higher_is_better
 
 Rank = tuple[float, float]
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 
-from finetune_api.job import Task
+from finetune_api.job import TaskName
 from finetune_trainer.batches.micro_batches import row_losses
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, ratio_interval, wilson
 from finetune_trainer.evaluate.scores import accuracy, class_scores, macro_f1
@@ -132,7 +132,7 @@ def _exp(x: float) -> float:
     return math.inf if x >= 700 else math.exp(x)  # nan stays nan
 
 
-def tally_for(task: Task, labels: tuple[str, ...] | None) -> Tally:
+def tally_for(task: TaskName, labels: tuple[str, ...] | None) -> Tally:
     """An empty tally for the task."""
     if task == "text-classification":
         assert labels

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Task
+from finetune_api.job import TaskName
 
 FIELD = "spec.model.uri"
 _CLASS = {
@@ -49,7 +49,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def architecture(config: dict[str, Any], task: Task) -> Architecture:
+def architecture(config: dict[str, Any], task: TaskName) -> Architecture:
     """The model's class for the task.
 
     Raises JobError when transformers has none, or only by code from the repository.

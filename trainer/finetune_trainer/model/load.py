@@ -19,7 +19,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Task
+from finetune_api.job import TaskName
 from finetune_trainer.failures import disk, memory
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 from finetune_trainer.model.labels import head_labels, matches
@@ -50,7 +50,7 @@ DRAWS = ("normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_", "trunc_no
 
 def load_model(
     folder: Path,
-    task: Task,
+    task: TaskName,
     *,
     labels: Sequence[str] | None,
     seed: int,
@@ -81,7 +81,7 @@ def load_model(
     return model.train()
 
 
-def empty_model(folder: Path, task: Task, stored: Mapping[str, Stored]) -> tuple[Any, list[str]]:
+def empty_model(folder: Path, task: TaskName, stored: Mapping[str, Stored]) -> tuple[Any, list[str]]:
     """The model as the workers will have it, without a weight, from what its files hold; and the names of weights that
     have no
     use in it. Only small files are read. Raises JobError where a worker would."""
@@ -104,7 +104,7 @@ def empty_model(folder: Path, task: Task, stored: Mapping[str, Stored]) -> tuple
     return model, sorted(str(name) for name in info["unexpected_keys"])
 
 
-def _class_for(folder: Path, task: Task, labels: Sequence[str] | None, pad_id: int) -> tuple[Any, Any]:
+def _class_for(folder: Path, task: TaskName, labels: Sequence[str] | None, pad_id: int) -> tuple[Any, Any]:
     """The class, and the config to make it with."""
     found = architecture(read_config(folder), task)
     try:

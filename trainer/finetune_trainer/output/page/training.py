@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from finetune_api.resolve import higher_is_better
+from finetune_api.metrics import direction
 from finetune_trainer.output.page.charts import Curve, chart, smooth
 from finetune_trainer.output.page.parts import figure, shorten, table
 from finetune_trainer.output.result import Result
@@ -33,8 +33,8 @@ def curves(result: Result, events: list[dict[str, Any]]) -> str:
             if best and best.metric == name
             else None
         )
-        arrow = "higher is better" if higher_is_better(name) else "lower is better" if name == "perplexity" else ""
-        title = f"{name} on the validation rows" + (f" ({arrow})" if arrow else "")
+        better = direction(name)
+        title = f"{name} on the validation rows" + (f" ({better})" if better else "")
         figures.append(chart(title, [Curve(name, _points(evaluations, name), 3, dots=True)], mark=mark))
     rate = _points(steps, "learningRate") or _points(steps, "learning_rate")
     norm = _points(steps, "gradNorm") or _points(steps, "grad_norm")

@@ -1,0 +1,32 @@
+"""The methods: one row each, with all that contract, command line, docs and trainer must agree on.
+
+A new method of the contract is a new row, and a field of tuning.Method for its settings if it has any. What the trainer does for a
+method stands in finetune_trainer/methods, one file a method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MethodInfo:
+    """What all parts agree on about a method."""
+
+    name: str
+    trains: str  # for people
+    rate_factor: float  # on the task's learning rate
+    rate_factor_new_head: float  # the same, for a task whose model gets an untrained head
+    settings: bool = False  # spec.method has a field of its name
+    merges: bool = False  # its result can be merged into the model that it started from
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        MethodInfo("full", "every weight", 1.0, 1.0),
+        MethodInfo("freeze", "the head and the last layers", 2.5, 20.0, settings=True),
+        MethodInfo("lora", "low-rank adapters", 10.0, 10.0, settings=True, merges=True),
+    )
+}
+"""Adapters take about ten times the rate of tuning every weight (Hu et al. 2021)."""

@@ -1,0 +1,92 @@
+"""The spec's rules that follow from the tables of tasks and methods, in CEL and in Python, with their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from finetune_api.base import Rule, cel_text
+from finetune_api.method import MethodInfo
+from finetune_api.metrics import AUTO
+from finetune_api.tasks import Role, TaskInfo
+from finetune_api.text import listed
+
+
+def column_rules(tasks: Mapping[str, TaskInfo]) -> tuple[Rule, ...]:
+    """Columns may be named for the task's own roles only: one rule for the roles of the same tasks."""
+    groups: dict[tuple[str, ...], list[Role]] = {}
+    for role in {role.name: role for task in tasks.values() for role in task.roles}.values():
+        readers = tuple(task.name for task in tasks.values() if role.name in {own.name for own in task.roles})
+        groups.setdefault(readers, []).append(role)
+    return tuple(_column_rule(tasks, readers, roles) for readers, roles in groups.items() if len(readers) < len(tasks))
+
+
+def _column_rule(tasks: Mapping[str, TaskInfo], readers: tuple[str, ...], roles: list[Role]) -> Rule:
+    together = {role.name for role in roles}
+    names = [role.name for role in roles if role.needs not in together]  # the others never stand without these
+    required = [role.name for role in roles if not role.optional] or names
+    instead = (f"for {task.name} map {_alternatives(task)}" for task in tasks.values() if task.name not in readers)
+    named = " || ".join(f"has(self.data.columns.{name})" for name in names)
+    return Rule(
+        f"{_one_of('self.task', readers)} || !has(self.data.columns) || !({named})",
+        "; ".join((f"{listed(required)} {'is' if len(required) == 1 else 'are'} for {listed(readers)}", *instead)),
+        lambda s: s.task in readers or not s.data.columns or set(names).isdisjoint(s.data.columns.to_json()),
+        field="data.columns",
+    )
+
+
+def _alternatives(task: TaskInfo) -> str:
+    return ", or ".join(listed([r.name for r in roles if not r.optional]) for roles in task.alternatives)
+
+
+def labels_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
+    """spec.data.labels is for tasks whose rows belong to classes."""
+    names = [task.name for task in tasks.values() if task.labels]
+    return Rule(
+        f"{_one_of('self.task', names)} || !has(self.data.labels)",
+        f"only {listed(names)} {'has' if len(names) == 1 else 'have'} labels; remove it",
+        lambda s: s.task in names or s.data.labels is None,
+        field="data.labels",
+    )
+
+
+def metric_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
+    """spec.evaluation.metric is one of the task's."""
+    metric = "self.evaluation.metric"
+    own = (f"(self.task == {cel_text(t.name)} && {_one_of(metric, t.metrics)})" for t in tasks.values())
+    return Rule(
+        " || ".join((f"{metric} == {cel_text(AUTO)}", *own)),
+        "; ".join(f"{task.name} has {listed(task.metrics)}" for task in tasks.values()),
+        lambda s: s.evaluation.metric in (AUTO, *tasks[s.task].metrics),
+        field="evaluation.metric",
+    )
+
+
+def merge_rule(methods: Mapping[str, MethodInfo]) -> Rule:
+    """spec.output.merge is for methods that leave adapters."""
+    names = [method.name for method in methods.values() if method.merges]
+    subject = f"method {names[0]} has" if len(names) == 1 else f"methods {listed(names)} have"
+    return Rule(
+        f"!self.output.merge || {_one_of('self.method.type', names)}",
+        f"only {subject} adapters to merge; remove it",
+        lambda s: not s.output.merge or s.method.type in names,
+        field="output.merge",
+    )
+
+
+def settings_rules(methods: Mapping[str, MethodInfo]) -> tuple[Rule, ...]:
+    """A method's settings go with its type only."""
+    return tuple(_settings_rule(method.name) for method in methods.values() if method.settings)
+
+
+def _settings_rule(name: str) -> Rule:
+    return Rule(
+        f"!has(self.{name}) || self.type == {cel_text(name)}",
+        f"only with type {name}; remove it or set type: {name}",
+        lambda s: getattr(s, name) is None or s.type == name,
+        field=name,
+    )
+
+
+def _one_of(value: str, names: Iterable[str]) -> str:
+    first, *more = map(cel_text, names)
+    return f"{value} in [{', '.join((first, *more))}]" if more else f"{value} == {first}"

@@ -1,0 +1,114 @@
+"""The tasks: one row each, with all that contract, command line, docs and trainer must agree on.
+
+A new task of the contract is a new row: the spec's rules, the defaults, the reference and what the command line proposes follow
+from it. What the trainer does for a task stands in finetune_trainer/tasks, one file a task, which starts from its row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from finetune_api.metrics import LOSS
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a column of the data is for; a field of spec.data.columns."""
+
+    name: str
+    usual: tuple[str, ...] = ()  # columns of these names are taken for it where spec.data.columns says nothing, best first
+    optional: bool = False  # rows do without it
+    needs: str = ""  # the role without which it may not be named
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """What all parts agree on about a task."""
+
+    name: str
+    kind: str  # for people
+    alternatives: tuple[tuple[Role, ...], ...]  # what a row may be made of, the first that the data has columns for
+    beside: tuple[str, ...]  # other columns that often say something; a warning names them where the model sees nothing of them
+    labels: bool  # rows belong to classes
+    new_head: bool  # the model gets an untrained head, which learns fastest
+    metrics: tuple[str, ...]  # names in metrics.py
+    default_metric: str
+    learning_rate: float  # for tuning every weight; a method's row has a factor on it
+    default_max_length: int  # tokens of a row, at most
+    pipeline_tag: str  # the Hugging Face hub's name of the task
+    example_model: str  # what `finetune init` proposes
+    example_call: str  # Python behind transformers' pipeline(pipeline_tag, model), for a first try
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles of all alternatives."""
+        return tuple(role for alternative in self.alternatives for role in alternative)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        TaskInfo(
+            name="text-classification",
+            kind="classification",
+            alternatives=(
+                (
+                    Role("text", usual=("text", "sentence", "body", "content", "document")),
+                    Role("textPair", optional=True, needs="text"),
+                    Role("label", usual=("label", "labels", "class", "category", "target")),
+                ),
+            ),
+            beside=tuple(
+                "sentence1 sentence2 question1 question2 premise hypothesis text_a text_b text_pair context question".split()
+            ),
+            labels=True,
+            new_head=True,
+            metrics=(LOSS, "accuracy", "macro-f1"),
+            default_metric="macro-f1",
+            learning_rate=5e-5,
+            default_max_length=512,
+            pipeline_tag="text-classification",
+            example_model="hf://sentence-transformers/all-MiniLM-L6-v2",
+            example_call="('You have won a prize')",
+        ),
+        TaskInfo(
+            name="causal-lm",
+            kind="language models",
+            alternatives=(
+                (
+                    Role("messages", usual=("messages", "conversation", "conversations", "chat")),
+                    Role("tools", usual=("tools",), optional=True, needs="messages"),
+                ),
+                (
+                    Role("prompt", usual=("prompt", "instruction", "question", "input")),
+                    Role("context", usual=("input", "context"), optional=True, needs="prompt"),
+                    Role("completion", usual=("completion", "response", "answer", "output"), needs="prompt"),
+                ),
+            ),
+            beside=tuple(
+                "system system_prompt history functions documents reasoning reasoning_content thinking thought chosen rejected".split()
+            ),
+            labels=False,
+            new_head=False,
+            metrics=(LOSS, "perplexity"),
+            default_metric=LOSS,
+            learning_rate=2e-5,
+            default_max_length=2048,
+            pipeline_tag="text-generation",
+            example_model="hf://HuggingFaceTB/SmolLM2-135M-Instruct",
+            example_call="([{'role': 'user', 'content': 'Hello'}])[0]['generated_text'][-1]",
+        ),
+    )
+}
+"""Learning rates in common use: 2e-5 to 5e-5 for every weight (Devlin et al. 2018)."""
+
+
+def task_reading(roles: Collection[str]) -> TaskInfo:
+    """The first task whose rows may be made of columns for these roles."""
+    return next(
+        task
+        for task in TASKS.values()
+        for alternative in task.alternatives
+        if {role.name for role in alternative if not role.optional} <= set(roles) <= {role.name for role in alternative}
+    )

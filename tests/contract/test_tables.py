@@ -1,0 +1,69 @@
+"""The tables of tasks, methods and metrics agree with each other and with the models of the spec."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from finetune_api.base import FieldError, parse
+from finetune_api.job import Spec
+from finetune_api.method import METHODS
+from finetune_api.metrics import LOSS, METRICS
+from finetune_api.sources import Columns
+from finetune_api.tasks import TASKS, TaskInfo, task_reading
+from finetune_api.tuning import Method
+
+
+def spec(task: str, **more: object) -> dict[str, object]:
+    return {
+        "task": task,
+        "model": {"uri": "s3://m/a"},
+        "data": {"train": {"uri": "s3://d/a"}, "validation": {"fraction": 0.1}},
+        "output": {"uri": "s3://o/a"},
+        **more,
+    }
+
+
+def test_the_columns_of_the_spec_are_the_roles_of_the_tasks() -> None:
+    roles = {role.name for task in TASKS.values() for role in task.roles}
+    assert roles == {field.alias for field in Columns.model_fields.values()}
+
+
+def test_the_methods_with_settings_are_those_that_the_spec_has_fields_for() -> None:
+    assert {m.name for m in METHODS.values() if m.settings} == set(Method.model_fields) - {"type"}
+
+
+@pytest.mark.parametrize("task", [*TASKS.values()], ids=lambda task: task.name)
+def test_a_task_s_row_fits_the_other_tables(task: TaskInfo) -> None:
+    assert set(task.metrics) <= set(METRICS)
+    assert LOSS in task.metrics
+    assert task.default_metric in task.metrics
+    needed = {role.needs for role in task.roles if role.needs}
+    assert needed <= {role.name for role in task.roles if not role.optional}
+
+
+@pytest.mark.parametrize("task", [*TASKS.values()], ids=lambda task: task.name)
+def test_a_role_that_needs_another_is_refused_without_it(task: TaskInfo) -> None:
+    for role in task.roles:
+        if role.needs:
+            with pytest.raises(FieldError, match=role.needs):
+                parse(Columns, {role.name: "a"})
+
+
+@pytest.mark.parametrize(("task", "metric"), [*itertools.product(TASKS, METRICS)])
+def test_a_spec_may_name_the_metrics_of_its_task_only(task: str, metric: str) -> None:
+    has = {"text-classification": {"loss", "accuracy", "macro-f1"}, "causal-lm": {"loss", "perplexity"}}
+    given = spec(task, evaluation={"metric": metric})
+    if metric in has[task]:
+        assert parse(Spec, given).evaluation.metric == metric
+    else:
+        with pytest.raises(FieldError, match=f"{task} has loss"):
+            parse(Spec, given)
+
+
+def test_the_columns_tell_the_task() -> None:
+    assert task_reading(["text", "label"]).name == "text-classification"
+    assert task_reading(["text", "textPair", "label"]).name == "text-classification"
+    assert task_reading(["messages"]).name == "causal-lm"
+    assert task_reading(["prompt", "context", "completion"]).name == "causal-lm"
