@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from finetune_api import GROUP, KIND, PLURAL, VERSION
 from finetune_operator.access import Access
-from finetune_operator.settings import FIELD_MANAGER, GROUP, PLURAL, VERSION
+from finetune_operator.settings import FIELD_MANAGER
 
 READ_SECONDS = 30.0
 PAGE = 250
@@ -44,7 +45,7 @@ class Kind:
         return "/".join([*parts, self.plural, *([name] if name else [])])
 
 
-FINETUNE_JOB = Kind("FineTuneJob", GROUP, VERSION, PLURAL)
+FINETUNE_JOB = Kind(KIND, GROUP, VERSION, PLURAL)
 JOB = Kind("Job", "batch", "v1", "jobs")
 POD = Kind("Pod", "", "v1", "pods")
 SERVICE = Kind("Service", "", "v1", "services")

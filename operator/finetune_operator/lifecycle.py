@@ -34,8 +34,9 @@ from finetune_operator.report_server.server import Certificate, ReportServer
 from finetune_operator.report_server.serving import serving
 from finetune_operator.report_server.tokens import Tokens
 from finetune_operator.settings import Settings
+from finetune_operator.store.key import Key
 from finetune_operator.store.relist import Relister
-from finetune_operator.store.store import Key, Store
+from finetune_operator.store.store import Store
 
 log = logging.getLogger(__name__)
 

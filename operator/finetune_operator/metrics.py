@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from finetune_api.status import Phase, Status
 from finetune_api.times import seconds
-from finetune_operator.store.store import Key
+from finetune_operator.store.key import Key
 
 _GAUGES = {
     "finetune_job_step": "Optimizer steps done.",
@@ -255,11 +255,12 @@ class Metrics:
         )
         for key, series in self._jobs.items():
             for name, value in series.values.items():
-                families[name].add_metric(key, value)
+                families[name].add_metric([key.namespace, key.name], value)
             if series.checkpoint_time is not None:
-                families["finetune_job_checkpoint_age_seconds"].add_metric(key, max(0.0, now - series.checkpoint_time))
+                age = max(0.0, now - series.checkpoint_time)
+                families["finetune_job_checkpoint_age_seconds"].add_metric([key.namespace, key.name], age)
             for (split, metric), value in series.evaluation.items():
-                evaluation.add_metric([*key, split, metric], value)
+                evaluation.add_metric([key.namespace, key.name, split, metric], value)
         yield from families.values()
         yield evaluation
         yield GaugeMetricFamily(

@@ -17,8 +17,10 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
+from finetune_api import API_VERSION, KIND
 from finetune_api.status import Status
 from finetune_api.times import rfc3339
 from finetune_operator.cluster import (
@@ -39,16 +41,17 @@ from finetune_operator.cluster import (
     Object,
     Throttled,
 )
-from finetune_operator.job.decide import plan as decide
+from finetune_operator.job import decide
 from finetune_operator.job.observed import TERMINAL, EventView, Observed, PlanSettings, Refusal, Resource
 from finetune_operator.job.policies import hidden
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
-from finetune_operator.plan.names import API_VERSION, KIND, MANAGER
+from finetune_operator.plan.names import MANAGER
 from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 from finetune_operator.queue import WorkQueue
+from finetune_operator.store.key import Key
 from finetune_operator.store.memory import Setback
-from finetune_operator.store.store import Key, Store, uid_of
+from finetune_operator.store.store import Store, uid_of
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,18 @@ REFUSED_SECONDS, REFUSED_LONGEST = 30.0, 300.0
 
 LOOKS, LOOK_SECONDS = 3, 1.0
 """Jobs that change while their pods are listed are looked up so often at once, and then again after so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """How resources of one kind are planned: from what is observed, or told why their namespace cannot be read."""
+
+    plan: Callable[[Observed], Plan]
+    hidden: Callable[[Observed, str], Plan]
+
+
+PLANNERS: Mapping[str, Planner] = {KIND: Planner(plan=decide.plan, hidden=hidden.plan)}
+"""By the kind of the key."""
 
 
 class Foreign(Exception):
@@ -88,13 +103,13 @@ class Reconciler:
         *,
         plan_settings: Callable[[], PlanSettings],
         clock: Callable[[], float] = time.time,
-        plan: Callable[[Observed], Plan] = decide,
+        planners: Mapping[str, Planner] = PLANNERS,
         opened: Callable[[], Awaitable[None]] = _at_once,
         why_hidden: Callable[[str], str | None] = lambda namespace: None,
         fence: Callable[[str], object] = lambda namespace: None,
     ) -> None:
         self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
-        self._plan_settings, self._clock, self._plan, self._opened = plan_settings, clock, plan, opened
+        self._plan_settings, self._clock, self._planners, self._opened = plan_settings, clock, planners, opened
         self._why_hidden, self._fence = why_hidden, fence
 
     async def work(self) -> None:
@@ -121,21 +136,19 @@ class Reconciler:
             self._queue.forget(key)
         except Fenced as error:
             outcome = "fenced"  # all that is due comes again as soon as writes may be made
-            log.debug("Not written: %s", error, extra={"job": "/".join(key)})
+            log.debug("Not written: %s", error, extra={"job": str(key)})
         except Throttled as error:
             outcome = "throttled"
             self._queue.retry(key, error.retry_after)
         except ApiError as error:
             outcome = type(error).__name__.lower()
             delay = self._queue.retry(key)
-            log.warning("Reconcile failed, again in %.1f s: %s", delay, error, extra={"job": "/".join(key)})
+            log.warning("Reconcile failed, again in %.1f s: %s", delay, error, extra={"job": str(key)})
         except Exception:
             outcome = "bug"
             delay = self._queue.retry(key)
             log.exception(
-                "Reconcile failed by an error of the operator's own, again in %.1f s",
-                delay,
-                extra={"job": "/".join(key)},
+                "Reconcile failed by an error of the operator's own, again in %.1f s", delay, extra={"job": str(key)}
             )
         finally:
             self._metrics.reconciled(outcome, time.perf_counter() - started)
@@ -147,48 +160,49 @@ class Reconciler:
             self._queue.discard(key)
             self._metrics.forget(key)
             return
-        self._fence(key[0])  # what could not be written need not be planned
-        why = self._why_hidden(key[0])
+        planner = self._planners[key.kind]
+        self._fence(key.namespace)  # what could not be written need not be planned
+        why = self._why_hidden(key.namespace)
         if why is not None:
             with contextlib.suppress(Forbidden, NotFound):  # most likely it may not be written either
-                await self._apply(key, observed, hidden.plan(observed, why))
+                await self._apply(key, observed, planner.hidden(observed, why))
             return
-        plan = self._plan(observed)
+        plan = planner.plan(observed)
         for _ in range(LOOKS):
             if not plan.look_up:
                 break
-            await self._look_up(observed.job, plan.look_up)
+            await self._look_up(key, observed.job, plan.look_up)
             observed = self._store.snapshot(key, self._plan_settings(), self._clock())
             if observed is None:  # deleted meanwhile
                 self._queue.add(key)
                 return
-            plan = self._plan(observed)
+            plan = planner.plan(observed)
         if plan.look_up:  # it changes faster than it can be looked at
             self._queue.add_after(key, LOOK_SECONDS)
             return
         if await self._read_events(key, plan):
             observed = self._store.snapshot(key, self._plan_settings(), self._clock()) or observed
-            plan = self._plan(observed)
+            plan = planner.plan(observed)
         await self._apply(key, observed, plan)
 
-    async def _look_up(self, job: Resource, asked: tuple[str, ...]) -> None:
+    async def _look_up(self, key: Key, job: Resource, asked: tuple[str, ...]) -> None:
         """Fetch the Jobs of these names and list their pods: what the watches have not delivered yet.
 
         Raises ApiError.
         """
         for name in asked:
-            if self._store.uid((job.namespace, job.name)) != job.uid:
+            if self._store.uid(key) != job.uid:
                 return
             if self._store.begin_look(job.uid, name).job is None:
                 with contextlib.suppress(NotFound):
                     self._store.put(JOB, await self._cluster.get(JOB, job.namespace, name))
-            if self._store.uid((job.namespace, job.name)) != job.uid:
+            if self._store.uid(key) != job.uid:
                 return
             look, seen = self._store.begin_look(job.uid, name), set()
             async for pod in self._cluster.list(POD, job.namespace, labels=_pods_of(job, name)):
                 self._store.put(POD, pod)
                 seen.add(uid_of(pod))
-            if self._store.uid((job.namespace, job.name)) == job.uid:
+            if self._store.uid(key) == job.uid:
                 self._store.end_look(job.uid, look, seen)
 
     async def _apply(self, key: Key, observed: Observed, plan: Plan) -> None:
@@ -345,9 +359,11 @@ class Reconciler:
             memory.events_read[name] = now
             fields = f"involvedObject.name={name}"
             try:
-                views = [EventView.from_object(e) async for e in self._cluster.list(EVENT, key[0], fields=fields)]
+                views = [
+                    EventView.from_object(e) async for e in self._cluster.list(EVENT, key.namespace, fields=fields)
+                ]
             except ApiError as error:
-                log.warning("Events about %s were not read: %s", name, error, extra={"job": "/".join(key)})
+                log.warning("Events about %s were not read: %s", name, error, extra={"job": str(key)})
                 continue
             memory.events[name] = tuple(sorted(views, key=lambda view: view.time)[-EVENTS:])
             read = True

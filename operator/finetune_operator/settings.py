@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import kopf
 
+from finetune_api import GROUP
 from finetune_operator.job.observed import PlanSettings
 
-GROUP, VERSION, PLURAL = "finetune-operator.io", "v1alpha1", "finetunejobs"
 FIELD_MANAGER = "finetune-operator"
 CHILD_SELECTOR = "app.kubernetes.io/managed-by=finetune-operator"
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

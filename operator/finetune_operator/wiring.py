@@ -18,8 +18,9 @@ from finetune_operator.cluster import Kind
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.settings import Settings, kopf_settings
+from finetune_operator.store.key import Key
 from finetune_operator.store.relist import WATCHED, Relister
-from finetune_operator.store.store import Key, Store
+from finetune_operator.store.store import Store
 
 
 def register(access: Access, take: Callable[[Kind, Any], None]) -> kopf.OperatorRegistry:

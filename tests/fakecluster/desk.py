@@ -17,7 +17,8 @@ from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.report_server.server import ReportServer
 from finetune_operator.report_server.tokens import Tokens
-from finetune_operator.store.store import Key, Store
+from finetune_operator.store.key import Key
+from finetune_operator.store.store import Store
 
 UID, OTHER = "11111111-u", "22222222-u"
 PATH = f"/v1/namespaces/{NAMESPACE}/jobs/spam-filter/report"

@@ -12,6 +12,7 @@ from typing import Any
 from fakecluster.api import Cut, FakeApi, parse
 from fakecluster.node import Node
 from fakecluster.objects import Refusal
+from finetune_api import KIND
 from finetune_api.times import rfc3339
 from finetune_operator.access import Access
 from finetune_operator.cluster import ApiError, Cluster, Fenced, Kind, Recorder, Unavailable, to_error
@@ -20,11 +21,13 @@ from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.store.key import Key
 from finetune_operator.store.relist import Relister
-from finetune_operator.store.store import Key, Store
+from finetune_operator.store.store import Store
 
 NAMESPACE = "team"
-KEY: Key = (NAMESPACE, "spam-filter")
+KEY = Key(KIND, NAMESPACE, "spam-filter")
+REF = ("finetunejobs", NAMESPACE, "spam-filter")  # where the fake API server keeps that job
 SPEC: dict[str, Any] = {
     "task": "text-classification",
     "model": {"uri": "s3://models/minilm"},

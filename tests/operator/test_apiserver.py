@@ -13,6 +13,7 @@ import pytest
 
 from fakecluster.certificates import self_signed
 from fakecluster.driver import SPEC
+from finetune_api import KIND
 from finetune_operator.access import from_kubeconfig
 from finetune_operator.cluster import (
     CONFIG_MAP,
@@ -30,6 +31,7 @@ from finetune_operator.cluster import (
 from finetune_operator.lifecycle import Operator
 from finetune_operator.report_server.tokens import KeyVerifier, TokenReviewer, Unauthenticated
 from finetune_operator.settings import Settings
+from finetune_operator.store.key import Key
 from support.control_plane import ControlPlane, free_ports
 
 pytestmark = pytest.mark.apiserver
@@ -241,7 +243,7 @@ async def test_the_operator_makes_the_prepare_step_once_and_survives_restarts(
             async with asyncio.timeout(40):
                 while not (
                     operator.store.newest(job["metadata"]["uid"])[1]
-                    and operator.store.phase((namespace, "spam-filter"))
+                    and operator.store.phase(Key(KIND, namespace, "spam-filter"))
                 ):
                     assert not task.done(), task.exception()
                     await asyncio.sleep(0.1)

@@ -16,7 +16,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from fakecluster.api import FakeApi
-from fakecluster.driver import KEY, NAMESPACE, SPEC, Driver, job
+from fakecluster.driver import KEY, NAMESPACE, REF, SPEC, Driver, job
 from fakecluster.node import COMPONENT, Node, success
 from finetune_api.report import Outcome, Report
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
@@ -47,14 +47,14 @@ class World:
             self.driver.node.tick()
         await self.driver.round()
         assert self.driver.status()["attempt"] == 1
-        self.uid: str = self.api.objects.get(("finetunejobs", *KEY))["metadata"]["uid"]
+        self.uid: str = self.api.objects.get(REF)["metadata"]["uid"]
         self.victim = set(self.api.objects.all)
         (self.job,) = [o for o in self.api.objects.list("jobs") if o["metadata"]["name"] == self.name()]
         self.pods = self.api.objects.owned("pods", self.job["metadata"]["uid"])
         self.pod = self.pods[0]
 
     def name(self, component: str = names.WORKER, number: int = 1) -> str:
-        return names.child(KEY[1], self.uid, component, number)
+        return names.child(KEY.name, self.uid, component, number)
 
     def picture(self) -> str:
         """All of the victim's, version by version, and what else is in its namespace."""
@@ -68,7 +68,7 @@ class World:
 
     def make(self, plural: str, namespace: str, name: str = "forged", **fields: Any) -> None:
         """An object with all our labels; `meta`, `status`, `spec` as given."""
-        labels = names.labels(KEY[1], self.uid, names.WORKER, 1) | fields.pop("labels", {})
+        labels = names.labels(KEY.name, self.uid, names.WORKER, 1) | fields.pop("labels", {})
         meta = {"name": name, "labels": labels} | fields.pop("meta", {})
         made = self.api.objects.create(plural, namespace, {"metadata": meta, "spec": {}, "status": {}} | fields)
         if plural in KINDS:
@@ -81,7 +81,7 @@ class World:
         return self.owner("Job", self.job["metadata"]["name"], self.job["metadata"]["uid"])
 
     def by_victim(self) -> dict[str, Any]:
-        return self.owner(names.KIND, KEY[1], self.uid)
+        return self.owner(names.KIND, KEY.name, self.uid)
 
     def said(self, code: int, **fields: Any) -> dict[str, Any]:
         words = Outcome(job_id=self.uid, attempt=1, exit_code=code, **fields).to_message()
@@ -91,9 +91,7 @@ class World:
             "containerStatuses": [{"name": names.CONTAINER, "state": {"terminated": ended}}],
         }
 
-    async def report(
-        self, token: str, *, path: str = "/".join(KEY), code: int = 401, body: bytes | None = None
-    ) -> None:
+    async def report(self, token: str, *, path: str = str(KEY), code: int = 401, body: bytes | None = None) -> None:
         """Send a report that would end in a wrong status."""
         driver = self.driver
         server = ReportServer(
@@ -193,7 +191,7 @@ TRICKS: dict[str, Trick] = {
     ),
     "a message of 1 MB": lambda w: w.make("pods", ELSEWHERE, meta=w.by_job(), status={"message": "x" * 10**6}),
     # another namespace: FineTuneJobs
-    "a job of the same name and output": lambda w: w.make("finetunejobs", ELSEWHERE, KEY[1], spec=SPEC),
+    "a job of the same name and output": lambda w: w.make("finetunejobs", ELSEWHERE, KEY.name, spec=SPEC),
     "a job that writes within the victim's output": lambda w: w.make(
         "finetunejobs", ELSEWHERE, spec=SPEC | {"output": {"uri": "s3://models/spam-filter/x"}}
     ),
@@ -236,7 +234,7 @@ TRICKS: dict[str, Trick] = {
     # the victim's namespace: somebody who may make Jobs
     "a neighbour's Job": lambda w: w.make("jobs", NAMESPACE, labels={names.ATTEMPT: "9"}),
     "a neighbour's Job of another owner": lambda w: w.make(
-        "jobs", NAMESPACE, w.name(number=7), meta=w.owner(names.KIND, KEY[1], "another")
+        "jobs", NAMESPACE, w.name(number=7), meta=w.owner(names.KIND, KEY.name, "another")
     ),
     "a neighbour's Job far beyond the last attempt": lambda w: w.make(
         "jobs", NAMESPACE, w.name(number=names.MOST), meta=w.by_victim()

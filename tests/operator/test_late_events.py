@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fakecluster.api import FakeApi
-from fakecluster.driver import KEY, NAMESPACE, Driver, job
+from fakecluster.driver import KEY, NAMESPACE, REF, Driver, job
 from fakecluster.node import ATTEMPT, COMPONENT, Ending, Node, success
 from fakecluster.objects import Object
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError
@@ -166,7 +166,7 @@ class Rest:
 
     def __call__(self, turn: int) -> None:
         objects = self.streams.api.objects
-        ref = ("finetunejobs", *KEY)
+        ref = REF
         workers = [p for p in objects.list("pods") if p["metadata"]["labels"][COMPONENT] == "worker"]
         running = len(workers) == 2 and all(p["status"]["phase"] == "Running" for p in workers)
         status = objects.get(ref).get("status") or {}

@@ -18,20 +18,23 @@ from aiohttp import web
 
 from fakecluster.api import FakeApi
 from fakecluster.certificates import self_signed
-from fakecluster.driver import NAMESPACE, SETTINGS, SPEC, child
+from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
 from fakecluster.objects import Object
+from finetune_api import KIND
 from finetune_operator.access import Access
 from finetune_operator.cluster import FINETUNE_JOB, JOB, Cluster, Unavailable
 from finetune_operator.job.observed import Observed
+from finetune_operator.job.policies import hidden
 from finetune_operator.lease import Lease
 from finetune_operator.lifecycle import Operator
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.plan import Plan
 from finetune_operator.queue import WorkQueue
-from finetune_operator.reconcile import Reconciler
+from finetune_operator.reconcile import Planner, Reconciler
 from finetune_operator.settings import Settings
+from finetune_operator.store.key import Key
 from finetune_operator.store.relist import Relister
-from finetune_operator.store.store import Key, Store
+from finetune_operator.store.store import Store
 
 WORKERS = 8
 
@@ -111,11 +114,11 @@ class Bench:
             self.metrics,
             plan_settings=lambda: SETTINGS,
             clock=lambda: self.now,
-            plan=self._plan,
+            planners={KIND: Planner(lambda observed: self.plan(observed), hidden.plan)},
             **options,
         )
 
-    def _plan(self, observed: Observed) -> Plan:
+    def plan(self, observed: Observed) -> Plan:
         self.plans.append(observed.job.name)
         return Plan(status=observed.job.status)
 
@@ -208,18 +211,16 @@ def _too_many_kept(store: Store) -> None:
 @pytest.mark.parametrize("left", [_spec_changed, _still_at_work, _too_many_kept])
 async def test_a_finished_job_with_something_left_to_do_is_worked_on(left: Callable[[Store], None]) -> None:
     bench = Bench([resource(1, status=FINISHED)])
-    assert bench.store.due((NAMESPACE, "spam-filter")) is None
+    assert bench.store.due(KEY) is None
     await bench.relister.once()
     assert bench.queue.depth == 0
     left(bench.store)
-    assert bench.store.due((NAMESPACE, "spam-filter")) == 0.0
+    assert bench.store.due(KEY) == 0.0
 
 
 def test_a_spec_and_an_unchanged_job_are_read_once(store: Store) -> None:
-    key = (NAMESPACE, "spam-filter")
-
     def seen() -> Any:
-        observed = store.snapshot(key, SETTINGS, 0)
+        observed = store.snapshot(KEY, SETTINGS, 0)
         assert observed
         return observed.job
 
@@ -268,7 +269,7 @@ async def test_while_the_fence_is_closed_nothing_is_tried_and_all_is_done_once_i
         written.append(observed.job.name)
         return Plan(status=observed.job.status)
 
-    bench.reconciler._plan = write
+    bench.plan = write  # type: ignore[method-assign]
     async with bench.working():
         await bench.idle()
         down[0] = True

@@ -12,7 +12,7 @@ import pytest
 
 from fakecluster.api import FakeApi
 from fakecluster.desk import Desk
-from fakecluster.driver import NAMESPACE, Driver, child, job
+from fakecluster.driver import KEY, NAMESPACE, Driver, child, job
 from fakecluster.node import COMPONENT, Ending, Node, success
 from finetune_api.report import Report
 from finetune_api.status import Checkpoint, Progress, Status
@@ -79,7 +79,7 @@ async def test_an_object_that_cannot_be_read_keeps_no_other_from_being_listed_or
     api.objects.create("finetunejobs", NAMESPACE, job())
     await driver.relister.once()
     await driver.relister.once()
-    assert driver.store.uid((NAMESPACE, "spam-filter"))
+    assert driver.store.uid(KEY)
     await driver.settle()
     assert driver.status()["phase"] == "Succeeded"
 
@@ -147,7 +147,7 @@ async def test_extreme_values_of_a_report_reach_the_status_and_stop_nothing(api:
         await driver.round()
         node.tick()
     worker, _ = [p for p in api.objects.list("pods") if p["metadata"]["labels"][COMPONENT] == "worker"]
-    uid = driver.store.uid((NAMESPACE, "spam-filter"))
+    uid = driver.store.uid(KEY)
     assert uid
     pod = driver.store.pod(uid, worker["metadata"]["uid"])
     assert pod
@@ -157,7 +157,7 @@ async def test_extreme_values_of_a_report_reach_the_status_and_stop_nothing(api:
     status = driver.status()
     Status.model_validate_json(json.dumps(status), by_name=False)
     assert status["lastReportTime"]
-    driver.metrics.observe((NAMESPACE, "spam-filter"), Status.model_validate_json(json.dumps(status)), driver.now)
+    driver.metrics.observe(KEY, Status.model_validate_json(json.dumps(status)), driver.now)
     await driver.close()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from finetune_api import KIND
 from finetune_api.status import Checkpoint, Phase, Progress, Status
 from finetune_operator.metrics import METRICS_PER_JOB, Metrics, metrics_app
+from finetune_operator.store.key import Key
 
-KEY = ("team", "spam-filter")
+KEY = Key(KIND, "team", "spam-filter")
 LABELS = {"namespace": "team", "name": "spam-filter"}
 
 
@@ -84,10 +86,10 @@ def test_a_deleted_job_leaves_no_series() -> None:
 
 def test_the_number_of_jobs_with_series_is_bounded_and_running_ones_go_first() -> None:
     metrics = Metrics(max_jobs=2)
-    metrics.observe(("team", "done"), status(Phase.SUCCEEDED), 0)
-    metrics.observe(("team", "a"), status(), 0)
-    metrics.observe(("team", "b"), status(), 0)  # takes the finished one's place
-    metrics.observe(("team", "c"), status(), 0)
+    metrics.observe(KEY._replace(name="done"), status(Phase.SUCCEEDED), 0)
+    metrics.observe(KEY._replace(name="a"), status(), 0)
+    metrics.observe(KEY._replace(name="b"), status(), 0)  # takes the finished one's place
+    metrics.observe(KEY._replace(name="c"), status(), 0)
     assert names(metrics) == {"a", "b"}
     assert metrics.registry.get_sample_value("finetune_operator_jobs_with_series") == 2
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fakecluster.api import FakeApi
-from fakecluster.driver import NAMESPACE, Driver, child, job
+from fakecluster.driver import KEY, NAMESPACE, Driver, child, job
 from finetune_operator.cluster import JOB
 from finetune_operator.probe import Stalled, Watchdog
 from finetune_operator.wiring import taker
@@ -43,7 +43,7 @@ async def test_workers_that_stand_still_are_noticed() -> None:
 async def test_a_long_queue_that_moves_is_no_stall() -> None:
     driver, watchdog = made()
     for i in range(3):
-        driver.queue.add((NAMESPACE, str(i)))
+        driver.queue.add(KEY._replace(name=str(i)))
     await asyncio.sleep(119)
     driver.queue.done(await driver.queue.get())
     await asyncio.sleep(100)
@@ -53,7 +53,7 @@ async def test_a_long_queue_that_moves_is_no_stall() -> None:
 async def test_a_standby_that_only_waits_for_the_lease_is_healthy() -> None:
     driver, _ = made()
     watchdog = Watchdog(driver.queue, driver.relister, stall=120, relist=300, leading=lambda: False)
-    driver.queue.add((NAMESPACE, "x"))
+    driver.queue.add(KEY._replace(name="x"))
     await asyncio.sleep(500)
     watchdog.check()
 
@@ -76,7 +76,7 @@ async def test_a_watch_that_delivers_nothing_while_the_list_finds_changes_is_not
     driver.queue.done(await driver.queue.get())
     await driver.relister.once()
     watchdog.check()  # nothing changed: a silent watch is a quiet one
-    uid = driver.store.uid((NAMESPACE, "spam-filter"))
+    uid = driver.store.uid(KEY)
     assert uid
     body = child("Job", "", uid, uid="x", version=1)
     driver.api.objects.create("jobs", NAMESPACE, body)
@@ -92,7 +92,7 @@ async def test_a_watch_that_was_only_late_is_not_called_silent() -> None:
     take = taker(driver.store, driver.queue, driver.relister, driver.metrics)
     await driver.relister.once()
     driver.queue.done(await driver.queue.get())
-    uid = driver.store.uid((NAMESPACE, "spam-filter"))
+    uid = driver.store.uid(KEY)
     assert uid
     body = child("Job", "", uid, uid="x", version=1)
     ref = ("jobs", NAMESPACE, body["metadata"]["name"])

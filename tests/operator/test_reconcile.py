@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from fakecluster.api import Call
-from fakecluster.driver import KEY, NAMESPACE, SETTINGS, Driver, job
+from fakecluster.driver import KEY, NAMESPACE, REF, SETTINGS, Driver, job
 from fakecluster.node import COMPONENT, success
+from finetune_api import KIND
 from finetune_api.report import Report
 from finetune_api.status import Progress
 from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden
+from finetune_operator.job import decide
+from finetune_operator.job.policies import hidden
+from finetune_operator.reconcile import PLANNERS, Planner
 from finetune_operator.store.memory import Received
 
 
@@ -20,7 +24,7 @@ async def test_reconciling_again_writes_nothing_and_the_echo_causes_no_work(driv
     await driver.round()
     await driver.round()  # the Job that the first one made is seen now
     written = len(driver.api.writes())
-    echo = driver.api.objects.get(("finetunejobs", *KEY))
+    echo = driver.api.objects.get(REF)
     assert driver.store.put(FINETUNE_JOB, echo) == set()
     for _ in range(3):
         await driver.reconciler.reconcile(KEY)
@@ -96,7 +100,7 @@ async def test_a_deleted_job_leaves_neither_children_nor_series_behind(driver: D
         driver.node.tick()
     assert driver.api.objects.list("pods", NAMESPACE, f"{COMPONENT}=worker")
     assert series(driver)
-    driver.api.objects.delete(("finetunejobs", *KEY))
+    driver.api.objects.delete(REF)
     await driver.relister.once()
     await driver.reconciler.reconcile(KEY)
     assert [ref for ref in driver.api.objects.all if ref[0] != "events"] == []
@@ -139,17 +143,17 @@ async def test_a_report_reaches_the_status_and_is_forgotten_once_the_job_has_end
     assert driver.store.memory(uid).report is None
 
 
-async def test_an_error_of_our_own_in_one_job_stops_no_other(driver: Driver) -> None:
+async def test_an_error_of_our_own_in_one_job_stops_no_other(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.api.objects.create("finetunejobs", NAMESPACE, job("other", output={"uri": "s3://models/other"}))
     await driver.relister.once()
-    plan = driver.reconciler._plan
+    plan = decide.plan
 
     def broken(observed: Any) -> Any:
         if observed.job.name == "spam-filter":
             raise AssertionError("as planned")
         return plan(observed)
 
-    driver.reconciler._plan = broken
+    monkeypatch.setitem(PLANNERS, KIND, Planner(broken, hidden.plan))
     for _ in range(2):
         key = await driver.queue.get()
         await driver.reconciler.attempt(key)
@@ -161,11 +165,11 @@ async def test_an_error_of_our_own_in_one_job_stops_no_other(driver: Driver) -> 
 async def test_a_job_made_anew_by_the_same_name_never_gets_the_status_of_the_old_one(driver: Driver) -> None:
     """The watch is late: the store still holds the old one."""
     await driver.relister.once()
-    driver.api.objects.delete(("finetunejobs", *KEY))
+    driver.api.objects.delete(REF)
     second = driver.api.objects.create("finetunejobs", NAMESPACE, job())
     with pytest.raises(Conflict):
         await driver.reconciler.reconcile(KEY)
-    assert "status" not in driver.api.objects.get(("finetunejobs", *KEY))
+    assert "status" not in driver.api.objects.get(REF)
     assert driver.store.uid(KEY) == second["metadata"]["uid"]  # looked at again
     await driver.settle()
     assert driver.status()["phase"] == "Succeeded"
@@ -173,7 +177,7 @@ async def test_a_job_made_anew_by_the_same_name_never_gets_the_status_of_the_old
 
 async def test_a_change_that_the_watch_has_not_told_yet_is_seen_before_the_status_is_written(driver: Driver) -> None:
     await driver.relister.once()
-    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"suspend": True}})
+    driver.api.objects.merge(REF, {"spec": {"suspend": True}})
     with pytest.raises(Conflict):
         await driver.reconciler.reconcile(KEY)
     await driver.reconciler.reconcile(KEY)
@@ -228,7 +232,7 @@ async def test_a_job_that_was_deleted_is_gone_before_the_watch_says_so(driver: D
     on.
     """
     name = await worker_job(driver)
-    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"suspend": True}})
+    driver.api.objects.merge(REF, {"spec": {"suspend": True}})
     await driver.relister.once()
     await driver.reconciler.reconcile(KEY)
     assert name not in {j["metadata"]["name"] for j in driver.api.objects.list("jobs")}

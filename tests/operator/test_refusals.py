@@ -10,7 +10,7 @@ import math
 import pytest
 
 from fakecluster.api import Call
-from fakecluster.driver import KEY, NAMESPACE, Driver
+from fakecluster.driver import KEY, NAMESPACE, REF, Driver
 from fakecluster.objects import Refusal
 from finetune_operator.cluster import Unauthorized
 from finetune_operator.reconcile import REFUSED_LONGEST, REFUSED_SECONDS
@@ -44,7 +44,7 @@ async def test_credentials_that_are_not_accepted_for_a_moment_are_no_refusal_of_
 
 
 async def test_an_object_of_our_name_that_is_somebody_elses_is_shown_and_never_touched(driver: Driver) -> None:
-    uid = driver.api.objects.get(("finetunejobs", *KEY))["metadata"]["uid"]
+    uid = driver.api.objects.get(REF)["metadata"]["uid"]
     name = f"ft-spam-filter-{uid[:8]}-p1"
     foreign = driver.api.objects.create("configmaps", NAMESPACE, {"metadata": {"name": name}, "data": {"mine": "yes"}})
     await driver.round()
@@ -61,7 +61,7 @@ async def test_an_object_of_our_name_that_is_somebody_elses_is_shown_and_never_t
 
 
 async def test_a_conflict_is_planned_again_at_once_and_then_only_now_and_then(driver: Driver) -> None:
-    uid = driver.api.objects.get(("finetunejobs", *KEY))["metadata"]["uid"]
+    uid = driver.api.objects.get(REF)["metadata"]["uid"]
     driver.api.objects.create("configmaps", NAMESPACE, {"metadata": {"name": f"ft-spam-filter-{uid[:8]}-p1"}})
     await driver.relister.once()
     assert await driver.queue.get() == KEY
@@ -106,7 +106,7 @@ async def test_what_a_quota_refuses_is_asked_for_ever_less_often_and_at_once_aft
     assert "exceeded quota" in driver.status()["message"]
 
     driver.now = math.floor(driver.now) + 1.0
-    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"ttlSecondsAfterFinished": 60}})
+    driver.api.objects.merge(REF, {"spec": {"ttlSecondsAfterFinished": 60}})
     await driver.relister.once()
     before = asked()
     await driver.reconciler.reconcile(KEY)
@@ -125,7 +125,7 @@ async def test_events_that_cannot_be_read_never_keep_the_status_from_being_writt
     driver.api.faults.append(forbid)
     await driver.round(15)  # the Job has no pods: its Events are wanted
     assert len(tried) == 1
-    driver.api.objects.merge(("finetunejobs", *KEY), {"spec": {"suspend": True}})
+    driver.api.objects.merge(REF, {"spec": {"suspend": True}})
     await driver.round(15)
     await driver.round(15)
     assert driver.status()["phase"] == "Suspended"

@@ -265,7 +265,7 @@ def test_an_answer_about_a_deleted_job_does_not_bring_it_back(store: Store) -> N
 def test_jobs_with_the_same_output_see_each_other_and_wake_each_other_when_one_ends(store: Store) -> None:
     other = resource(2, name="other", uid="22222222-u")
     other["spec"]["output"]["uri"] += "/"
-    assert store.put(FINETUNE_JOB, other) == {KEY, (NAMESPACE, "other")}
+    assert store.put(FINETUNE_JOB, other) == {KEY, KEY._replace(name="other")}
     observed = store.snapshot(KEY, SETTINGS, 0)
     assert observed
     assert [(r.name, r.active) for r in observed.rivals] == [("other", True)]
@@ -273,7 +273,7 @@ def test_jobs_with_the_same_output_see_each_other_and_wake_each_other_when_one_e
     ended["metadata"]["resourceVersion"] = "3"
     ended["status"] = {"phase": "Succeeded"}
     assert store.put(FINETUNE_JOB, ended) == {KEY}
-    assert store.drop(FINETUNE_JOB, "22222222-u") == {(NAMESPACE, "other")}  # finished, it was in nobody's way
+    assert store.drop(FINETUNE_JOB, "22222222-u") == {KEY._replace(name="other")}  # finished, it was in nobody's way
 
 
 def test_a_new_job_wakes_none_of_the_finished_ones_of_its_output() -> None:
@@ -284,14 +284,14 @@ def test_a_new_job_wakes_none_of_the_finished_ones_of_its_output() -> None:
     observed = store.snapshot(KEY, SETTINGS, 0)
     assert observed
     assert observed.rivals == ()
-    assert store.put(FINETUNE_JOB, resource(901, name="next", uid="99999999-u")) == {KEY, (NAMESPACE, "next")}
+    assert store.put(FINETUNE_JOB, resource(901, name="next", uid="99999999-u")) == {KEY, KEY._replace(name="next")}
 
 
 def test_jobs_whose_outputs_lie_within_each_other_see_each_other(store: Store) -> None:
     inner = resource(2, name="inner", uid="22222222-u")
     inner["spec"]["output"]["uri"] += "/v2"
-    assert store.put(FINETUNE_JOB, inner) == {KEY, (NAMESPACE, "inner")}
-    for key, other in ((KEY, "s3://models/spam-filter/v2"), ((NAMESPACE, "inner"), "s3://models/spam-filter")):
+    assert store.put(FINETUNE_JOB, inner) == {KEY, KEY._replace(name="inner")}
+    for key, other in ((KEY, "s3://models/spam-filter/v2"), (KEY._replace(name="inner"), "s3://models/spam-filter")):
         observed = store.snapshot(key, SETTINGS, 0)
         assert observed
         assert [r.uri for r in observed.rivals] == [other]
@@ -302,12 +302,12 @@ def test_a_job_of_another_namespace_is_no_rival_whatever_it_writes_to(store: Sto
     other["metadata"]["namespace"] = "elsewhere"
     other["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
     other["spec"]["suspend"] = True
-    assert store.put(FINETUNE_JOB, other) == {("elsewhere", "other")}
-    for key in (KEY, ("elsewhere", "other")):
+    assert store.put(FINETUNE_JOB, other) == {KEY._replace(namespace="elsewhere", name="other")}
+    for key in (KEY, KEY._replace(namespace="elsewhere", name="other")):
         observed = store.snapshot(key, SETTINGS, 0)
         assert observed
         assert observed.rivals == ()
-    assert store.drop(FINETUNE_JOB, "22222222-u") == {("elsewhere", "other")}
+    assert store.drop(FINETUNE_JOB, "22222222-u") == {KEY._replace(namespace="elsewhere", name="other")}
 
 
 def test_the_projection_of_a_job_with_its_history_stays_small(store: Store) -> None:

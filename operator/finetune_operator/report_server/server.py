@@ -21,6 +21,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from finetune_api import KIND
 from finetune_api.base import FieldError, parse_stored
 from finetune_api.report import Report
 from finetune_operator.cluster import ApiError
@@ -30,8 +31,9 @@ from finetune_operator.plan.names import WORKER
 from finetune_operator.queue import WorkQueue
 from finetune_operator.report_server.rate_limit import Allowance
 from finetune_operator.report_server.tokens import Tokens, Unauthenticated
+from finetune_operator.store.key import Key
 from finetune_operator.store.memory import Received
-from finetune_operator.store.store import Key, Store
+from finetune_operator.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +84,12 @@ class ReportServer:
         return app
 
     async def _handle(self, request: web.Request) -> web.Response:
-        key = (request.match_info["namespace"], request.match_info["name"])
+        key = Key(KIND, request.match_info["namespace"], request.match_info["name"])
         try:
             await self._take(key, request)
         except Dropped as drop:
             self._metrics.reported(drop.cause)
-            log.debug("Report dropped (%s): %s", drop.cause, drop, extra={"job": "/".join(key)})
+            log.debug("Report dropped (%s): %s", drop.cause, drop, extra={"job": str(key)})
             headers = {"Retry-After": str(drop.retry_after)} if drop.retry_after else None
             return web.json_response({"error": drop.cause, "message": str(drop)}, status=drop.code, headers=headers)
         self._metrics.reported("taken")
@@ -127,7 +129,7 @@ class ReportServer:
             raise Dropped(401, "bad-token", str(error)) from None
         except ApiError as error:
             raise Dropped(503, "unverified", f"the token cannot be checked now ({error.reason})", 5) from None
-        if sender.namespace != key[0]:
+        if sender.namespace != key.namespace:
             raise Dropped(403, "foreign-pod", "the token is from another namespace")
         pod = self._store.pod(uid, sender.pod_uid)
         if pod is None or pod.name != (sender.pod_name or pod.name):

@@ -7,9 +7,11 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api import KIND
 from finetune_api.times import seconds
 from finetune_operator.job.observed import ended
 from finetune_operator.plan import names
+from finetune_operator.store.key import Key
 
 _KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp", "labels")
 
@@ -18,7 +20,7 @@ _KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletio
 class Record:
     """A FineTuneJob: what is asked for often, and the rest packed."""
 
-    key: tuple[str, str]  # namespace and name
+    key: Key
     uid: str
     version: int
     created: float
@@ -39,7 +41,7 @@ class Record:
 
     @property
     def family(self) -> names.Family:
-        return self.key[0], names.stem(self.key[1], self.uid)
+        return self.key.namespace, names.stem(self.key.name, self.uid)
 
     @property
     def place(self) -> str | None:
@@ -53,7 +55,7 @@ class Record:
         slim = {k: v for k, v in meta.items() if k in _KEPT}
         body = json.dumps({"metadata": slim, "spec": spec, "status": status}, separators=(",", ":"))
         return cls(
-            key=(meta["namespace"], meta["name"]),
+            key=Key.of(KIND, meta),
             uid=meta["uid"],
             version=int(meta["resourceVersion"]),
             created=seconds(meta.get("creationTimestamp")) or 0.0,

@@ -22,7 +22,8 @@ from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, ApiError,
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.settings import CHILD_SELECTOR
-from finetune_operator.store.store import Key, Store, uid_of
+from finetune_operator.store.key import Key
+from finetune_operator.store.store import Store, uid_of
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Relister:
         """Put all jobs, or those of one namespace, into the queue for when they need work."""
         now = self._clock()
         for key in self._store.keys():  # noqa: SIM118 - no mapping
-            due = self._store.due(key) if namespace in (None, key[0]) else None
+            due = self._store.due(key) if namespace in (None, key.namespace) else None
             if due is not None:
                 self._queue.add_after(key, due - now)
 
@@ -146,7 +147,7 @@ class Relister:
             log.info("Namespace %s can be read again", namespace)
         changed, self.hidden = hidden.keys() ^ self.hidden.keys(), hidden
         for key in self._store.keys():  # noqa: SIM118 - no mapping
-            if key[0] in changed:
+            if key.namespace in changed:
                 self._queue.add(key)
 
     def _add(self, keys: set[Key]) -> None:

@@ -21,11 +21,13 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api import KIND
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, Kind
 from finetune_operator.job.observed import JobView, Observed, PlanSettings, PodView, Resource, Rival, StoredSpec
 from finetune_operator.job.policies import clean_up
 from finetune_operator.plan import names
 from finetune_operator.store.children import Child, Children, Graves
+from finetune_operator.store.key import Key
 from finetune_operator.store.memory import Memory
 from finetune_operator.store.output_index import Outputs
 from finetune_operator.store.recent import Recent
@@ -33,9 +35,6 @@ from finetune_operator.store.record import Record
 from finetune_operator.store.services import Services
 
 log = logging.getLogger(__name__)
-
-Key = tuple[str, str]
-"""Namespace and name of a FineTuneJob."""
 
 TERMINAL = ("Succeeded", "Failed")
 SPECS, RESOURCES = 2048, 64
@@ -138,9 +137,7 @@ class Store:
         """
         changed: set[Key] = set()
         for uid in before - seen:
-            child, service = self._children.get(uid), self._services.get(uid)
-            namespace = child.family[0] if child else service.namespace if service else self._keys.get(uid, ("", ""))[0]
-            if namespace not in hidden:
+            if self._namespace(uid) not in hidden:
                 changed |= self.drop(kind, uid)
         return changed
 
@@ -181,7 +178,7 @@ class Store:
             events=dict(memory.events),
             rivals=self._rivals(record),
             looked_up=frozenset(name for name, job in memory.looked_up.items() if job == self._job(record, name)),
-            services=self._services.of(record.key[0], record.uid),
+            services=self._services.of(record.key.namespace, record.uid),
             settings=settings,
             now=now,
         )
@@ -251,13 +248,18 @@ class Store:
         spec = self._specs.get((record.uid, record.trigger), lambda: StoredSpec.read(body["spec"]))
         return Resource.from_object(body, spec)
 
+    def _namespace(self, uid: str) -> str:
+        """Where the object of this UID lies; empty if it is not known."""
+        child, service, key = self._children.get(uid), self._services.get(uid), self._keys.get(uid)
+        return child.family[0] if child else service.namespace if service else key.namespace if key else ""
+
     def _untidy(self, record: Record) -> bool:
         """Whether a finished job has children that plan/finish.py does not keep."""
         jobs = [v for v in self._children.jobs(record.family, record.uid) if not v.deleting]
         newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
         if any(not v.terminal or v.attempt <= newest[v.component] - clean_up.KEEP for v in jobs):
             return True
-        return bool(clean_up.idle(self._services.of(record.key[0], record.uid), jobs))
+        return bool(clean_up.idle(self._services.of(record.key.namespace, record.uid), jobs))
 
     def _pods(self, record: Record) -> list[PodView]:
         return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)
@@ -291,7 +293,7 @@ class Store:
 
     def _put_job(self, obj: dict[str, Any]) -> set[Key]:
         meta = obj["metadata"]
-        key, uid, version = (meta["namespace"], meta["name"]), meta["uid"], int(meta["resourceVersion"])
+        key, uid, version = Key.of(KIND, meta), meta["uid"], int(meta["resourceVersion"])
         old = self._records.get(key)
         if old and old.version >= version:  # also of another UID: an answer about the job that had this name before
             return set()
@@ -346,7 +348,7 @@ class Store:
 
     def _rivals(self, record: Record) -> tuple[Rival, ...]:
         others = (self._records[key] for key in self._outputs.sharing(record.output) - {record.key})
-        rivals = (Rival(r.key[1], r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
+        rivals = (Rival(r.key.name, r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))
 
 
