@@ -11,7 +11,7 @@ import pytest
 
 from finetune_api.run import RunConfig
 from finetune_trainer.checkpoint import Checkpointer
-from finetune_trainer.prepare.owner import _sweep
+from finetune_trainer.prepare.checks.output_owner import _sweep
 from finetune_trainer.storage import Location, Unfinished, location
 from finetune_trainer.storage.file import TEMPORARY
 from support.checkpoints import state

@@ -96,7 +96,7 @@ def test_without_a_usable_row_the_findings_say_why(folder: Path, run: Any) -> No
 def test_a_set_of_nothing_but_bad_rows_is_given_up_early(
     folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.bad_rows.GIVE_UP_AFTER", 5)
+    monkeypatch.setattr("finetune_trainer.prepare.rows.bad_rows.GIVE_UP_AFTER", 5)
     write_lines(folder / "data", "a.jsonl", ["nonsense"] * 50)
     assert "at least 5 bad rows" in run.refused(job_config(folder)).message
     assert run.reported.findings[0].count == 5

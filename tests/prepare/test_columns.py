@@ -118,7 +118,7 @@ def test_a_pair_of_which_one_half_is_left_out_is_said(folder: Path, run: Any) ->
     ],
 )
 def test_labels_are_texts_unless_all_are_plain_numbers(labels: list[str], order: tuple[str, ...]) -> None:
-    from finetune_trainer.prepare.survey import sort_labels
+    from finetune_trainer.prepare.rows.survey import sort_labels
 
     assert sort_labels(labels) == order
 

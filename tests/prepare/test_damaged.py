@@ -120,7 +120,7 @@ def test_columns_of_the_wrong_type_are_named(folder: Path, run: Any, columns: di
 
 
 def test_a_row_of_megabytes_is_a_bad_row(folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.survey.MOST_CHARACTERS", 1000)
+    monkeypatch.setattr("finetune_trainer.prepare.rows.survey.MOST_CHARACTERS", 1000)
     row = b'{"text": "' + b"word " * 201 + b'", "label": "ham"}\n'
     error = run.refused(put(folder, "a.jsonl", FEW + row))
     assert "a.jsonl:3: holds 1,005 characters of text, and 1,000 are allowed" in error.message

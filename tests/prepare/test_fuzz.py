@@ -9,11 +9,11 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import format_of
-from finetune_trainer.prepare.bad_rows import BadRows
-from finetune_trainer.prepare.scan import peek_columns
-from finetune_trainer.prepare.survey import survey
+from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.scan import peek_columns
+from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.stream import Cursor, Stream
-from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.sources.source import list_source
 from finetune_trainer.tasks.registry import task_for
 from support.jobs import job_config
 from support.rows import ENDINGS, encode, profiled, rows_of

@@ -17,16 +17,16 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.formats import Format, format_of
 from finetune_api.records import Fault
 from finetune_api.run import RunConfig
-from finetune_trainer.prepare.reblock import reblock
-from finetune_trainer.prepare.scan import ObjectScan, peek_columns
+from finetune_trainer.prepare.layout.reblock import reblock
+from finetune_trainer.prepare.rows.scan import ObjectScan, peek_columns
 from finetune_trainer.storage import location
 from finetune_trainer.storage.file import FileStore
 from finetune_trainer.stream import Cursor, Stream, sweep_cache
-from finetune_trainer.stream.decompress import DamagedStream, plain_reader
-from finetune_trainer.stream.globs import matcher
+from finetune_trainer.stream.formats.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.sources.globs import matcher
+from finetune_trainer.stream.sources.source import list_source
 from support.jobs import job_config
 from support.rows import ENDINGS, encode, profiled, rows_of, write
 from support.s3 import S3Server
@@ -160,7 +160,7 @@ def test_blocks_of_any_size_give_the_same_rows(tmp_path: Path, monkeypatch: pyte
     rows = rows_of(300)
     for ending in ("jsonl", "csv"):
         for size in (1, 100, 1000, 1 << 20):
-            monkeypatch.setattr("finetune_trainer.prepare.scan.BLOCK_BYTES", size)
+            monkeypatch.setattr("finetune_trainer.prepare.rows.scan.BLOCK_BYTES", size)
             folder = tmp_path / f"{ending}-{size}"
             write(folder / "data", f"a.{ending}", rows)
             config = job_config(folder)
@@ -236,7 +236,7 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, data: bytes) -> None
 def test_large_compressed_objects_are_copied_in_small_blocks_and_swept(
     put: Any, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.copies.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("finetune_trainer.prepare.layout.copies.BLOCK_BYTES", 2000)
     rows = rows_of(400)
     put(f"data/a.{ending}", encode(rows, ending))
     config = put.config(data={"validation": {"fraction": 0.2}})

@@ -12,7 +12,7 @@ import pytest
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import HubAccess, RunConfig
 from finetune_trainer.stream import Cursor, Stream
-from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.sources.source import list_source
 from support.hub import Hub
 from support.jobs import job_config
 from support.rows import ENDINGS, encode, profiled, rows_of
@@ -31,7 +31,7 @@ def keys(config: RunConfig, role: str = "train") -> list[str]:
 def test_a_data_set_streams_like_any_other(
     hub: Hub, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_trainer.stream.hub._RANGE", 1000)  # several ranges each
+    monkeypatch.setattr("finetune_trainer.stream.sources.hub_store._RANGE", 1000)  # several ranges each
     rows = rows_of(120)
     hub.add(
         "datasets",
@@ -139,7 +139,7 @@ def test_a_card_that_cannot_be_read_now_is_not_taken_for_none(
     card = {"configs": [{"config_name": "default", "data_files": "b.jsonl"}]}
     hub.add("datasets", "lab/mails", {"a.jsonl": b"x", "b.jsonl": b"x"}, card=card)
     assert keys(config_for(hub, tmp_path)) == ["b.jsonl"]
-    monkeypatch.setattr("finetune_trainer.stream.hub._RETRIED", ())
+    monkeypatch.setattr("finetune_trainer.stream.sources.hub_store._RETRIED", ())
     hub.failing = {"README.md": status}
     with pytest.raises(JobError) as caught:
         keys(config_for(hub, tmp_path))

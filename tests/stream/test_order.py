@@ -30,7 +30,7 @@ WINDOWED = {"full": 1000, "window": 1500, "least": 3}
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of about ten rows, so that a small set has many."""
     monkeypatch.setattr(manifest_module, "BLOCK_BYTES", 600)
-    monkeypatch.setattr("finetune_trainer.prepare.scan.BLOCK_BYTES", 600)
+    monkeypatch.setattr("finetune_trainer.prepare.rows.scan.BLOCK_BYTES", 600)
 
 
 @pytest.fixture

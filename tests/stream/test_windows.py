@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_api.run import RunConfig
-from finetune_trainer.prepare.bad_rows import BadRows
-from finetune_trainer.prepare.reblock import ROW_BYTES, reblock, weigh
-from finetune_trainer.prepare.survey import survey
+from finetune_trainer.prepare.layout.reblock import ROW_BYTES, reblock, weigh
+from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.storage.file import FileStore
 from finetune_trainer.stream import Batch, Cursor, DataManifest, Profile, Stream, order
-from finetune_trainer.stream.parquet import ParquetReader
-from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.formats.parquet import ParquetReader
+from finetune_trainer.stream.sources.source import list_source
 from finetune_trainer.stream.stream import _Held
 from finetune_trainer.tasks.registry import task_for
 from support.jobs import job_config
@@ -36,7 +36,7 @@ LIMITS = {"full": 4000, "window": 4000, "least": 3, "version": order.ROW_RANGES}
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two objects of five row groups, 400 rows each but for the last of both: 50 to 80 times a window."""
-    monkeypatch.setattr("finetune_trainer.stream.parquet._BATCH", 16)
+    monkeypatch.setattr("finetune_trainer.stream.formats.parquet._BATCH", 16)
     write(tmp_path / "data", "a.parquet", rows_of(1300), row_group=400)
     write(tmp_path / "data", "b.parquet", rows_of(500, 1300), row_group=400)
     return tmp_path
@@ -200,7 +200,7 @@ def test_blocks_are_weighed_by_what_they_take_in_memory(tmp_path: Path, ending: 
 
 
 def test_a_few_large_row_groups_are_copied_and_many_are_not(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.copies.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("finetune_trainer.prepare.layout.copies.BLOCK_BYTES", 2000)
     config = job_config(groups)
     manifest, profile = profiled(config)
     source, out = manifest.sources["train"], location(config.output.uri, config.storage)
@@ -233,8 +233,8 @@ def test_a_few_large_row_groups_are_copied_and_many_are_not(groups: Path, monkey
 def test_held_out_rows_are_read_without_the_training_rows(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.copies.BLOCK_BYTES", 600)
-    monkeypatch.setattr("finetune_trainer.prepare.copies._CHUNK", 16)
+    monkeypatch.setattr("finetune_trainer.prepare.layout.copies.BLOCK_BYTES", 600)
+    monkeypatch.setattr("finetune_trainer.prepare.layout.copies._CHUNK", 16)
     write(tmp_path / "data", f"a.{ending}", rows_of(150))
     write(tmp_path / "data", f"b.{ending}", rows_of(77, 150))
     data = {"train": {"uri": f"{tmp_path.as_uri()}/data/*"}, "validation": {"fraction": 0.2}, "test": {"fraction": 0.1}}

@@ -14,14 +14,14 @@ import zstandard
 
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Resolved
-from finetune_trainer.prepare.bad_rows import BadRows
-from finetune_trainer.prepare.copies import HeldOut
-from finetune_trainer.prepare.layout import lay_out
-from finetune_trainer.prepare.survey import survey
+from finetune_trainer.prepare.layout.copies import HeldOut
+from finetune_trainer.prepare.layout.layout import lay_out
+from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.sources.source import list_source
 from finetune_trainer.stream.splits import HELD_OUT, interval_of
 from finetune_trainer.tasks.registry import task_for
 

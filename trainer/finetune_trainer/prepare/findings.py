@@ -10,7 +10,7 @@ import numpy as np
 
 from finetune_api.status import FINDINGS, Finding
 from finetune_api.text import clip
-from finetune_trainer.prepare.survey import BAD, Surveyed
+from finetune_trainer.prepare.rows.survey import BAD, Surveyed
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE
 from finetune_trainer.stream.manifest import Block

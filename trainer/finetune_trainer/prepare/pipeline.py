@@ -33,21 +33,21 @@ from finetune_trainer.model.size import model_bytes
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import completed
 from finetune_trainer.prepare import findings as look
-from finetune_trainer.prepare.bad_rows import BadRows
-from finetune_trainer.prepare.columns import columns_left_out, label_names, pick_columns
-from finetune_trainer.prepare.copies import HeldOut
-from finetune_trainer.prepare.fit import fit
-from finetune_trainer.prepare.layout import lay_out
-from finetune_trainer.prepare.lengths import chat_findings, judge, measure
-from finetune_trainer.prepare.owner import claim_output, claimed_at
-from finetune_trainer.prepare.survey import Sample, Surveyed, sort_labels, survey
+from finetune_trainer.prepare.checks.columns import columns_left_out, label_names, pick_columns
+from finetune_trainer.prepare.checks.lengths import chat_findings, judge, measure
+from finetune_trainer.prepare.checks.model_fits import fit
+from finetune_trainer.prepare.checks.output_owner import claim_output, claimed_at
+from finetune_trainer.prepare.layout.copies import HeldOut
+from finetune_trainer.prepare.layout.layout import lay_out
+from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.survey import Sample, Surveyed, sort_labels, survey
 from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.storage import Location, blaming, location
 from finetune_trainer.stream.blocks import CACHE, sweep_cache
-from finetune_trainer.stream.listing import Listing, field_of
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile, find_profile, save_profile
-from finetune_trainer.stream.source import list_source
+from finetune_trainer.stream.sources.listing import Listing, field_of
+from finetune_trainer.stream.sources.source import list_source
 from finetune_trainer.stream.splits import HELD_OUT, interval_of
 from finetune_trainer.tasks.guard import guarded
 from finetune_trainer.tasks.registry import task_for

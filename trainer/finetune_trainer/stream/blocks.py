@@ -17,9 +17,9 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form
 from finetune_api.records import Fault, Unreadable, array_records, bounded_lines, csv_header, csv_records, json_records
 from finetune_trainer.storage import Location, ObjectStore
-from finetune_trainer.stream.decompress import DamagedStream, plain_reader
+from finetune_trainer.stream.formats.decompress import DamagedStream, plain_reader
+from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader, Passage
 from finetune_trainer.stream.manifest import Block, DataObject
-from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader, Passage
 
 CACHE = "prepare/blocks/"
 """Where the prepare step puts copies of blocks, below the output's prefix."""

@@ -29,7 +29,7 @@ from finetune_trainer.stream import order
 from finetune_trainer.stream.blocks import RowGroup, block_rows
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.source import open_source
+from finetune_trainer.stream.sources.source import open_source
 from finetune_trainer.stream.splits import SplitBlock, copied_blocks, interval_of, split_blocks, usable_span
 
 READERS = 4

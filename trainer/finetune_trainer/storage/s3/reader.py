@@ -6,8 +6,8 @@ import io
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from finetune_trainer.storage import credentials
 from finetune_trainer.storage.errors import changed, code_and_status
+from finetune_trainer.storage.s3 import credentials
 
 if TYPE_CHECKING:
     from finetune_trainer.storage.s3.store import S3Store

@@ -21,10 +21,9 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from finetune_api.exits import JobError
 from finetune_api.run import StorageAccess
-from finetune_trainer.storage import credentials
 from finetune_trainer.storage.base import ObjectInfo, Read, Unfinished
 from finetune_trainer.storage.errors import code_and_status, from_boto, is_transient
-from finetune_trainer.storage.s3 import multipart
+from finetune_trainer.storage.s3 import credentials, multipart
 from finetune_trainer.storage.s3.client import client_for
 from finetune_trainer.storage.s3.reader import Reader
 

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding
-from finetune_trainer.prepare.copies import Writer
-from finetune_trainer.prepare.scan import ObjectScan
+from finetune_trainer.prepare.layout.copies import Writer
+from finetune_trainer.prepare.rows.scan import ObjectScan
 from finetune_trainer.storage import Location, ObjectInfo, ObjectStore
 from finetune_trainer.stream import order
 from finetune_trainer.stream.blocks import CACHE, to_bytes
+from finetune_trainer.stream.formats.parquet import ParquetReader
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject, Source
-from finetune_trainer.stream.parquet import ParquetReader
 
 LARGEST_BLOCK = 4 * BLOCK_BYTES
 MOST_BYTES = 64 << 30

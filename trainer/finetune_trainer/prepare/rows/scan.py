@@ -32,9 +32,9 @@ from finetune_api.records import (
     undecodable,
 )
 from finetune_trainer.storage import ObjectInfo, ObjectStore
-from finetune_trainer.stream.decompress import DamagedStream, plain_reader
+from finetune_trainer.stream.formats.decompress import DamagedStream, plain_reader
+from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject
-from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
 
 PEEK_ROWS = 100
 LONGEST_NAME = 256

@@ -24,8 +24,8 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.formats import format_of
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import blaming
-from finetune_trainer.stream.hub import HubStore, files_of
-from finetune_trainer.stream.listing import Listing, field_of
+from finetune_trainer.stream.sources.hub_store import HubStore, files_of
+from finetune_trainer.stream.sources.listing import Listing, field_of
 
 CARDS = ("README.md", ".huggingface.yaml")
 OPENED = (".py", ".zip", "dataset_infos.json")

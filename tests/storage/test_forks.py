@@ -15,7 +15,7 @@ import pytest
 from finetune_api.run import HubAccess
 from finetune_trainer.storage import Location, location
 from finetune_trainer.storage.process_local import ProcessLocal
-from finetune_trainer.stream.hub import HubStore
+from finetune_trainer.stream.sources.hub_store import HubStore
 from support.hub import Hub
 from support.s3 import S3Server, serve
 from support.sockets import connections

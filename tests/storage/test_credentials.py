@@ -15,7 +15,7 @@ from finetune_api.exits import EXITS, JobError, Reason, Retry
 from finetune_api.run import HubAccess, StorageAccess
 from finetune_trainer.storage import Location, location, trust
 from finetune_trainer.storage.s3 import client
-from finetune_trainer.stream.hub import HubStore
+from finetune_trainer.stream.sources.hub_store import HubStore
 from support.hub import Hub
 from support.proxy import Proxy, proxy_before
 from support.s3 import S3Server

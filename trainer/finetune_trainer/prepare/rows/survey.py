@@ -23,13 +23,13 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
-from finetune_trainer.prepare.bad_rows import BadRows
-from finetune_trainer.prepare.copies import HeldOut
-from finetune_trainer.prepare.reblock import ROW_BYTES
-from finetune_trainer.prepare.scan import ObjectScan
+from finetune_trainer.prepare.layout.copies import HeldOut
+from finetune_trainer.prepare.layout.reblock import ROW_BYTES
+from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.scan import ObjectScan
 from finetune_trainer.stream.blocks import to_bytes
-from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.manifest import DataObject, Source
+from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.tasks.base import Task, with_name
 
 log = logging.getLogger(__name__)

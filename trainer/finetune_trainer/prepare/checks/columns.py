@@ -15,9 +15,9 @@ from finetune_api.job import Columns
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
 from finetune_api.text import clip
-from finetune_trainer.prepare.scan import peek_columns
-from finetune_trainer.stream.listing import Listing
-from finetune_trainer.stream.parquet import DamagedParquet, ParquetReader
+from finetune_trainer.prepare.rows.scan import peek_columns
+from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader
+from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.tasks.base import Task
 
 

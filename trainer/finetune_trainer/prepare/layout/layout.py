@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from finetune_api.exits import JobError
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
-from finetune_trainer.prepare.reblock import reblock, weigh
-from finetune_trainer.prepare.survey import Surveyed
+from finetune_trainer.prepare.layout.reblock import reblock, weigh
+from finetune_trainer.prepare.rows.survey import Surveyed
 from finetune_trainer.storage import Location, location
 from finetune_trainer.stream import order
-from finetune_trainer.stream.listing import Listing
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import ExcludedRows, order_digest
+from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.stream.splits import HELD_OUT, interval_of
 
 

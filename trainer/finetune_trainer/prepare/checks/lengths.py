@@ -16,7 +16,7 @@ from finetune_api.status import Finding, Lengths
 from finetune_api.text import clip
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.prepare.survey import Sampled
+from finetune_trainer.prepare.rows.survey import Sampled
 from finetune_trainer.tasks.base import Example, Task, Unlearnable, learned_ends
 from finetune_trainer.tasks.chats.messages import Chat, chat_of
 

@@ -22,8 +22,8 @@ from finetune_api.run import RunConfig
 from finetune_api.status import Finding
 from finetune_api.text import clip
 from finetune_trainer.storage import ObjectInfo, ObjectStore, open_store
-from finetune_trainer.stream.globs import fixed_prefix, has_glob, matcher
-from finetune_trainer.stream.listing import Listing, field_of
+from finetune_trainer.stream.sources.globs import fixed_prefix, has_glob, matcher
+from finetune_trainer.stream.sources.listing import Listing, field_of
 
 _LOOK_AT = 2000
 _HIDDEN = ("_", ".")
@@ -39,7 +39,7 @@ def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectSto
     source = source_of(config, role)
     assert source.uri is not None
     if source.uri.startswith("hf://"):
-        from finetune_trainer.stream.hub import HubStore
+        from finetune_trainer.stream.sources.hub_store import HubStore
 
         return HubStore(source.uri, revision or source.revision, config.hub, granted=revision is not None)
     return open_store(source.uri, config.storage, patience=0.75 * config.world.timeout_seconds)[0]
@@ -57,7 +57,7 @@ def list_source(config: RunConfig, role: str) -> Listing:
     source = source_of(config, role)
     assert source.uri is not None
     if source.uri.startswith("hf://"):
-        from finetune_trainer.stream.hub_splits import list_hub
+        from finetune_trainer.stream.sources.hub_splits import list_hub
 
         return list_hub(config, role, source.uri, source.revision, source.split or role)
     store, pattern = open_store(source.uri, config.storage)

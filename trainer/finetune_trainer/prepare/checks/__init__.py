@@ -1,0 +1,1 @@
+"""What the prepare step checks before an accelerator is asked for, one subject a file."""

@@ -1,0 +1,1 @@
+"""How the rows are laid out for reading: the data manifest, and copies where they are needed."""

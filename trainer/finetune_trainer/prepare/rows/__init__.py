@@ -1,0 +1,1 @@
+"""The evidence: every row of every source, read once."""

@@ -1,0 +1,1 @@
+"""Where the rows lie: data URIs and the objects that they name, on storage and on the hub."""
