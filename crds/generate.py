@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from finetune_api.crd import GROUP, PLURAL, custom_resource_definition
+from finetune_api import GROUP, PLURAL
+from finetune_api.crd import custom_resource_definition
 from reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from finetune_api import API_VERSION, KIND
 from finetune_api.exits import COMPLETE, EXITS, Retry
 
-_INTRO = """\
+_INTRO = f"""\
 <!-- Generated from crds/finetune_api by `make crds`; do not edit. -->
-# FineTuneJob reference
+# {KIND} reference
 
-`apiVersion: finetune-operator.io/v1alpha1`, `kind: FineTuneJob`, short name `ftj`. The same rules hold
+`apiVersion: {API_VERSION}`, `kind: {KIND}`, short name `ftj`. The same rules hold
 for `kubectl apply`, `finetune validate` and `finetune run`. Fields in **bold** are required within their object. A
 default marked *chosen* follows from the model and the data; the value used is written to `status.resolved`.
 

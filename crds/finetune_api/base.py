@@ -27,7 +27,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from finetune_api.errors import findings
+from finetune_api.errors import field_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def parse(model: type[ModelT], data: dict[str, Any], *, local: bool = False) -> 
     try:
         return model.model_validate_json(_text(data), by_name=False, context={"local": local})
     except ValidationError as error:
-        raise FieldError(findings(error)) from None
+        raise FieldError(field_errors(error)) from None
 
 
 def parse_stored(model: type[ModelT], data: dict[str, Any]) -> tuple[ModelT, list[str]]:
@@ -160,7 +160,7 @@ def parse_stored(model: type[ModelT], data: dict[str, Any]) -> tuple[ModelT, lis
     try:
         value = model.model_validate_json(text, by_name=False, extra="allow")
     except ValidationError as error:
-        raise FieldError(findings(error)) from None
+        raise FieldError(field_errors(error)) from None
     ignored = sorted(_extras(value, ""))
     return model.model_validate_json(text, by_name=False, extra="ignore") if ignored else value, ignored
 

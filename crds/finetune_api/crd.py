@@ -13,14 +13,10 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from finetune_api import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from finetune_api.base import NO_SPACE, Model, Rule, cel_text
 from finetune_api.job import Spec
 from finetune_api.status import Status
-
-GROUP = "finetune-operator.io"
-VERSION = "v1alpha1"
-KIND = "FineTuneJob"
-PLURAL = "finetunejobs"
 
 COLUMNS = (
     ("Phase", "string", ".status.phase", "Where the job is.", 0),
@@ -64,7 +60,7 @@ def custom_resource_definition() -> dict[str, Any]:
         "type": "object",
         "required": ["spec"],
         "properties": {
-            "apiVersion": {"description": f"The API's version: {GROUP}/{VERSION}.", "type": "string"},
+            "apiVersion": {"description": f"The API's version: {API_VERSION}.", "type": "string"},
             "kind": {"description": f"The kind: {KIND}.", "type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,

@@ -15,12 +15,12 @@ _WANTED = {"string": "a text", "int": "a whole number", "float": "a number", "bo
            "dict": "an object", "model": "an object"}
 
 
-def findings(error: ValidationError) -> list[tuple[str, str]]:
+def field_errors(error: ValidationError) -> list[tuple[str, str]]:
     """One (field, message) for each error, without repetition."""
-    return list(dict.fromkeys(_finding(each) for each in error.errors()))
+    return list(dict.fromkeys(_field_error(each) for each in error.errors()))
 
 
-def _finding(error: Any) -> tuple[str, str]:
+def _field_error(error: Any) -> tuple[str, str]:
     kind, message, where = error["type"], error["msg"], list(error["loc"])
     if where and where[-1] == "[key]":  # a map's key: the map is to blame
         return _path(where[:-2]), f"keys: {message}"

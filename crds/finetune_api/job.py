@@ -10,14 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from finetune_api import API_VERSION, KIND
 from finetune_api.base import Model, OneOf, Rule
 from finetune_api.method import METHODS
 from finetune_api.metrics import AUTO
-from finetune_api.place import CertificateAuthority, Hub, Prepare, Storage, Workers
 from finetune_api.pod import LabelKey, LabelValue, Name
 from finetune_api.rules import column_rules, labels_rule, merge_rule, metric_rule
 from finetune_api.sources import Columns, Data, HeldOutSource, ModelSource, TrainSource
 from finetune_api.status import Status
+from finetune_api.storage import CertificateAuthority, Hub, Storage
 from finetune_api.tasks import TASKS
 from finetune_api.tuning import (
     Checkpoints,
@@ -46,6 +47,7 @@ from finetune_api.uris import (
     reads,
     reads_cel,
 )
+from finetune_api.workers import Prepare, Workers
 
 __all__ = [
     "CertificateAuthority", "Checkpoints", "Column", "Columns", "Data", "DataUri", "EarlyStopping", "Endpoint",
@@ -153,8 +155,8 @@ class Metadata(Model):
 class Manifest(Model):
     """A FineTuneJob as a user writes it to a file, or as `kubectl get -o yaml` shows it."""
 
-    api_version: Literal["finetune-operator.io/v1alpha1"] = Field(description="The API's version.")
-    kind: Literal["FineTuneJob"] = Field(description="The kind.")
+    api_version: Annotated[str, OneOf(API_VERSION)] = Field(description="The API's version.")
+    kind: Annotated[str, OneOf(KIND)] = Field(description="The kind.")
     metadata: Metadata = Field(description="Name and labels.")
     spec: Spec = Field(description="What to tune, on what, how, and where.")
     status: Status | None = Field(None, description="What the operator said; never read from a file.")

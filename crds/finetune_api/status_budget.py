@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from finetune_api.status import Checkpoint, Status
+from finetune_api.text import clip
 
 STATUS_BYTES = 32 * 1024
 """Of the status as JSON in UTF-8."""
 
 
-def fit(status: Status) -> Status:
+def within_budget(status: Status) -> Status:
     """The status, less what does not fit."""
     for reduce in (_as_it_is, *_STEPS):
         status = reduce(status)
@@ -83,7 +84,7 @@ def _data_in_short(findings: int) -> Callable[[Status], Status]:
 
 def _condition_messages(length: int) -> Callable[[Status], Status]:
     def reduce(status: Status) -> Status:
-        conditions = tuple(c.model_copy(update={"message": _clip(c.message, length)}) for c in status.conditions)
+        conditions = tuple(c.model_copy(update={"message": clip(c.message, length)}) for c in status.conditions)
         return status.model_copy(update={"conditions": conditions})
 
     return reduce
@@ -91,11 +92,7 @@ def _condition_messages(length: int) -> Callable[[Status], Status]:
 
 def _message(status: Status) -> Status:
     """Of a failed job the failure says it in full."""
-    return status.model_copy(update={"message": status.message and _clip(status.message, 256)})
-
-
-def _clip(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return status.model_copy(update={"message": status.message and clip(status.message, 256)})
 
 
 _STEPS = (

@@ -119,7 +119,7 @@ def test_every_rule_of_the_models_is_in_the_schema() -> None:
 
 def _models(model: type[Model]) -> Iterator[type[Model]]:
     for found in Model.__subclasses__():
-        if found.__module__.rsplit(".")[-1] in ("job", "place", "pod", "sources", "tuning"):
+        if found.__module__.rsplit(".")[-1] in ("job", "pod", "sources", "storage", "tuning", "workers"):
             yield found
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from finetune_api.base import parse
 from finetune_api.crd import structural
 from finetune_api.status import HISTORY_POINTS, Checkpoint, Failure, Phase, Point, Status
-from finetune_api.status_budget import STATUS_BYTES, fit, size
+from finetune_api.status_budget import STATUS_BYTES, size, within_budget
 from support.filled import filled
 from support.strategies import json_of
 
@@ -36,9 +36,9 @@ def test_the_bounds_alone_would_be_too_much() -> None:
 @pytest.mark.parametrize("letter", ["x", "ж", "语", "🚂"])
 def test_the_fullest_status_fits(letter: str) -> None:
     before = full(letter)
-    after = fit(before)
+    after = within_budget(before)
     assert size(after) <= STATUS_BYTES
-    assert fit(after) == after
+    assert within_budget(after) == after
     unchanged = (
         "phase",
         "reason",
@@ -64,14 +64,14 @@ def test_the_fullest_status_fits(letter: str) -> None:
 @given(json_of(SCHEMA))
 def test_what_fits_is_left_alone(data: dict) -> None:
     status = parse(Status, data)
-    assert fit(status) == status
+    assert within_budget(status) == status
 
 
 @given(st.lists(st.sampled_from(["history", "attempts", "checkpoints", "conditions", "data", "failure"]), unique=True))
 def test_any_part_may_be_full(parts: list[str]) -> None:
     wide = full("x")
     status = Status(phase=Phase.RUNNING, **{name: getattr(wide, name) for name in parts})
-    assert size(fit(status)) <= STATUS_BYTES
+    assert size(within_budget(status)) <= STATUS_BYTES
 
 
 def test_a_usual_long_run_loses_nothing() -> None:
@@ -90,12 +90,12 @@ def test_a_usual_long_run_loses_nothing() -> None:
         for i in range(4)
     )
     status = Status(phase=Phase.RUNNING, history=points, checkpoints=checkpoints)
-    assert fit(status) is status
+    assert within_budget(status) is status
 
 
 def test_thinned_history_keeps_its_ends_and_its_order() -> None:
     wide = full("x")
-    after = fit(
+    after = within_budget(
         wide.model_copy(update={"history": tuple(p.model_copy(update={"step": i}) for i, p in enumerate(wide.history))})
     )
     steps = [point.step for point in after.history]
@@ -106,7 +106,7 @@ def test_thinned_history_keeps_its_ends_and_its_order() -> None:
 def test_the_best_checkpoint_outlives_older_ones() -> None:
     wide = full("x")
     checkpoints = tuple(c.model_copy(update={"step": 100 - i, "best": i == 9}) for i, c in enumerate(wide.checkpoints))
-    after = fit(
+    after = within_budget(
         wide.model_copy(
             update={"checkpoints": checkpoints, "attempts": (), "failure": Failure(reason="x", message="x")}
         )

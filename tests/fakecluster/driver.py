@@ -73,7 +73,7 @@ def child(
     FineTuneJob for a Job, the Job for a pod.
     """
     made = names.child(job, owner, component, attempt)
-    whose = (names.KIND, job, controller or owner) if kind == "Job" else ("Job", made, controller or f"job-of-{owner}")
+    whose = (KIND, job, controller or owner) if kind == "Job" else ("Job", made, controller or f"job-of-{owner}")
     return {
         "kind": kind,
         "metadata": {

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from fakecluster.api import FakeApi
 from fakecluster.driver import KEY, NAMESPACE, REF, SPEC, Driver, job
 from fakecluster.node import COMPONENT, Node, success
+from finetune_api import KIND
 from finetune_api.report import Outcome, Report
 from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
 from finetune_operator.plan import names
@@ -81,7 +82,7 @@ class World:
         return self.owner("Job", self.job["metadata"]["name"], self.job["metadata"]["uid"])
 
     def by_victim(self) -> dict[str, Any]:
-        return self.owner(names.KIND, KEY.name, self.uid)
+        return self.owner(KIND, KEY.name, self.uid)
 
     def said(self, code: int, **fields: Any) -> dict[str, Any]:
         words = Outcome(job_id=self.uid, attempt=1, exit_code=code, **fields).to_message()
@@ -234,7 +235,7 @@ TRICKS: dict[str, Trick] = {
     # the victim's namespace: somebody who may make Jobs
     "a neighbour's Job": lambda w: w.make("jobs", NAMESPACE, labels={names.ATTEMPT: "9"}),
     "a neighbour's Job of another owner": lambda w: w.make(
-        "jobs", NAMESPACE, w.name(number=7), meta=w.owner(names.KIND, KEY.name, "another")
+        "jobs", NAMESPACE, w.name(number=7), meta=w.owner(KIND, KEY.name, "another")
     ),
     "a neighbour's Job far beyond the last attempt": lambda w: w.make(
         "jobs", NAMESPACE, w.name(number=names.MOST), meta=w.by_victim()

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Container
 from typing import Any
 
+from finetune_api import API_VERSION, KIND
 from finetune_api.report import Report, Stage
 from finetune_api.status import Checkpoint, Progress, Status
 from finetune_api.times import rfc3339
@@ -108,8 +109,8 @@ class Cluster(Controllers):
         self.uid = "0a1b2c3d-1111-4222-8333-444455556666"
         self.settings = SETTINGS
         self.job: dict[str, Any] = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "metadata": {
                 "name": name,
                 "namespace": "team",

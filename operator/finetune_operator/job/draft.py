@@ -8,7 +8,7 @@ from typing import Any, Literal
 from finetune_api.exits import EXITS
 from finetune_api.job import Spec
 from finetune_api.status import ConditionType, Failure, Phase, Status
-from finetune_api.status_budget import fit
+from finetune_api.status_budget import within_budget
 from finetune_api.text import clip, join
 from finetune_api.times import rfc3339
 from finetune_operator.job.observed import Observed
@@ -91,7 +91,7 @@ class Draft:
 
     def seal(self) -> Plan:
         return Plan(
-            status=fit(self.status),
+            status=within_budget(self.status),
             create=tuple(self.create),
             patch=tuple(self.patch),
             delete=tuple(self.delete),

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from finetune_api import KIND
 from finetune_api.base import FieldError, parse, parse_stored
 from finetune_api.job import Spec
 from finetune_api.lenient import parse_lenient
@@ -163,7 +164,7 @@ class JobView:
         meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
         owner, known = _controller(meta), names.parse(meta["name"])
-        if known is None or owner.get("kind") != names.KIND or known[0] != names.stem(owner["name"], owner["uid"]):
+        if known is None or owner.get("kind") != KIND or known[0] != names.stem(owner["name"], owner["uid"]):
             return None
         true = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
         failed = true.get("Failed")

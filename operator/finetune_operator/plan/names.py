@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-GROUP = "finetune-operator.io"
-API_VERSION = f"{GROUP}/v1alpha1"
-KIND = "FineTuneJob"
+from finetune_api import GROUP
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "finetune-operator"

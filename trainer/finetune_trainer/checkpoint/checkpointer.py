@@ -11,16 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from finetune_api import resolve
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.status import CHECKPOINTS, Checkpoint
+from finetune_api.times import rfc3339
 from finetune_trainer.checkpoint import generations, manifest, parts, retention, room
 from finetune_trainer.checkpoint.best import is_better
 from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
@@ -410,4 +411,4 @@ def _check_shapes(uri: str, found: Manifest, shapes: Mapping[str, tuple[int, ...
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(time.time())

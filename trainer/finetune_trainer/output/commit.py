@@ -20,11 +20,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.report import Report, Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import OutputStatus
+from finetune_api.times import rfc3339
 from finetune_trainer.storage import Location, ObjectInfo
 
 NAME = "result.json"
@@ -141,7 +142,7 @@ def _put(out: Location, result: dict[str, Any], before: ObjectInfo | None) -> Ob
 
 
 def _head(config: RunConfig) -> dict[str, Any]:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = rfc3339(time.time())
     return {"version": 1, "jobId": config.job.id, "job": config.job.name, "attempt": config.attempt, "time": now}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from finetune_api import API_VERSION, KIND
 from finetune_api.job import Spec
 from finetune_operator.job.children import pod, run_config
 from finetune_operator.job.observed import PlanSettings, Resource
@@ -46,8 +47,8 @@ def removal(name: str, component: str, job_uid: str | None) -> tuple[Delete, ...
 def owner(job: Resource) -> Json:
     """The controller reference of every child."""
     return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
+        "apiVersion": API_VERSION,
+        "kind": KIND,
         "name": job.name,
         "uid": job.uid,
         "controller": True,

@@ -14,10 +14,10 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
+from finetune_api.times import rfc3339, seconds
 from finetune_trainer.storage import Location, blaming
 
 MARKER = "job.json"
-CREATED = "%Y-%m-%dT%H:%M:%SZ"
 FIELD = "spec.output.uri"
 _SWEPT = ("result.json", "ckpt/", "generations/", "prepare/")
 _MODELS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
@@ -52,10 +52,8 @@ def claim_output(config: RunConfig, out: Location) -> None:
 
 def claimed_at(out: Location) -> datetime:
     """When the owner claimed its output, in UTC: the same at each later prepare step of the job."""
-    try:
-        return datetime.strptime(_read(out)["created"], CREATED).replace(tzinfo=UTC)
-    except (KeyError, TypeError, ValueError):
-        return datetime.now(UTC).replace(microsecond=0)
+    claimed = seconds(_read(out).get("created"))
+    return datetime.fromtimestamp(int(time.time() if claimed is None else claimed), UTC)
 
 
 def _never_trained(out: Location) -> bool:
@@ -94,7 +92,7 @@ def _finished(out: Location) -> bool:
 
 
 def _marker(config: RunConfig, swept: bool) -> bytes:
-    created = time.strftime(CREATED, time.gmtime())
+    created = rfc3339(time.time())
     return json.dumps(
         {"jobId": config.job.id, "name": config.job.name, "created": created, "swept": swept}, indent=1
     ).encode()

@@ -1,4 +1,4 @@
-"""Where a job runs: its pods with the allow-list of fields that a user may set, its storage and its hub."""
+"""The pods of a job: how many, their resources, and the allow-list of pod fields that a user may set."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from finetune_api import GROUP
 from finetune_api.base import Keyed, Model, Rule
 from finetune_api.pod import (
     Affinity,
     EnvVar,
-    Key,
     LabelKey,
     LabelValue,
     Name,
@@ -20,7 +20,6 @@ from finetune_api.pod import (
     Toleration,
     exact_quantity,
 )
-from finetune_api.uris import Endpoint, Region
 
 
 class Prepare(Model):
@@ -29,6 +28,10 @@ class Prepare(Model):
     resources: Resources | None = Field(None, description="Its resources; 1 CPU and 2Gi when absent.")
     node_selector: dict[LabelKey, LabelValue] | None = Field(None, max_length=16, description="Labels that its node must have.")
     tolerations: tuple[Toleration, ...] | None = Field(None, max_length=16, description="Taints that it tolerates.")
+
+
+def _reserved(label: str) -> bool:
+    return f"{GROUP}/" in label or label.startswith("batch.kubernetes.io/") or label == "app.kubernetes.io/managed-by"
 
 
 def _shared_memory_fits(workers: Workers) -> bool:
@@ -60,9 +63,9 @@ class Workers(Model):
 
     RULES = (
         Rule(
-            "!has(self.labels) || self.labels.all(k, !k.contains('finetune-operator.io/') && !k.startsWith('batch.kubernetes.io/') && k != 'app.kubernetes.io/managed-by')",
-            "the prefixes finetune-operator.io/ and batch.kubernetes.io/ and app.kubernetes.io/managed-by are the operator's; choose other keys",
-            lambda s: not any("finetune-operator.io/" in k or k.startswith("batch.kubernetes.io/") or k == "app.kubernetes.io/managed-by" for k in s.labels or {}),
+            f"!has(self.labels) || self.labels.all(k, !k.contains('{GROUP}/') && !k.startsWith('batch.kubernetes.io/') && k != 'app.kubernetes.io/managed-by')",
+            f"the prefixes {GROUP}/ and batch.kubernetes.io/ and app.kubernetes.io/managed-by are the operator's; choose other keys",
+            lambda s: not any(map(_reserved, s.labels or ())),
             field="labels",
         ),
         Rule(
@@ -73,32 +76,3 @@ class Workers(Model):
             field="sharedMemorySize",
         ),
     )
-
-
-class CertificateAuthority(Model):
-    """A CA bundle in PEM, in a ConfigMap or Secret of the job's namespace."""
-
-    config_map: Name | None = Field(None, description="Name of the ConfigMap.")
-    secret: Name | None = Field(None, description="Name of the Secret.")
-    key: Key = Field("ca.crt", description="Key within it.")
-
-    RULES = (
-        Rule("has(self.configMap) != has(self.secret)", "set exactly one of configMap and secret", lambda s: (s.config_map is None) != (s.secret is None)),
-    )
-
-
-class Storage(Model):
-    """The S3-compatible storage of all s3:// URIs. Without credentialsSecret the default chain is used: service account, instance profile or environment."""
-
-    endpoint: Endpoint | None = Field(None, description="URL of the S3 server; AWS when absent.")
-    region: Region | None = Field(None, description="Region; us-east-1 when absent.")
-    path_style: bool | None = Field(None, description="Put the bucket into the path, not the host name; true when an endpoint is set and this is absent.")
-    credentials_secret: Name | None = Field(None, description="Secret in the job's namespace with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_SESSION_TOKEN.")
-    ca: CertificateAuthority | None = Field(None, description="CA of the endpoint's certificate, if it is not a public one.")
-
-
-class Hub(Model):
-    """The Hugging Face hub, for hf:// URIs."""
-
-    endpoint: Endpoint | None = Field(None, description="URL of the hub or of a mirror (HF_ENDPOINT); huggingface.co when absent.")
-    token_secret: ObjectRef | None = Field(None, description="Secret in the job's namespace with the key HF_TOKEN, for gated and private repositories.")
