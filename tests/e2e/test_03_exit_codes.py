@@ -24,9 +24,6 @@ def train(*_):
 stub = types.ModuleType("finetune_trainer.train.loop")
 stub.train, stub.warm_up = train, lambda config: None
 sys.modules["finetune_trainer.train.loop"] = stub
-ranks = types.ModuleType("finetune_trainer.distributed.ranks")  # without torch: twenty imports of it would take minutes
-ranks.Place = lambda rank, size, local: types.SimpleNamespace(rank=rank, world_size=size, local_rank=local)
-sys.modules["finetune_trainer.distributed.ranks"] = ranks
 from finetune_trainer.launch import launcher
 
 launcher.tell_again = lambda *_: False  # there is no storage

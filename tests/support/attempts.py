@@ -15,7 +15,7 @@ from finetune_api.exits import COMPLETE, JobError
 from finetune_api.report import Report
 from finetune_api.run import RunConfig, World
 from finetune_trainer import prepare
-from finetune_trainer.distributed.ranks import RankInfo
+from finetune_trainer.distributed.rank_info import RankInfo
 from finetune_trainer.report.outcome import load_snapshot
 from finetune_trainer.train.loop import train, warm_up
 from support.jobs import job_config

@@ -60,12 +60,13 @@ def run_ranks(
 def _rank(function: Callable[..., Any], args: tuple[Any, ...], world: World, rank: int, size: int, send: Any) -> None:
     import torch
 
-    from finetune_trainer.distributed.ranks import RankInfo, open_ranks
+    from finetune_trainer.distributed.rank_info import RankInfo
+    from finetune_trainer.distributed.rendezvous import join, meet
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # as the launcher does; accelerate warns where it is not set
     try:
-        ranks = open_ranks(RankInfo(rank, size, rank), world, "fp32")
+        ranks = join(meet(RankInfo(rank, size, rank), world), world, "fp32")
         result = function(ranks, *args)
     except BaseException as error:
         result = ("raised", type(error).__name__, str(error) + "\n" + traceback.format_exc())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.distributed.ranks import peers
+from finetune_trainer.distributed.peers import peer_errors
 
 GLOO = (
     "[/src/gloo/transport/tcp/pair.cc:545] Read error [10.244.0.11]:12711: Connection reset by peer."
@@ -15,7 +15,7 @@ GLOO = (
 
 
 def test_a_lost_peer_is_named_without_the_library_s_own_lines() -> None:
-    with pytest.raises(JobError) as caught, peers():
+    with pytest.raises(JobError) as caught, peer_errors():
         raise RuntimeError(GLOO)
     assert caught.value.reason is Reason.PEER_LOST
     assert (
@@ -26,5 +26,5 @@ def test_a_lost_peer_is_named_without_the_library_s_own_lines() -> None:
 
 
 def test_memory_that_runs_out_in_a_collective_is_no_lost_peer() -> None:
-    with pytest.raises(torch.OutOfMemoryError), peers():
+    with pytest.raises(torch.OutOfMemoryError), peer_errors():
         raise torch.OutOfMemoryError("no memory")

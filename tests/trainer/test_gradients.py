@@ -11,8 +11,9 @@ import torch
 
 from finetune_api.job import Training
 from finetune_trainer.batches.micro_batches import collate, loss_sum, micro_batches
-from finetune_trainer.distributed.ddp import AcceleratedGradients
-from finetune_trainer.distributed.ranks import FlatGradients, RankInfo, Ranks
+from finetune_trainer.distributed.ddp import DdpGradients
+from finetune_trainer.distributed.flat import FlatGradients
+from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.tasks import Example, task_for
@@ -94,7 +95,7 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def alone() -> Ranks:
-    return Ranks(RankInfo(), torch.device("cpu"))
+    return Ranks.alone()
 
 
 @pytest.fixture
@@ -153,9 +154,7 @@ def test_ddp_by_accelerate_gives_the_same_gradient(bert: Path, rows: int) -> Non
     """The way for accelerators, tried on CPUs: unequal numbers of micro-batches, and a rank without rows."""
     model, examples = model_and_examples("text-classification", bert, torch.float64)
     expected = whole(model, examples[:rows])
-    for result in run_ranks(
-        2, split_gradient, "text-classification", bert, torch.float64, 2, AcceleratedGradients, rows
-    ):
+    for result in run_ranks(2, split_gradient, "text-classification", bert, torch.float64, 2, DdpGradients, rows):
         assert result[0] != "raised", result[2]
         assert error(result[0], expected) <= 1e-10
 

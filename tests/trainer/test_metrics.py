@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from finetune_trainer.distributed.ranks import RankInfo, Ranks
+from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate import ClassTally, LanguageTally, Stopped, evaluate
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, ratio_interval, wilson
 from finetune_trainer.model.load import load_model
@@ -102,7 +102,7 @@ def language(llama: Path) -> tuple[object, list[Example], int]:
 @pytest.mark.parametrize("size", [1, 5, 64])
 def test_perplexity_is_that_of_all_learned_tokens_however_rows_are_cut(llama: Path, size: int) -> None:
     model, examples, pad = language(llama)
-    ranks = Ranks(RankInfo(), torch.device("cpu"))
+    ranks = Ranks.alone()
     found = evaluate(model, examples, LanguageTally(), ranks, size=size, pad_id=pad, max_length=96).metrics()
     assert model.training, "left as it was found"  # type: ignore[attr-defined]
     total = tokens = 0.0
@@ -126,7 +126,7 @@ def test_an_evaluation_heeds_a_stop_in_its_midst(llama: Path) -> None:
             model,
             examples,
             LanguageTally(),
-            Ranks(RankInfo(), torch.device("cpu")),
+            Ranks.alone(),
             size=1,
             pad_id=pad,
             max_length=96,

@@ -19,7 +19,8 @@ import pytest
 from finetune_api.exits import EXITS, JobError, Reason
 from finetune_api.run import RunConfig, World
 from finetune_trainer.distributed import waits
-from finetune_trainer.distributed.ranks import RankInfo, open_ranks
+from finetune_trainer.distributed.rank_info import RankInfo
+from finetune_trainer.distributed.rendezvous import join, meet
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch import launcher
 from finetune_trainer.train import loop
@@ -30,13 +31,13 @@ def adds_up(
     config: RunConfig, info: RankInfo, model: Path, folder: Path, started: float, stop: Callable[[], bool]
 ) -> None:
     """A run that is nothing but collectives; a stop is agreed on."""
-    ranks = open_ranks(info, config.world, "fp32", stop)
+    ranks = join(meet(info, config.world, stop), config.world, "fp32")
     try:
         while not ranks.sum([float(stop())])[0]:
             (folder / f"adds-{info.rank}").touch()
             time.sleep(0.01)
     except JobError as error:
-        ranks.report_failure(problem_for(error, info.rank))
+        ranks.peers.report_failure(problem_for(error, info.rank))
         raise
     (folder / f"agreed-{info.rank}").touch()
 

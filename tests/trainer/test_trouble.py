@@ -20,9 +20,10 @@ from finetune_api.run import World
 from finetune_trainer import prepare
 from finetune_trainer.batches.micro_batches import collate
 from finetune_trainer.checkpoint import Checkpointer
-from finetune_trainer.distributed import ranks as distributed
-from finetune_trainer.distributed.ddp import AcceleratedGradients
-from finetune_trainer.distributed.ranks import FlatGradients, Ranks
+from finetune_trainer.distributed import rendezvous
+from finetune_trainer.distributed.ddp import DdpGradients
+from finetune_trainer.distributed.flat import FlatGradients
+from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate import loop as evaluation
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch.launcher import launch
@@ -94,7 +95,7 @@ def on_rank(
 
 FAULTS = {
     "device": (
-        on_rank(1, distributed, "_device", lambda: JobError(Reason.INVALID_CONFIG, "no device")),
+        on_rank(1, rendezvous, "device_for", lambda: JobError(Reason.INVALID_CONFIG, "no device")),
         Reason.INVALID_CONFIG,
     ),
     "model": (on_rank(1, session, "load_model", lambda: CPU_MEMORY), Reason.OUT_OF_MEMORY),
@@ -210,13 +211,13 @@ def step_that_fails(ranks: Ranks, folder: Path, kind: Any, micro: int, error: Ba
         train_step(gradients, optimizer, share, ranks, step=1, rate=1e-3, max_norm=1.0, seed=0, stop=lambda: False)
     except JobError as caught:
         same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-        end = ranks.report_failure(problem_for(caught, ranks.rank))
-        ranks.linger()
+        end = ranks.peers.report_failure(problem_for(caught, ranks.rank))
+        ranks.peers.linger()
         return end.reason, end.hint, end.rank, same
     return "went on"
 
 
-@pytest.mark.parametrize("kind", [FlatGradients, AcceleratedGradients])
+@pytest.mark.parametrize("kind", [FlatGradients, DdpGradients])
 @pytest.mark.parametrize("micro", [1, 2])
 @pytest.mark.parametrize("when", ["forward", "backward"])
 def test_memory_that_runs_out_in_the_last_micro_batch_ends_all_before_anything_is_reduced(

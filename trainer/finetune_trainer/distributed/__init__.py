@@ -1,1 +1,1 @@
-"""Several processes as one run: process group, ranks, devices, and how a step's gradients come together."""
+"""Several processes as one run: rendezvous, ranks and devices, and how a step's gradients come together."""

@@ -1,8 +1,8 @@
-"""Accelerate prepares the model for its device and precision; gradients come together as on CPUs, once a step.
+"""Distributed data parallel on accelerators: accelerate prepares the model, gradients are reduced flat, once a step.
 
-DDP's hooks are not used: they reduce in the midst of the last backward pass, so a rank that runs out of memory there
-leaves
-its peers waiting for the rest, and they need the same number of passes on every rank.
+torch's DistributedDataParallel is not wrapped around it: its hooks reduce in the midst of the last backward pass, so a
+rank that runs out of memory there leaves its peers waiting for the rest, and they need the same number of passes on
+every rank.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from finetune_trainer.distributed.ranks import FlatGradients, Ranks
+from finetune_trainer.distributed.flat import FlatGradients
+from finetune_trainer.distributed.ranks import Ranks
 
 
-class AcceleratedGradients(FlatGradients):
-    """FlatGradients of a model on an accelerator."""
+class DdpGradients(FlatGradients):
+    """FlatGradients of a model that accelerate has prepared for its device and precision."""
 
     def __init__(self, model: Any, ranks: Ranks) -> None:
         from accelerate import Accelerator

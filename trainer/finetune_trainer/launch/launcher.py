@@ -30,6 +30,7 @@ from finetune_api.exits import BY_CODE, COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Problem
 from finetune_api.run import RunConfig
 from finetune_trainer.distributed import waits
+from finetune_trainer.distributed.rank_info import RankInfo
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch.completed import tell_again
 from finetune_trainer.launch.signals import StopFlag
@@ -161,8 +162,6 @@ class _Signals:
 
 
 def _run_workers(config: RunConfig, model: Path, folder: Path, stop: _Signals, started: float) -> list[End]:
-    from finetune_trainer.distributed.ranks import RankInfo
-
     if config.world.workers == 1:
         config = config.model_copy(
             update={
@@ -276,7 +275,7 @@ def _read(path: Path) -> Any:
         return None
 
 
-def _worker(config: RunConfig, info: Any, model: Path, folder: Path, started: float) -> None:
+def _worker(config: RunConfig, info: RankInfo, model: Path, folder: Path, started: float) -> None:
     """A forked worker: trains, leaves word of how it ended, and exits with that code."""
     stop = StopFlag().install()
     waits.watch(lambda seconds: _leave_silent_peer(folder, info.rank, seconds))

@@ -111,7 +111,7 @@ def take_best(s: Session) -> None:
 
     chosen = s.ranks.from_first(best)
     if chosen is not None:
-        s.load_weights(s.checkpoints.load(CheckpointRef.from_json(chosen), only="model.").tensors)
+        s.strategy.load_weights(s.checkpoints.load(CheckpointRef.from_json(chosen), only="model.").tensors)
 
 
 def write(s: Session, tally: Tally | None) -> bool:

@@ -20,7 +20,9 @@ from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import Best
 from finetune_trainer.checkpoint.best import gain, is_better
-from finetune_trainer.distributed.ranks import RankInfo, Ranks, join, meet
+from finetune_trainer.distributed.peers import Peers
+from finetune_trainer.distributed.rank_info import RankInfo
+from finetune_trainer.distributed.rendezvous import join, meet
 from finetune_trainer.evaluate import Stopped
 from finetune_trainer.failures.problems import PeerFailed, problem_for
 from finetune_trainer.model import deferred_imports
@@ -68,18 +70,18 @@ def train(
     out = location(config.output.uri, config.storage)
     progress = TrainingProgress(config, info.rank, folder / "snapshot.json", started)
     session: Session | None = None
-    ranks: Ranks | None = None
+    peers: Peers | None = None
     try:
-        ranks = meet(info, config.world, stop)
-        join(ranks, config.world, config.training.precision)
+        peers = meet(info, config.world, stop)
+        ranks = join(peers, config.world, config.training.precision)
         log.info("rank %d of %d has joined", info.rank, info.size)
-        session = open_session(config, out, model, ranks, progress, partial(_should_stop, ranks, stop))
+        session = open_session(config, out, model, ranks, progress, partial(_should_stop, peers, stop))
         loop(session)
         finish(session)
-        ranks.part()
+        peers.leave()
     except BaseException as error:
         own = problem_for(error, info.rank, [config.scratch])
-        cause = ranks.report_failure(own) if ranks is not None else own
+        cause = peers.report_failure(own) if peers is not None else own
         progress.report(problem=cause)
         if session is not None:
             _save_what_waits(session)
@@ -89,13 +91,13 @@ def train(
         raise PeerFailed(cause) from error
     finally:
         progress.close()
-        if ranks is not None and sys.exception() is not None:
-            ranks.linger()
+        if peers is not None and sys.exception() is not None:
+            peers.linger()
 
 
-def _should_stop(ranks: Ranks, stop: Callable[[], bool]) -> bool:
+def _should_stop(peers: Peers, stop: Callable[[], bool]) -> bool:
     """A signal came, or a peer has failed and nothing more can come of this rank's work."""
-    return stop() or ranks.peer_failed
+    return stop() or peers.failed
 
 
 def loop(s: Session) -> None:
@@ -121,7 +123,7 @@ def loop(s: Session) -> None:
             )
             with s.progress.clock("train"):
                 done = train_step(
-                    s.gradients,
+                    s.strategy,
                     s.optimizer,
                     batch,
                     s.ranks,

@@ -1,4 +1,4 @@
-"""AdamW with decoupled decay on matrices only, its learning rate as a function of the step, and its state by names.
+"""AdamW with decoupled decay on matrices only, and its learning rate as a function of the step.
 
 AdamW: Loshchilov & Hutter 2019. Biases and norm weights (one dimension) are not decayed. The rate is computed from the
 step alone, so that a resumed run needs no scheduler state (I3).
@@ -12,8 +12,6 @@ from typing import Any
 import torch
 
 from finetune_api.job import Training
-
-_STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
 def adamw(model: Any, training: Training) -> torch.optim.AdamW:
@@ -38,22 +36,3 @@ def rate_at(update: int, *, peak: float, total: int, warmup: int, schedule: str)
     if schedule == "cosine":
         return peak * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
     return peak
-
-
-def optimizer_tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The state as optimizer.<parameter>.<what>; empty before the first update."""
-    found = {}
-    for name, parameter in model.named_parameters():
-        for what, value in optimizer.state.get(parameter, {}).items():
-            found[f"optimizer.{name}.{what}"] = value
-    return found
-
-
-def load_optimizer(model: Any, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Take the state over, on each parameter's device."""
-    for name, parameter in model.named_parameters():
-        state = {what: tensors[f"optimizer.{name}.{what}"] for what in _STATE if f"optimizer.{name}.{what}" in tensors}
-        if state:
-            optimizer.state[parameter] = {
-                what: value.to(device=parameter.device, copy=True) for what, value in state.items()
-            }

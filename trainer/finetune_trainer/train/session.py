@@ -18,7 +18,9 @@ from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
 from finetune_trainer.cpu import quicken
-from finetune_trainer.distributed.ranks import Gradients, Ranks, gradients_for, same_everywhere
+from finetune_trainer.distributed.choose import strategy_for
+from finetune_trainer.distributed.ranks import Ranks, check_same_weights
+from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts
@@ -28,7 +30,7 @@ from finetune_trainer.storage import Location
 from finetune_trainer.stream import DataManifest, Profile, Stream, load_profile
 from finetune_trainer.tasks import Example, Task, Unlearnable, task_for, with_name
 from finetune_trainer.tasks.guard import guarded
-from finetune_trainer.train.optimizer import adamw, load_optimizer, optimizer_tensors
+from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.state import TrainState
 
@@ -51,7 +53,7 @@ class Session:
     tokenizer: Tokenizer
     model_folder: Path
     model: Any
-    gradients: Gradients
+    strategy: GradientStrategy
     optimizer: torch.optim.Optimizer
     checkpoints: Checkpointer
     events: EventLog
@@ -96,9 +98,7 @@ class Session:
     def snapshot(self) -> Snapshot:
         """All that the next step depends on, by reference: the checkpointer copies what it saves."""
         state = self.state
-        tensors = {
-            f"model.{n}": p.detach() for n, p in self.model.named_parameters() if p.requires_grad
-        } | optimizer_tensors(self.model, self.optimizer)
+        tensors = self.strategy.state(self.optimizer)
         meta = {"run": state.meta() | {"attempts": self.progress.attempts()}, "history": self.progress.history()}
         return Snapshot(state.step, dataclasses.asdict(state.cursor), tensors, meta, {"events": self.events.blob()})
 
@@ -107,13 +107,6 @@ class Session:
         if self.first:
             with self.progress.clock("checkpoint"):
                 self.checkpoints.save(self.snapshot(), metrics=metrics, wait=wait)
-
-    def load_weights(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Put a checkpoint's model tensors into the model."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(tensors[f"model.{name}"])
 
 
 def open_session(
@@ -134,7 +127,7 @@ def open_session(
         model = apply_method(model, config.method, task.head, seed).to(ranks.device)
         if ranks.device.type == "cpu":
             quicken(model, ranks.precision)
-        same_everywhere(model, ranks)
+        check_same_weights(model, ranks)
         total, trained = parameter_counts(model)
         resolved = resolved.model_copy(
             update={
@@ -161,7 +154,7 @@ def open_session(
             tokenizer,
             folder,
             model,
-            gradients_for(model, ranks),
+            strategy_for(model, ranks),
             optimizer,
             checkpoints,
             EventLog(),
@@ -195,8 +188,7 @@ def _resume(session: Session) -> None:
     """Rank 0 claims a generation, which fixes the checkpoint that all ranks go on from. Collective."""
 
     def claim() -> dict[str, Any] | None:
-        shapes = {f"model.{n}": tuple(p.shape) for n, p in session.model.named_parameters() if p.requires_grad}
-        found = session.checkpoints.claim(shapes).resume
+        found = session.checkpoints.claim(session.strategy.shapes()).resume
         return found.to_json() if found else None
 
     if not session.first:
@@ -206,8 +198,7 @@ def _resume(session: Session) -> None:
         return
     ref = CheckpointRef.from_json(chosen)
     snapshot = session.checkpoints.load(ref)
-    session.load_weights(snapshot.tensors)
-    load_optimizer(session.model, session.optimizer, snapshot.tensors)
+    session.strategy.load_state(session.optimizer, snapshot.tensors)
     session.state = (
         TrainState.restored(snapshot) if ref.generation is not None else TrainState.restored(snapshot).handed_over()
     )

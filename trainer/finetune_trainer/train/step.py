@@ -15,7 +15,8 @@ import torch
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.batches.micro_batches import MicroBatch, forward, loss_sum
-from finetune_trainer.distributed.ranks import Gradients, Ranks
+from finetune_trainer.distributed.ranks import Ranks
+from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.failures import memory
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.train.seeding import seed_micro_batch
@@ -43,7 +44,7 @@ class Stepped:
 
 
 def train_step(
-    gradients: Gradients,
+    strategy: GradientStrategy,
     optimizer: torch.optim.Optimizer,
     rank_batch: RankBatch,
     ranks: Ranks,
@@ -59,14 +60,14 @@ def train_step(
     Raises JobError on all ranks together: NonFiniteLoss, OutOfMemory. Nothing is reduced unless all ranks made their
     parts.
     """
-    gradients.begin()
+    strategy.begin()
     total, done = 0.0, 0
     full: JobError | None = None
     for i, batch in enumerate(rank_batch.batches):
         if stop():
             break
         try:
-            total += _micro_batch(gradients, batch.to(ranks.device), ranks, seed, step, i)
+            total += _micro_batch(strategy, batch.to(ranks.device), ranks, seed, step, i)
         except Exception as error:
             if not memory.ran_out(error):
                 raise
@@ -74,7 +75,7 @@ def train_step(
             break
         done += 1
     if full is not None:
-        ranks.report_failure(
+        ranks.peers.report_failure(
             problem_for(full, ranks.rank)
         )  # in its own words; what follows makes sure that all stop here
     gave_up = stop() or (done < len(rank_batch.batches) and full is None)
@@ -92,13 +93,13 @@ def train_step(
         raise JobError(Reason.NON_FINITE_LOSS, f"the loss became {loss} at step {step}")
     if learned == 0:
         return Stepped(math.nan, 0.0, 0, int(tokens), int(empty))
-    norm = gradients.finish(learned)
+    norm = strategy.finish(learned)
     if not math.isfinite(norm):
         raise JobError(
             Reason.NON_FINITE_LOSS, f"the gradient became {norm} at step {step}, at a loss of {loss / learned:.6g}"
         )
     if 0 < max_norm < norm:
-        gradients.clip(max_norm / norm)
+        strategy.clip(max_norm / norm)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
@@ -110,10 +111,12 @@ def _did_not_fit(step: int, error: Exception) -> JobError:
     return JobError(Reason.OUT_OF_MEMORY, f"step {step} did not fit into the memory: {said[0][:300]}")
 
 
-def _micro_batch(gradients: Gradients, batch: MicroBatch, ranks: Ranks, seed: int, step: int, micro: int) -> float:
+def _micro_batch(
+    strategy: GradientStrategy, batch: MicroBatch, ranks: Ranks, seed: int, step: int, micro: int
+) -> float:
     """Add one micro-batch's gradient; its sum of losses."""
     seed_micro_batch(seed, step, ranks.rank, micro)
     with ranks.autocast():
-        loss = loss_sum(forward(gradients.model, batch), batch.labels)
-    gradients.backward(loss)
+        loss = loss_sum(forward(strategy.model, batch), batch.labels)
+    strategy.backward(loss)
     return float(loss.detach())
