@@ -22,7 +22,7 @@ def begin(out: Location, key: str) -> None:
     """As a writer that is killed before its upload ends."""
     store: Any = out.store
     if out.uri().startswith("s3://"):
-        store.client.create_multipart_upload(Bucket=store.bucket, Key=out.prefix + key)
+        store.bucket.client.create_multipart_upload(Bucket=store.bucket.name, Key=out.prefix + key)
     else:
         torn = Path(f"/{out.prefix}{key}").with_name(f"{TEMPORARY}{Path(key).name}")
         torn.parent.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ import pytest
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage import Location, blaming, location, open_store
-from finetune_trainer.storage.s3 import store as s3_module
-from finetune_trainer.storage.s3.store import S3Store
+from finetune_trainer.storage.s3 import bucket as bucket_module
+from finetune_trainer.storage.s3.bucket import Bucket
 from support.control_plane import free_ports
 from support.proxy import Proxy, proxy_before
 from support.s3 import SERVERS, S3Server, find_versitygw, serve
@@ -291,15 +291,15 @@ def test_a_retry_that_meets_somebody_elses_write_has_lost(proxied: tuple[Proxy, 
 
 
 @pytest.fixture
-def clocked(monkeypatch: pytest.MonkeyPatch) -> tuple[S3Store, list[float]]:
-    """A store whose patience is 30 s of a clock that only requests move."""
+def clocked(monkeypatch: pytest.MonkeyPatch) -> tuple[Bucket, list[float]]:
+    """A bucket whose patience is 30 s of a clock that only requests move."""
     now = [0.0]
-    monkeypatch.setattr(s3_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None))
-    return S3Store("bucket", StorageAccess(), patience=30.0), now
+    monkeypatch.setattr(bucket_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None))
+    return Bucket("bucket", StorageAccess(), patience=30.0), now
 
 
-def test_patience_counts_from_the_first_failure(clocked: tuple[S3Store, list[float]]) -> None:
-    store, clock = clocked
+def test_patience_counts_from_the_first_failure(clocked: tuple[Bucket, list[float]]) -> None:
+    bucket, clock = clocked
     tries = 0
 
     def slow_then_good() -> str:
@@ -310,7 +310,7 @@ def test_patience_counts_from_the_first_failure(clocked: tuple[S3Store, list[flo
             raise ConnectionError
         return "written"
 
-    assert store.call("write", "k", slow_then_good) == "written"
+    assert bucket.call("write", "k", slow_then_good) == "written"
 
     def never() -> str:
         nonlocal tries
@@ -320,6 +320,6 @@ def test_patience_counts_from_the_first_failure(clocked: tuple[S3Store, list[flo
 
     tries = 0
     with pytest.raises(JobError) as caught:
-        store.call("write", "k", never)
+        bucket.call("write", "k", never)
     assert caught.value.reason is Reason.STORAGE_UNAVAILABLE
     assert tries == 3  # 20 s until the first failure; the others are 20 and 40 s later

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
 from finetune_trainer.storage import location
-from finetune_trainer.storage.errors import from_boto, is_transient
+from finetune_trainer.storage.s3.errors import from_boto, is_transient
 from support.s3 import S3Server
 
 ENDPOINT = "https://s3.example.com"

@@ -1,5 +1,6 @@
-"""The process's boto3 clients: one for each endpoint and set of credentials, without retries or checksum trailers of
-their own.
+"""The process's boto3 clients: one for each endpoint and set of credentials.
+
+They do not retry (`bucket` does), and send no checksum trailers: some stores put them into the object.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import StorageAccess
-from finetune_trainer.storage.errors import from_boto
 from finetune_trainer.storage.process_local import ProcessLocal
+from finetune_trainer.storage.s3.errors import from_boto
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
 
@@ -25,14 +26,14 @@ class _Clients:
         self.lock = threading.Lock()
         self.made: dict[tuple[str, int], Any] = {}
 
-    def rest(self) -> None:
+    def close_idle(self) -> None:
         """Close the connections that no request is using; the clients stay good."""
         for client in list(self.made.values()):
             with contextlib.suppress(Exception):
                 client.close()
 
 
-_clients = ProcessLocal(_Clients, _Clients.rest)
+_clients = ProcessLocal(_Clients, _Clients.close_idle)
 
 
 def client_for(access: StorageAccess) -> Any:

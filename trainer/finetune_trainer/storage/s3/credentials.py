@@ -1,10 +1,9 @@
 """Credentials that end while a job runs (session tokens, rotated keys), told apart from those that were never enough.
 
-The evidence is a request that was granted before, by this process or by an earlier one of the job: it is asked again.
-If
-it still is, only what was just asked for is refused, which no retry changes (AccessDenied). If not, the credentials
-have
-lapsed: whoever provides them may renew them, so it is tried again with a fresh client, and then in the next attempt.
+The evidence is a request that was granted before, by this process or by an earlier one of the job: it is made again. If
+it is still granted, only the new request is refused, which no retry changes (AccessDenied). If not, the credentials
+have lapsed: whoever provides them may renew them, so it is tried again with a fresh client, and then in the next
+attempt.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.run import StorageAccess
-from finetune_trainer.storage.errors import is_refusal, is_transient
 from finetune_trainer.storage.s3.client import client_for, key_of, renew_client
+from finetune_trainer.storage.s3.errors import is_refusal, is_transient
 
 _granted: dict[tuple[str, int], tuple[str, dict[str, Any]] | None] = {}
 """By access: a request that was granted. Plain values, which may cross a fork."""

@@ -7,16 +7,14 @@ A writer that is killed leaves an upload that never ends: invisible, and paid fo
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune_trainer.storage.base import ObjectInfo, Read, Unfinished
-from finetune_trainer.storage.errors import code_and_status
-
-if TYPE_CHECKING:
-    from finetune_trainer.storage.s3.store import S3Store
+from finetune_trainer.storage.s3.bucket import Bucket
+from finetune_trainer.storage.s3.conditional import ConditionalWrites, new_mark
+from finetune_trainer.storage.s3.errors import code_and_status
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +25,25 @@ MOST_PARTS = 9_000  # S3 allows 10,000
 
 
 def write(
-    store: S3Store, key: str, size: int, read: Read, *, if_none_match: bool, if_match: str | None, writer: str
+    bucket: Bucket,
+    writes: ConditionalWrites,
+    key: str,
+    size: int,
+    read: Read,
+    *,
+    if_none_match: bool,
+    if_match: str | None,
 ) -> ObjectInfo:
     """A multipart upload of `read`'s bytes [0, size); aborted where it fails."""
     part = max(PART_BYTES, -(-size // MOST_PARTS))
-    mark = {writer: uuid.uuid4().hex}
-    at = {"Bucket": store.bucket, "Key": key}
-    upload = store.call("write", key, lambda: store.client.create_multipart_upload(**at, Metadata=mark))["UploadId"]
+    mark = new_mark()
+    at = {"Bucket": bucket.name, "Key": key}
+    upload = bucket.call("write", key, lambda: bucket.client.create_multipart_upload(**at, Metadata=mark))["UploadId"]
 
     def send(start: int) -> dict[str, Any]:
         data, number = read(start, min(start + part, size)), start // part + 1
         ids = at | {"UploadId": upload, "PartNumber": number}
-        answer = store.call("write", key, lambda: store.client.upload_part(**ids, Body=data))
+        answer = bucket.call("write", key, lambda: bucket.client.upload_part(**ids, Body=data))
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     try:
@@ -47,22 +52,23 @@ def write(
 
         def complete(condition: dict[str, str], _: dict[str, str]) -> str:
             whole = at | {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
-            return str(store.client.complete_multipart_upload(**whole, **condition)["ETag"]).strip('"')
+            return str(bucket.client.complete_multipart_upload(**whole, **condition)["ETag"]).strip('"')
 
-        return ObjectInfo(key, size, store.written(key, complete, if_none_match, if_match, mark=mark))
+        tag = writes.write(key, complete, mark, if_none_match=if_none_match, if_match=if_match)
+        return ObjectInfo(key, size, tag)
     except BaseException:
-        _abort(store, Unfinished(key, upload))  # the first error is the one to tell
+        _abort(bucket, Unfinished(key, upload))  # the first error is the one to tell
         raise
 
 
-def unfinished(store: S3Store, prefix: str) -> Iterator[Unfinished]:
+def unfinished(bucket: Bucket, prefix: str) -> Iterator[Unfinished]:
     """Uploads below the prefix that have not ended; none where the server does not tell or we may not ask."""
     more: dict[str, str] = {}
     while True:
         try:
-            answer = store.client.list_multipart_uploads(Bucket=store.bucket, Prefix=prefix, **more)
+            answer = bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=prefix, **more)
         except Exception as error:
-            log.info("uploads that were left below %s cannot be listed (%s)", store.uri(prefix), _short(error))
+            log.info("uploads that were left below %s cannot be listed (%s)", bucket.uri(prefix), _short(error))
             return
         for item in answer.get("Uploads", ()):
             if item["Key"].startswith(prefix):
@@ -72,17 +78,17 @@ def unfinished(store: S3Store, prefix: str) -> Iterator[Unfinished]:
         more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer.get("NextUploadIdMarker", "")}
 
 
-def discard(store: S3Store, uploads: Iterable[Unfinished]) -> None:
+def discard(bucket: Bucket, uploads: Iterable[Unfinished]) -> None:
     """Abort the uploads; what cannot be aborted now may be later."""
     for upload in uploads:
-        _abort(store, upload)
+        _abort(bucket, upload)
 
 
-def _abort(store: S3Store, upload: Unfinished) -> None:
+def _abort(bucket: Bucket, upload: Unfinished) -> None:
     try:
-        store.client.abort_multipart_upload(Bucket=store.bucket, Key=upload.key, UploadId=upload.upload)
+        bucket.client.abort_multipart_upload(Bucket=bucket.name, Key=upload.key, UploadId=upload.upload)
     except Exception as error:
-        log.info("could not abort the upload of %s (%s)", store.uri(upload.key), _short(error))
+        log.info("could not abort the upload of %s (%s)", bucket.uri(upload.key), _short(error))
 
 
 def _short(error: Exception) -> str:

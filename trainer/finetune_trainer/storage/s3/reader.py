@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from finetune_trainer.storage.errors import changed, code_and_status
+from finetune_trainer.storage.errors import changed
 from finetune_trainer.storage.s3 import credentials
-
-if TYPE_CHECKING:
-    from finetune_trainer.storage.s3.store import S3Store
-
+from finetune_trainer.storage.s3.bucket import Bucket
+from finetune_trainer.storage.s3.errors import code_and_status
 
 PIECE = 1 << 20
 """Bytes asked for at once where all is read: io's own choice, 8 KiB, makes a checkpoint slow to read."""
@@ -20,12 +18,12 @@ PIECE = 1 << 20
 class Reader(io.RawIOBase):
     """Bytes [position, end) of an object, resumed where a broken connection left off, of the same tag only."""
 
-    def __init__(self, store: S3Store, key: str, start: int, end: int | None, tag: str | None) -> None:
-        self._store, self._key, self._position, self._end, self._tag = store, key, start, end, tag
+    def __init__(self, bucket: Bucket, key: str, start: int, end: int | None, tag: str | None) -> None:
+        self._bucket, self._key, self._position, self._end, self._tag = bucket, key, start, end, tag
         self._body: Any = None
         self._process = os.getpid()  # that the body's connection belongs to
         self._done = False
-        self._store.call("read", key, self._connect)
+        self._bucket.call("read", key, self._connect)
 
     def _connect(self) -> None:
         from botocore.exceptions import ClientError
@@ -34,7 +32,7 @@ class Reader(io.RawIOBase):
         if self._position or self._end is not None:
             wanted["Range"] = f"bytes={self._position}-{'' if self._end is None else self._end - 1}"
         try:
-            answer = self._store.client.get_object(Bucket=self._store.bucket, Key=self._key, **wanted)
+            answer = self._bucket.client.get_object(Bucket=self._bucket.name, Key=self._key, **wanted)
         except ClientError as error:
             code, status = code_and_status(error)
             if status != 416 and code != "InvalidRange":
@@ -43,8 +41,8 @@ class Reader(io.RawIOBase):
             return
         tag = str(answer["ETag"]).strip('"')
         if self._tag is not None and tag != self._tag:  # a server that ignores If-Match
-            raise changed(self._store.uri(self._key))
-        credentials.note(self._store.access, "head_object", Bucket=self._store.bucket, Key=self._key)
+            raise changed(self._bucket.uri(self._key))
+        credentials.note(self._bucket.access, "head_object", Bucket=self._bucket.name, Key=self._key)
         self._tag = tag
         self._body, self._process = answer["Body"], os.getpid()
 
@@ -61,7 +59,7 @@ class Reader(io.RawIOBase):
                 self._connect()
             return b"" if self._body is None else cast(bytes, self._body.read(len(view)))
 
-        data = self._store.call("read", self._key, step, retried=self._drop)
+        data = self._bucket.call("read", self._key, step, retried=self._drop)
         view[: len(data)] = data
         self._position += len(data)
         if not data:
