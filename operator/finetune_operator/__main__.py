@@ -11,8 +11,8 @@ import logging
 import ssl
 import sys
 
-from finetune_operator.access import Access, AccessError, load_access
-from finetune_operator.lease import LeaseLost
+from finetune_operator.kube.access import Access, AccessError, load_access
+from finetune_operator.kube.lease import LeaseLost
 from finetune_operator.logs import configure_logging
 from finetune_operator.settings import Settings, SettingsError
 

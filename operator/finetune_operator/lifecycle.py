@@ -21,13 +21,14 @@ from typing import Any
 from aiohttp import web
 
 from finetune_operator import wiring
-from finetune_operator.access import Access
-from finetune_operator.cluster import Cluster
-from finetune_operator.lease import Lease, Leases
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.lease import Lease, Leases
 from finetune_operator.metrics import Metrics, metrics_app
 from finetune_operator.probe import Watchdog, probe_app
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.relist import Relister
 from finetune_operator.report_server.guard import Guard, Limits
 from finetune_operator.report_server.issuer import Issuer
 from finetune_operator.report_server.server import Certificate, ReportServer
@@ -35,7 +36,6 @@ from finetune_operator.report_server.serving import serving
 from finetune_operator.report_server.tokens import Tokens
 from finetune_operator.settings import Settings
 from finetune_operator.store.key import Key
-from finetune_operator.store.relist import Relister
 from finetune_operator.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -50,15 +50,15 @@ class Operator:
     def __init__(self, settings: Settings, access: Access) -> None:
         self.settings = settings
         self.metrics = Metrics(max_jobs=settings.metrics_max_jobs)
-        self.cluster = Cluster(access, record=self.metrics.requested)
-        self._lease_client = Cluster(access, record=self.metrics.requested)  # no renewal waits for a connection
+        self.client = KubeClient(access, record=self.metrics.requested)
+        self._lease_client = KubeClient(access, record=self.metrics.requested)  # no renewal waits for a connection
         self.lease = Leases({namespace: self._lease(namespace) for namespace in settings.watch_namespaces or (None,)})
-        self.cluster.set_fence(self.lease.fence)
+        self.client.set_fence(self.lease.fence)
         self.store = Store(self.metrics.malformed)
         self.queue: WorkQueue[Key] = WorkQueue()
         self.relister = Relister(
             self.store,
-            self.cluster,
+            self.client,
             self.queue,
             self.metrics,
             namespaces=settings.watch_namespaces,
@@ -75,7 +75,7 @@ class Operator:
         self._issuer = self._make_issuer() if settings.report_secret else None
         self.reconciler = Reconciler(
             self.store,
-            self.cluster,
+            self.client,
             self.queue,
             self.metrics,
             plan_settings=lambda: settings.plan_settings(self.certificate.ca),
@@ -87,7 +87,7 @@ class Operator:
         self.reports = ReportServer(
             self.store,
             self.queue,
-            Tokens(self.cluster, mode),
+            Tokens(self.client, mode),
             self.metrics,
             interval=settings.report_write_seconds,
             leading=self._leading,
@@ -110,13 +110,13 @@ class Operator:
 
     async def close(self) -> None:
         """End all connections to the API server."""
-        await self.cluster.close()
+        await self.client.close()
         await self._lease_client.close()
 
     def _make_issuer(self) -> Issuer:
         s = self.settings
         return Issuer(
-            self.cluster, s.namespace, s.report_secret, s.report_names, s.report_cert_dir, days=s.report_ca_days
+            self.client, s.namespace, s.report_secret, s.report_names, s.report_cert_dir, days=s.report_ca_days
         )
 
     def _lease(self, namespace: str | None) -> Lease:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from finetune_operator.queue import WorkQueue
+from finetune_operator.relist import Relister
 from finetune_operator.store.key import Key
-from finetune_operator.store.relist import Relister
 
 
 class Stalled(Exception):

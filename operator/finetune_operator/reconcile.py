@@ -23,27 +23,12 @@ from dataclasses import dataclass
 from finetune_api import API_VERSION, KIND
 from finetune_api.status import Status
 from finetune_api.times import rfc3339
-from finetune_operator.cluster import (
-    EVENT,
-    FINETUNE_JOB,
-    JOB,
-    KINDS,
-    POD,
-    SERVICE,
-    ApiError,
-    Cluster,
-    Conflict,
-    Fenced,
-    Forbidden,
-    Invalid,
-    Kind,
-    NotFound,
-    Object,
-    Throttled,
-)
 from finetune_operator.job import decide
 from finetune_operator.job.observed import TERMINAL, EventView, Observed, PlanSettings, Refusal, Resource
 from finetune_operator.job.policies import hidden
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import ApiError, Conflict, Fenced, Forbidden, Invalid, NotFound, Throttled
+from finetune_operator.kube.kinds import EVENT, FINETUNE_JOB, JOB, KINDS, POD, SERVICE, Kind, Object
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.plan.names import MANAGER
@@ -97,7 +82,7 @@ class Reconciler:
     def __init__(
         self,
         store: Store,
-        cluster: Cluster,
+        client: KubeClient,
         queue: WorkQueue[Key],
         metrics: Metrics,
         *,
@@ -108,7 +93,7 @@ class Reconciler:
         why_hidden: Callable[[str], str | None] = lambda namespace: None,
         fence: Callable[[str], object] = lambda namespace: None,
     ) -> None:
-        self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
+        self._store, self._client, self._queue, self._metrics = store, client, queue, metrics
         self._plan_settings, self._clock, self._planners, self._opened = plan_settings, clock, planners, opened
         self._why_hidden, self._fence = why_hidden, fence
 
@@ -195,11 +180,11 @@ class Reconciler:
                 return
             if self._store.begin_look(job.uid, name).job is None:
                 with contextlib.suppress(NotFound):
-                    self._store.put(JOB, await self._cluster.get(JOB, job.namespace, name))
+                    self._store.put(JOB, await self._client.get(JOB, job.namespace, name))
             if self._store.uid(key) != job.uid:
                 return
             look, seen = self._store.begin_look(job.uid, name), set()
-            async for pod in self._cluster.list(POD, job.namespace, labels=_pods_of(job, name)):
+            async for pod in self._client.list(POD, job.namespace, labels=_pods_of(job, name)):
                 self._store.put(POD, pod)
                 seen.add(uid_of(pod))
             if self._store.uid(key) == job.uid:
@@ -211,7 +196,7 @@ class Reconciler:
         """
         job, memory = observed.job, self._store.memory(observed.job.uid)
         if plan.delete_self:
-            await self._cluster.delete(FINETUNE_JOB, job.namespace, job.name, uid=job.uid)
+            await self._client.delete(FINETUNE_JOB, job.namespace, job.name, uid=job.uid)
             return
         for note in plan.notes:
             await self._note(job, note)
@@ -245,7 +230,7 @@ class Reconciler:
         Raises Conflict or NotFound, with the store brought up to date.
         """
         try:
-            answer = await self._cluster.apply_status(
+            answer = await self._client.apply_status(
                 job.namespace, job.name, self._store.version(job.uid), status.to_json()
             )
         except (Conflict, NotFound):
@@ -256,7 +241,7 @@ class Reconciler:
     async def _look_again(self, job: Resource) -> None:
         """The job has changed, and the watch is late: fetch it."""
         try:
-            self._take(await self._cluster.get(FINETUNE_JOB, job.namespace, job.name))
+            self._take(await self._client.get(FINETUNE_JOB, job.namespace, job.name))
         except NotFound:
             for key in self._store.drop(FINETUNE_JOB, job.uid):
                 self._queue.add(key)
@@ -274,7 +259,7 @@ class Reconciler:
         for create in creates:
             kind = KINDS[create.kind]
             try:
-                answer = await self._cluster.create(kind, job.namespace, dict(create.object))
+                answer = await self._client.create(kind, job.namespace, dict(create.object))
             except Conflict:
                 try:
                     answer = await self._ours(kind, job, create.name)
@@ -303,7 +288,7 @@ class Reconciler:
 
     async def _ours(self, kind: Kind, job: Resource, name: str) -> Object:
         """The object of that name, which this very job controls. Raises Foreign, or NotFound."""
-        found = await self._cluster.get(kind, job.namespace, name)
+        found = await self._client.get(kind, job.namespace, name)
         owner = next((r for r in found["metadata"].get("ownerReferences") or () if r.get("controller")), None)
         if owner and owner.get("uid") == job.uid:
             return found
@@ -325,7 +310,7 @@ class Reconciler:
         kind = KINDS[patch.kind]
         try:
             uid = patch.uid or (await self._ours(kind, job, patch.name))["metadata"]["uid"]
-            answer = await self._cluster.patch(kind, job.namespace, patch.name, dict(patch.body), uid=uid)
+            answer = await self._client.patch(kind, job.namespace, patch.name, dict(patch.body), uid=uid)
         except (NotFound, Conflict, Foreign) as error:  # gone or replaced meanwhile: planned again from what is there
             log.info("%s %s was not patched: %s", patch.kind, patch.name, error, extra=_job(job))
             self._queue.add_after(key, 1.0)
@@ -339,7 +324,7 @@ class Reconciler:
             uid = delete.uid or (await self._ours(kind, job, delete.name))["metadata"]["uid"]
         except (NotFound, Foreign):
             return
-        await self._cluster.delete(kind, job.namespace, delete.name, uid=uid)
+        await self._client.delete(kind, job.namespace, delete.name, uid=uid)
         for key in (
             self._store.drop(kind, uid) if kind in (JOB, SERVICE) else ()
         ):  # should it linger, the watch brings it back
@@ -359,9 +344,7 @@ class Reconciler:
             memory.events_read[name] = now
             fields = f"involvedObject.name={name}"
             try:
-                views = [
-                    EventView.from_object(e) async for e in self._cluster.list(EVENT, key.namespace, fields=fields)
-                ]
+                views = [EventView.from_object(e) async for e in self._client.list(EVENT, key.namespace, fields=fields)]
             except ApiError as error:
                 log.warning("Events about %s were not read: %s", name, error, extra={"job": str(key)})
                 continue
@@ -394,7 +377,7 @@ class Reconciler:
             "reportingInstance": MANAGER,
         }
         try:
-            await self._cluster.create(EVENT, job.namespace, body)
+            await self._client.create(EVENT, job.namespace, body)
         except Conflict:
             await self._again(job, name, now)
         except ApiError as error:
@@ -403,7 +386,7 @@ class Reconciler:
     async def _again(self, job: Resource, name: str, now: str) -> None:
         """The same Event was made before: it is moved to now."""
         try:
-            await self._cluster.patch(EVENT, job.namespace, name, {"lastTimestamp": now})
+            await self._client.patch(EVENT, job.namespace, name, {"lastTimestamp": now})
         except ApiError as error:
             log.warning("Event %s was not renewed: %s", name, error, extra=_job(job))
 

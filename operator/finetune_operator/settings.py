@@ -1,29 +1,21 @@
-"""What the operator is told by its environment, and what Kopf is told by us.
+"""What the operator is told by its environment.
 
 Every setting is one variable FINETUNE_*; the chart sets them. A wrong value stops the operator at once and names the
-variable. Kopf is kept to watching: no finalizer, no annotations, no events, no peering, no scanning (facts measured:
-with
-on.event handlers alone it sends no mutating request). Kopf's own names appear here and in wiring.py only.
+variable.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import kopf
-
-from finetune_api import GROUP
 from finetune_operator.job.observed import PlanSettings
 
-FIELD_MANAGER = "finetune-operator"
-CHILD_SELECTOR = "app.kubernetes.io/managed-by=finetune-operator"
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -129,34 +121,6 @@ class Settings:
             report_url=self.report_url,
             report_ca=report_ca,
         )
-
-
-class Backoffs:
-    """Pauses between the tries of a request of Kopf's, without end: a watch that may not be made (403: a namespace's
-    roles
-    are gone) or finds no API server comes back when it can, and never ends the operator."""
-
-    def __iter__(self) -> Iterator[float]:
-        return itertools.chain((0.5, 1.0, 2.0, 3.0), itertools.repeat(5.0))
-
-
-def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
-    """Kopf as a watcher and nothing more."""
-    k = kopf.OperatorSettings()
-    k.peering.standalone = True  # a foreign peering object named "default" would pause us silently
-    k.scanning.disabled = True  # the CRD exists before we start; needs no rights on namespaces and CRDs
-    k.posting.enabled = False
-    k.persistence.finalizer = f"{GROUP}/unused"
-    k.watching.chunk_size = 250
-    k.queueing.idle_timeout = 0.5  # each object seen holds a task and its whole body for so long
-    k.watching.inactivity_timeout = 70  # bookmarks come every 60 s: a silent stream is a dead one
-    k.watching.label_selectors["batch", "v1", "jobs"] = CHILD_SELECTOR
-    k.watching.label_selectors["", "v1", "pods"] = CHILD_SELECTOR
-    k.networking.error_backoffs = Backoffs()
-    k.networking.request_timeout = 30
-    k.networking.connect_timeout = 10
-    k.process.ultimate_exiting_timeout = 60
-    return k
 
 
 def _own_namespace() -> str:

@@ -11,8 +11,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from fakecluster.api import FakeApi
 from fakecluster.driver import NAMESPACE, SPEC, child
 from finetune_api.report import Report
-from finetune_operator.access import Access
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD
 from finetune_operator.metrics import Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.report_server.server import ReportServer
@@ -29,13 +30,13 @@ class Desk:
 
     def __init__(self, api: FakeApi, mode: str = "auto") -> None:
         self.api, self.now, self.leading = api, 1000.0, True
-        self.cluster = Cluster(Access(api.url))
+        self.kube = KubeClient(Access(api.url))
         self.store, self.queue, self.metrics = Store(), WorkQueue[Key](), Metrics()
         for name, uid in (("spam-filter", UID), ("other", OTHER)):
             self.store.put(FINETUNE_JOB, self.resource(name, uid))
             self.store.put(JOB, child("Job", "", uid, uid=f"j-{name}", version=2, job=name))
             self.store.put(POD, self.pod(f"p-{name}", uid, f"j-{name}"))
-        self.tokens = Tokens(self.cluster, mode, clock=lambda: self.now)  # type: ignore[arg-type]
+        self.tokens = Tokens(self.kube, mode, clock=lambda: self.now)  # type: ignore[arg-type]
         self.server = ReportServer(
             self.store,
             self.queue,
@@ -107,4 +108,4 @@ async def opened(api: FakeApi, mode: str = "auto") -> AsyncIterator[Desk]:
         yield desk
     finally:
         await desk.client.close()
-        await desk.cluster.close()
+        await desk.kube.close()

@@ -14,15 +14,17 @@ from fakecluster.node import Node
 from fakecluster.objects import Refusal
 from finetune_api import KIND
 from finetune_api.times import rfc3339
-from finetune_operator.access import Access
-from finetune_operator.cluster import ApiError, Cluster, Fenced, Kind, Recorder, Unavailable, to_error
 from finetune_operator.job.observed import PlanSettings
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient, Recorder
+from finetune_operator.kube.errors import ApiError, Fenced, Unavailable, to_error
+from finetune_operator.kube.kinds import Kind
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.relist import Relister
 from finetune_operator.store.key import Key
-from finetune_operator.store.relist import Relister
 from finetune_operator.store.store import Store
 
 NAMESPACE = "team"
@@ -107,7 +109,7 @@ class Kill:
         return self.seen >= self.at
 
 
-class _Mortal(Cluster):
+class _Mortal(KubeClient):
     """A client that dies as told, and asks the fake API server without a socket between: hundreds of runs take
     seconds.
     """
@@ -161,12 +163,12 @@ class Driver:
 
     def _begin(self) -> None:
         self.metrics = Metrics()
-        self.cluster = _Mortal(self.api, self.kill, self.metrics.requested)
+        self.kube = _Mortal(self.api, self.kill, self.metrics.requested)
         self.store, self.queue = Store(self.metrics.malformed), WorkQueue[Key]()
         self.store.listening_since = self.now
         self.relister = Relister(
             self.store,
-            self.cluster,
+            self.kube,
             self.queue,
             self.metrics,
             namespaces=self.namespaces,
@@ -175,7 +177,7 @@ class Driver:
         )
         self.reconciler = Reconciler(
             self.store,
-            self.cluster,
+            self.kube,
             self.queue,
             self.metrics,
             plan_settings=lambda: self.settings,
@@ -190,7 +192,7 @@ class Driver:
 
     async def close(self) -> None:
         self.queue.close()
-        await self.cluster.close()
+        await self.kube.close()
 
     async def round(self, seconds: float = 5.0) -> None:
         """A full list, and one reconcile of every job. Raises what a crash would."""

@@ -15,8 +15,8 @@ from fakecluster.certificates import self_signed
 from fakecluster.driver import NAMESPACE, job
 from fakecluster.node import COMPONENT, Node
 from fakecluster.objects import Object
-from finetune_operator.access import Access
-from finetune_operator.lease import LeaseLost
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.lease import LeaseLost
 from finetune_operator.lifecycle import Operator
 from finetune_operator.settings import Settings
 from support.control_plane import free_ports

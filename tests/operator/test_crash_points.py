@@ -21,7 +21,7 @@ from fakecluster.api import Call, FakeApi
 from fakecluster.driver import NAMESPACE, Driver, Kill, Killed, job
 from fakecluster.node import ATTEMPT, COMPONENT, Ending, Node, success
 from fakecluster.objects import Object, Refusal
-from finetune_operator.cluster import ApiError
+from finetune_operator.kube.errors import ApiError
 
 REF = ("finetunejobs", NAMESPACE, "spam-filter")
 

@@ -20,7 +20,7 @@ from fakecluster.driver import KEY, NAMESPACE, REF, SPEC, Driver, job
 from fakecluster.node import COMPONENT, Node, success
 from finetune_api import KIND
 from finetune_api.report import Outcome, Report
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD
 from finetune_operator.plan import names
 from finetune_operator.report_server.server import ReportServer
 from finetune_operator.report_server.tokens import Tokens
@@ -98,7 +98,7 @@ class World:
         server = ReportServer(
             driver.store,
             driver.queue,
-            Tokens(driver.cluster, "auto"),
+            Tokens(driver.kube, "auto"),
             driver.metrics,
             interval=0,
             leading=lambda: True,

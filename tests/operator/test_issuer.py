@@ -16,8 +16,9 @@ import pytest
 from fakecluster.api import Call, FakeApi
 from fakecluster.objects import Object
 from fakecluster.run import running
-from finetune_operator.access import Access
-from finetune_operator.cluster import Cluster, NotFound
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import NotFound
 from finetune_operator.report_server.issuer import Issuer
 from finetune_operator.report_server.server import Certificate
 
@@ -31,13 +32,11 @@ class Bench:
 
     def __init__(self, api: FakeApi, folder: Path) -> None:
         self.api, self.now, self.folder = api, time.time(), folder
-        self.cluster = Cluster(Access(api.url))
+        self.kube = KubeClient(Access(api.url))
         api.objects.create("secrets", "system", {"metadata": {"name": "report-cert"}, "type": "Opaque"})
 
     def issuer(self, name: str = "a", hosts: tuple[str, ...] = HOSTS) -> Issuer:
-        return Issuer(
-            self.cluster, "system", "report-cert", hosts, self.folder / name, days=3650, clock=lambda: self.now
-        )
+        return Issuer(self.kube, "system", "report-cert", hosts, self.folder / name, days=3650, clock=lambda: self.now)
 
     def files(self, name: str = "a") -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (self.folder / name).iterdir()}
@@ -53,7 +52,7 @@ class Bench:
 async def bench(api: FakeApi, tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(api, tmp_path)
     yield bench
-    await bench.cluster.close()
+    await bench.kube.close()
 
 
 async def handshake(folder: Path, ca: bytes) -> None:

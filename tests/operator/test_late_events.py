@@ -18,7 +18,8 @@ from fakecluster.api import FakeApi
 from fakecluster.driver import KEY, NAMESPACE, REF, Driver, job
 from fakecluster.node import ATTEMPT, COMPONENT, Ending, Node, success
 from fakecluster.objects import Object
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, ApiError
+from finetune_operator.kube.errors import ApiError
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD
 from finetune_operator.wiring import taker
 
 KINDS = {"finetunejobs": FINETUNE_JOB, "jobs": JOB, "pods": POD}

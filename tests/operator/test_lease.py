@@ -8,9 +8,11 @@ import pytest
 
 from fakecluster.api import Call, Cut, FakeApi
 from fakecluster.objects import Refusal
-from finetune_operator.access import Access
-from finetune_operator.cluster import CONFIG_MAP, Cluster, Conflict, Fenced, Unavailable
-from finetune_operator.lease import Lease, LeaseLost
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import Conflict, Fenced, Unavailable
+from finetune_operator.kube.kinds import CONFIG_MAP
+from finetune_operator.kube.lease import Lease, LeaseLost
 
 REF = ("leases", "system", "finetune-operator")
 
@@ -30,10 +32,10 @@ class Pair:
         self.api = api
         self.clocks = [Clock(), Clock()]
         self.clocks[1].now = 5_000_000.0
-        self.clusters = [Cluster(Access(api.url)) for _ in range(2)]
+        self.kubes = [KubeClient(Access(api.url)) for _ in range(2)]
         self.leases = [
-            Lease(cluster, "system", "finetune-operator", name, seconds=15, clock=clock)
-            for cluster, name, clock in zip(self.clusters, ("first", "second"), self.clocks, strict=True)
+            Lease(kube, "system", "finetune-operator", name, seconds=15, clock=clock)
+            for kube, name, clock in zip(self.kubes, ("first", "second"), self.clocks, strict=True)
         ]
 
     def passes(self, seconds: float) -> None:
@@ -48,8 +50,8 @@ class Pair:
 async def pair(api: FakeApi) -> AsyncIterator[Pair]:
     pair = Pair(api)
     yield pair
-    for cluster in pair.clusters:
-        await cluster.close()
+    for kube in pair.kubes:
+        await kube.close()
 
 
 async def test_the_fence_is_closed_until_the_lease_is_held(pair: Pair) -> None:
@@ -61,17 +63,17 @@ async def test_the_fence_is_closed_until_the_lease_is_held(pair: Pair) -> None:
 
 
 async def test_writes_stop_before_the_lease_runs_out_and_go_on_once_it_is_renewed(pair: Pair) -> None:
-    lease, cluster = pair.leases[0], pair.clusters[0]
-    cluster.set_fence(lambda namespace: lease.fence())
+    lease, kube = pair.leases[0], pair.kubes[0]
+    kube.set_fence(lambda namespace: lease.fence())
     await lease.step()
-    await cluster.create(CONFIG_MAP, "team", {"metadata": {"name": "a"}})
+    await kube.create(CONFIG_MAP, "team", {"metadata": {"name": "a"}})
     pair.passes(10.1)  # of 15 s: nobody else may hold it yet
     with pytest.raises(Fenced):
-        await cluster.create(CONFIG_MAP, "team", {"metadata": {"name": "b"}})
+        await kube.create(CONFIG_MAP, "team", {"metadata": {"name": "b"}})
     assert ("configmaps", "team", "b") not in pair.api.objects.all
-    await cluster.get(CONFIG_MAP, "team", "a")  # reading is free
+    await kube.get(CONFIG_MAP, "team", "a")  # reading is free
     await lease.step()
-    await cluster.create(CONFIG_MAP, "team", {"metadata": {"name": "b"}})
+    await kube.create(CONFIG_MAP, "team", {"metadata": {"name": "b"}})
 
 
 async def test_a_held_lease_is_not_taken_while_it_is_renewed(pair: Pair) -> None:
@@ -110,7 +112,7 @@ async def test_a_released_lease_is_taken_at_once(pair: Pair) -> None:
 
 async def test_the_same_pod_started_again_does_not_wait(pair: Pair) -> None:
     await pair.leases[0].step()
-    again = Lease(pair.clusters[0], "system", "finetune-operator", "first", seconds=15, clock=pair.clocks[0])
+    again = Lease(pair.kubes[0], "system", "finetune-operator", "first", seconds=15, clock=pair.clocks[0])
     await again.step()
     assert again.is_open
 
@@ -118,7 +120,7 @@ async def test_the_same_pod_started_again_does_not_wait(pair: Pair) -> None:
 async def test_two_that_start_together_do_not_both_hold_it(pair: Pair) -> None:
     await pair.leases[0].step()
     await pair.leases[0].release()
-    found = await pair.clusters[0].get(*_at())
+    found = await pair.kubes[0].get(*_at())
     await pair.leases[1].step()
     pair.leases[0]._held = found  # it had read the free lease before the other took it
     with pytest.raises(LeaseLost):
@@ -164,6 +166,6 @@ async def test_an_api_server_away_closes_the_fence_and_does_not_end_the_operator
 
 
 def _at() -> tuple[object, str, str]:
-    from finetune_operator.cluster import LEASE
+    from finetune_operator.kube.kinds import LEASE
 
     return LEASE, "system", "finetune-operator"

@@ -21,19 +21,21 @@ from fakecluster.certificates import self_signed
 from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
 from fakecluster.objects import Object
 from finetune_api import KIND
-from finetune_operator.access import Access
-from finetune_operator.cluster import FINETUNE_JOB, JOB, Cluster, Unavailable
 from finetune_operator.job.observed import Observed
 from finetune_operator.job.policies import hidden
-from finetune_operator.lease import Lease
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import Unavailable
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB
+from finetune_operator.kube.lease import Lease
 from finetune_operator.lifecycle import Operator
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.plan import Plan
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Planner, Reconciler
+from finetune_operator.relist import Relister
 from finetune_operator.settings import Settings
 from finetune_operator.store.key import Key
-from finetune_operator.store.relist import Relister
 from finetune_operator.store.store import Store
 
 WORKERS = 8
@@ -88,14 +90,14 @@ class Paper:
     def __init__(self, jobs: list[Object]) -> None:
         self._pages = {FINETUNE_JOB.plural: jobs}
 
-    def cluster(self) -> Cluster:
-        cluster = Cluster(Access("http://paper"))
+    def kube(self) -> KubeClient:
+        kube = KubeClient(Access("http://paper"))
 
         async def send(verb: str, kind: Any, method: str, path: str, **_: Any) -> Object:
             return {"items": list(self._pages.get(kind.plural, ()))}
 
-        cluster._send = send  # type: ignore[method-assign]
-        return cluster
+        kube._send = send  # type: ignore[method-assign]
+        return kube
 
 
 class Bench:
@@ -103,13 +105,13 @@ class Bench:
 
     def __init__(self, jobs: list[Object], **options: Any) -> None:
         self.store, self.queue, self.metrics, self.plans = Store(), WorkQueue[Key](), Metrics(), list[str]()
-        self.cluster, self.now = Paper(jobs).cluster(), 2_000_000_000.0
+        self.kube, self.now = Paper(jobs).kube(), 2_000_000_000.0
         self.relister = Relister(
-            self.store, self.cluster, self.queue, self.metrics, namespaces=(), seconds=300, clock=lambda: self.now
+            self.store, self.kube, self.queue, self.metrics, namespaces=(), seconds=300, clock=lambda: self.now
         )
         self.reconciler = Reconciler(
             self.store,
-            self.cluster,
+            self.kube,
             self.queue,
             self.metrics,
             plan_settings=lambda: SETTINGS,
@@ -255,7 +257,7 @@ async def test_while_the_fence_is_closed_nothing_is_tried_and_all_is_done_once_i
             raise Unavailable(0, "Unreachable", "away")
         return held
 
-    leases = Cluster(Access("http://paper"))
+    leases = KubeClient(Access("http://paper"))
     leases._send = send  # type: ignore[method-assign]
     lease = Lease(leases, "system", "l", "me", clock=loop.time, on_open=lambda: bench.relister.enqueue())
     bench = Bench(jobs(200), opened=lease.opened)
@@ -302,9 +304,9 @@ async def test_a_slow_renewal_does_not_delay_the_next_and_a_failed_one_is_soon_t
                 raise Unavailable(0, "Unreachable", "away")
         return {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "me"}}
 
-    cluster = Cluster(Access("http://paper"))
-    cluster._send = send  # type: ignore[method-assign]
-    task = asyncio.create_task(Lease(cluster, "system", "l", "me", clock=loop.time).run())
+    kube = KubeClient(Access("http://paper"))
+    kube._send = send  # type: ignore[method-assign]
+    task = asyncio.create_task(Lease(kube, "system", "l", "me", clock=loop.time).run())
     await asyncio.sleep(30)
     task.cancel()
     assert [b - a for a, b in itertools.pairwise(sent[1:])] == pytest.approx([gap] * (len(sent) - 2))
@@ -326,7 +328,7 @@ async def test_the_lease_is_renewed_though_every_other_connection_hangs(tmp_path
             trainer_image="t", report_url="https://x", report_cert_dir=tmp_path, lease_namespace="system", identity="me"
         )
         operator = Operator(settings, Access(api.url))
-        waiting = [asyncio.create_task(operator.cluster.get(JOB, "team", f"j{n}")) for n in range(100)]
+        waiting = [asyncio.create_task(operator.client.get(JOB, "team", f"j{n}")) for n in range(100)]
         await asyncio.sleep(0.2)  # more of them than the client has connections
         renewing = asyncio.create_task(operator.lease.run())
         await asyncio.wait_for(operator.lease.opened(), 5)

@@ -16,8 +16,10 @@ from fakecluster.driver import KEY, NAMESPACE, Driver, child, job
 from fakecluster.node import COMPONENT, Ending, Node, success
 from finetune_api.report import Report
 from finetune_api.status import Checkpoint, Progress, Status
-from finetune_operator.access import Access
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, Cluster, Kind, Unavailable, _answer
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient, _answer
+from finetune_operator.kube.errors import Unavailable
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD, Kind
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.store.memory import Received
@@ -94,12 +96,12 @@ async def test_a_list_without_items_is_not_taken_for_an_empty_one(
     api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeApi, "_list", lambda self, call: {"kind": "Status"})
-    cluster = Cluster(Access(api.url))
+    kube = KubeClient(Access(api.url))
     try:
         with pytest.raises(Unavailable):
-            _ = [o async for o in cluster.list(POD)]
+            _ = [o async for o in kube.list(POD)]
     finally:
-        await cluster.close()
+        await kube.close()
 
 
 JUNK: dict[str, dict[str, Any]] = {

@@ -13,9 +13,10 @@ from fakecluster.driver import NAMESPACE, Driver, job
 from fakecluster.node import COMPONENT, success
 from fakecluster.objects import Object, Refusal
 from fakecluster.run import make, running
-from finetune_operator.access import Access
-from finetune_operator.cluster import Cluster, Forbidden
-from finetune_operator.lease import Lease
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import Forbidden
+from finetune_operator.kube.lease import Lease
 
 OTHER = "other"
 
@@ -32,7 +33,7 @@ def phase(api: FakeApi, namespace: str, name: str) -> str:
 async def test_a_namespace_that_is_forbidden_or_gone_leaves_the_others_alone_and_comes_back(
     api: FakeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_operator.store.relist.HIDDEN_SECONDS", 0.5)
+    monkeypatch.setattr("finetune_operator.relist.HIDDEN_SECONDS", 0.5)
     api.forbidden.add(OTHER)
     other(api, "early")
     make(api, "first")
@@ -107,7 +108,7 @@ async def test_where_no_namespace_can_be_read_the_list_fails(api: FakeApi) -> No
 async def test_of_two_operators_that_watch_the_same_one_stands_by_says_so_and_takes_over(
     api: FakeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = Lease(Cluster(Access(api.url)), "system", "finetune-operator", "here/first")
+    first = Lease(KubeClient(Access(api.url)), "system", "finetune-operator", "here/first")
     await first.step()
     renewing = asyncio.create_task(first.run())
     async with running(api, tmp_path, identity="there/second") as second:
@@ -126,7 +127,7 @@ async def test_of_two_operators_that_watch_the_same_one_stands_by_says_so_and_ta
         await first.release()
         await second.until(lambda: second.phase("one") == "Succeeded")
         assert (await second.get(second.ports[0], "/readyz"))[0] == 200
-    await first._cluster.close()
+    await first._client.close()
 
 
 async def test_operators_that_share_one_namespace_only_each_work_on_the_rest(api: FakeApi, tmp_path: Path) -> None:

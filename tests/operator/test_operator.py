@@ -15,7 +15,7 @@ from fakecluster.node import COMPONENT, success
 from fakecluster.objects import Object
 from fakecluster.run import make, running, workers
 from finetune_api.report import Report, Stage
-from finetune_operator.lease import LeaseLost
+from finetune_operator.kube.lease import LeaseLost
 
 REF = ("finetunejobs", NAMESPACE, "spam-filter")
 LEASE = ("leases", "system", "finetune-operator")

@@ -8,7 +8,7 @@ import pytest
 
 from fakecluster.api import FakeApi
 from fakecluster.driver import KEY, NAMESPACE, Driver, child, job
-from finetune_operator.cluster import JOB
+from finetune_operator.kube.kinds import JOB
 from finetune_operator.probe import Stalled, Watchdog
 from finetune_operator.wiring import taker
 

@@ -13,9 +13,10 @@ from fakecluster.node import COMPONENT, success
 from finetune_api import KIND
 from finetune_api.report import Report
 from finetune_api.status import Progress
-from finetune_operator.cluster import FINETUNE_JOB, JOB, Conflict, Forbidden
 from finetune_operator.job import decide
 from finetune_operator.job.policies import hidden
+from finetune_operator.kube.errors import Conflict, Forbidden
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB
 from finetune_operator.reconcile import PLANNERS, Planner
 from finetune_operator.store.memory import Received
 

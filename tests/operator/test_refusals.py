@@ -12,7 +12,7 @@ import pytest
 from fakecluster.api import Call
 from fakecluster.driver import KEY, NAMESPACE, REF, Driver
 from fakecluster.objects import Refusal
-from finetune_operator.cluster import Unauthorized
+from finetune_operator.kube.errors import Unauthorized
 from finetune_operator.reconcile import REFUSED_LONGEST, REFUSED_SECONDS
 
 

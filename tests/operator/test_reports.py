@@ -14,7 +14,7 @@ from fakecluster.desk import OTHER, PATH, UID, Desk
 from fakecluster.driver import KEY, NAMESPACE, child
 from fakecluster.objects import Refusal
 from finetune_api.report import Report, Stage
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD
 from finetune_operator.report_server.server import BODY_BYTES, BURST, PEER_BURST
 
 # ------------------------------------------------------------------ who is heard

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from finetune_operator.access import Access, AccessError, from_kubeconfig, load_access
-from finetune_operator.settings import Settings, SettingsError, kopf_settings
+from finetune_operator.kube.access import Access, AccessError, from_kubeconfig, load_access
+from finetune_operator.settings import Settings, SettingsError
+from finetune_operator.wiring import kopf_settings
 
 ENV = {"FINETUNE_TRAINER_IMAGE": "trainer:1", "FINETUNE_REPORT_URL": "https://reports.system.svc:8443/"}
 
@@ -78,6 +79,8 @@ def test_kopf_is_kept_to_watching() -> None:
     assert k.peering.standalone
     assert k.scanning.disabled
     assert not k.posting.enabled
+    assert k.watching.label_selectors["batch", "v1", "jobs"] == "app.kubernetes.io/managed-by=finetune-operator"
+    assert k.watching.label_selectors["", "v1", "pods"] == "app.kubernetes.io/managed-by=finetune-operator"
     assert (k.watching.chunk_size, k.networking.request_timeout) == (250, 30)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD, SERVICE
 from finetune_operator.store.store import Store
 
 UID = "11111111-u"

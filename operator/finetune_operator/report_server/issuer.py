@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from finetune_operator.cluster import SECRET, ApiError, Cluster, Conflict
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import ApiError, Conflict
+from finetune_operator.kube.kinds import SECRET
 from finetune_operator.report_server.pki import CA_CERT, CA_KEY, CERT, FILES, KEY, good, issue
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class Issuer:
 
     def __init__(
         self,
-        cluster: Cluster,
+        client: KubeClient,
         namespace: str,
         name: str,
         hosts: Sequence[str],
@@ -43,7 +45,7 @@ class Issuer:
         days: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._cluster, self._namespace, self._name = cluster, namespace, name
+        self._client, self._namespace, self._name = client, namespace, name
         self._hosts, self._folder, self._days, self._clock = tuple(hosts), folder, days, clock
 
     async def first(self) -> None:
@@ -68,14 +70,14 @@ class Issuer:
     async def step(self) -> None:
         """Take the certificate from the Secret, or make one and put it there. Raises ApiError."""
         while True:
-            secret = await self._cluster.get(SECRET, self._namespace, self._name)
+            secret = await self._client.get(SECRET, self._namespace, self._name)
             files = _decoded(secret.get("data") or {})
             if good(files, self._hosts, self._clock()):
                 break
             files = issue(files, self._hosts, self._clock(), self._days)
             data = {name: base64.b64encode(content).decode() for name, content in files.items()}
             try:
-                await self._cluster.replace(
+                await self._client.replace(
                     SECRET, self._namespace, self._name, secret | {"data": data}, seconds=10.0, fenced=False
                 )
             except Conflict:

@@ -9,7 +9,7 @@ KEYS = 10_000
 """So many keys are kept; beyond that, those whose allowance is full again are dropped, since they say nothing."""
 
 
-class Allowance:
+class RateLimit:
     """`burst` at once, and `rate` a second on the average, for each key."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:

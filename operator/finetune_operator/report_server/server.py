@@ -24,12 +24,12 @@ from aiohttp import web
 from finetune_api import KIND
 from finetune_api.base import FieldError, parse_stored
 from finetune_api.report import Report
-from finetune_operator.cluster import ApiError
 from finetune_operator.job.observed import TERMINAL, PodView
+from finetune_operator.kube.errors import ApiError
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.names import WORKER
 from finetune_operator.queue import WorkQueue
-from finetune_operator.report_server.rate_limit import Allowance
+from finetune_operator.report_server.rate_limit import RateLimit
 from finetune_operator.report_server.tokens import Tokens, Unauthenticated
 from finetune_operator.store.key import Key
 from finetune_operator.store.memory import Received
@@ -76,7 +76,7 @@ class ReportServer:
         self._store, self._queue, self._tokens, self._metrics = store, queue, tokens, metrics
         self._interval, self._leading, self._clock = interval, leading, clock
         self._nobody = uuid.uuid4().hex
-        self._jobs, self._peers = Allowance(RATE, BURST), Allowance(PEER_RATE, PEER_BURST)
+        self._jobs, self._peers = RateLimit(RATE, BURST), RateLimit(PEER_RATE, PEER_BURST)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES)

@@ -20,7 +20,9 @@ from typing import Any, Literal
 
 import jwt
 
-from finetune_operator.cluster import TOKEN_REVIEW, ApiError, Cluster, Forbidden
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import ApiError, Forbidden
+from finetune_operator.kube.kinds import TOKEN_REVIEW
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +49,8 @@ class Unauthenticated(Exception):
 class TokenReviewer:
     """Asks the API server."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
 
     async def verify(self, token: str, audience: str) -> Sender:
         body = {
@@ -56,7 +58,7 @@ class TokenReviewer:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [audience]},
         }
-        status = (await self._cluster.create(TOKEN_REVIEW, None, body, fenced=False)).get("status") or {}
+        status = (await self._client.create(TOKEN_REVIEW, None, body, fenced=False)).get("status") or {}
         if not status.get("authenticated"):
             raise Unauthenticated("the API server does not accept the token for this job")
         if audience not in (status.get("audiences") or ()):
@@ -77,8 +79,8 @@ class KeyVerifier:
 
     REFRESH_SECONDS = 10.0
 
-    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
-        self._cluster, self._clock = cluster, clock
+    def __init__(self, client: KubeClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client, self._clock = client, clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._issuer = ""
         self._fetched = float("-inf")
@@ -111,8 +113,8 @@ class KeyVerifier:
     async def _key(self, kid: str) -> jwt.PyJWK:
         async with self._lock:
             if kid not in self._keys and self._clock() - self._fetched >= self.REFRESH_SECONDS:
-                config = await self._cluster.raw("/.well-known/openid-configuration")
-                keys = await self._cluster.raw("/openid/v1/jwks")
+                config = await self._client.raw("/.well-known/openid-configuration")
+                keys = await self._client.raw("/openid/v1/jwks")
                 self._issuer, self._fetched = str(config.get("issuer") or ""), self._clock()
                 self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(keys).keys if key.key_id}
         if kid not in self._keys:
@@ -124,9 +126,12 @@ class Tokens:
     """Verification with a bounded cache. `mode` auto asks by TokenReview until that is refused, then checks keys."""
 
     def __init__(
-        self, cluster: Cluster, mode: Literal["auto", "tokenreview", "jwt"], clock: Callable[[], float] = time.monotonic
+        self,
+        client: KubeClient,
+        mode: Literal["auto", "tokenreview", "jwt"],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._reviewer, self._keys = TokenReviewer(cluster), KeyVerifier(cluster, clock)
+        self._reviewer, self._keys = TokenReviewer(client), KeyVerifier(client, clock)
         self._mode, self._clock = mode, clock
         self._cache: OrderedDict[bytes, tuple[float, Sender | str]] = OrderedDict()
         self._slots = asyncio.Semaphore(16)

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key")
 
 
-class Outputs(Generic[Key]):
+class OutputIndex(Generic[Key]):
     """Keys of jobs by their place, as the store writes it. Looking one up takes a step for each folder of its path."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ _KEPT = ("name", "namespace", "uid", "generation", "creationTimestamp", "deletio
 
 
 @dataclass(slots=True)
-class Record:
+class JobRecord:
     """A FineTuneJob: what is asked for often, and the rest packed."""
 
     key: Key
@@ -49,7 +49,7 @@ class Record:
         return self.output if self.active else None
 
     @classmethod
-    def of(cls, obj: dict[str, Any]) -> Record:
+    def of(cls, obj: dict[str, Any]) -> JobRecord:
         """Of a FineTuneJob as the API server sends it."""
         meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
         slim = {k: v for k, v in meta.items() if k in _KEPT}

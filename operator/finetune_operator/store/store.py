@@ -22,16 +22,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api import KIND
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, Kind
 from finetune_operator.job.observed import JobView, Observed, PlanSettings, PodView, Resource, Rival, StoredSpec
 from finetune_operator.job.policies import clean_up
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD, SERVICE, Kind
 from finetune_operator.plan import names
 from finetune_operator.store.children import Child, Children, Graves
 from finetune_operator.store.key import Key
 from finetune_operator.store.memory import Memory
-from finetune_operator.store.output_index import Outputs
+from finetune_operator.store.output_index import OutputIndex
 from finetune_operator.store.recent import Recent
-from finetune_operator.store.record import Record
+from finetune_operator.store.record import JobRecord
 from finetune_operator.store.services import Services
 
 log = logging.getLogger(__name__)
@@ -61,13 +61,13 @@ class Store:
     """
 
     def __init__(self, malformed: Callable[[str], None] = lambda kind: None) -> None:
-        self._records: dict[Key, Record] = {}
+        self._records: dict[Key, JobRecord] = {}
         self._keys: dict[str, Key] = {}
         self._families: dict[names.Family, set[Key]] = defaultdict(set)
         self._children = Children()
         self._graves = Graves()
         self._services = Services()
-        self._outputs: Outputs[Key] = Outputs()  # of those at work
+        self._outputs: OutputIndex[Key] = OutputIndex()  # of those at work
         self._memory: dict[str, Memory] = {}
         self._specs: Recent[tuple[str, int], StoredSpec] = Recent(SPECS)
         self._resources: Recent[tuple[str, int], Resource] = Recent(RESOURCES)
@@ -243,7 +243,7 @@ class Store:
 
     # ------------------------------------------------------------ inside
 
-    def _unpack(self, record: Record) -> Resource:
+    def _unpack(self, record: JobRecord) -> Resource:
         body = json.loads(zlib.decompress(record.packed))
         spec = self._specs.get((record.uid, record.trigger), lambda: StoredSpec.read(body["spec"]))
         return Resource.from_object(body, spec)
@@ -253,7 +253,7 @@ class Store:
         child, service, key = self._children.get(uid), self._services.get(uid), self._keys.get(uid)
         return child.family[0] if child else service.namespace if service else key.namespace if key else ""
 
-    def _untidy(self, record: Record) -> bool:
+    def _untidy(self, record: JobRecord) -> bool:
         """Whether a finished job has children that plan/finish.py does not keep."""
         jobs = [v for v in self._children.jobs(record.family, record.uid) if not v.deleting]
         newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
@@ -261,17 +261,17 @@ class Store:
             return True
         return bool(clean_up.idle(self._services.of(record.key.namespace, record.uid), jobs))
 
-    def _pods(self, record: Record) -> list[PodView]:
+    def _pods(self, record: JobRecord) -> list[PodView]:
         return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)
 
-    def _job(self, record: Record, name: str) -> JobView | None:
+    def _job(self, record: JobRecord, name: str) -> JobView | None:
         return next((job for job in self._children.jobs(record.family, record.uid) if job.name == name), None)
 
     def _parents(self, child: Child) -> set[Key]:
         """The FineTuneJob whose child this is: one, or none."""
         return {key for key in self._families.get(child.family, ()) if self._is_child(child, self._records[key])}
 
-    def _is_child(self, child: Child, record: Record) -> bool:
+    def _is_child(self, child: Child, record: JobRecord) -> bool:
         view = child.view
         if isinstance(view, JobView):
             return view.owner_uid == record.uid
@@ -301,7 +301,7 @@ class Store:
         if old and old.uid != uid:
             changed |= self._forget_job(key)
             old = None
-        record = Record.of(obj)
+        record = JobRecord.of(obj)
         self._records[key], self._keys[uid] = record, key
         self._families[record.family].add(key)
         if old is None or old.trigger != record.trigger:
@@ -346,7 +346,7 @@ class Store:
             self._outputs.add(key, new)
         return changed - {key}
 
-    def _rivals(self, record: Record) -> tuple[Rival, ...]:
+    def _rivals(self, record: JobRecord) -> tuple[Rival, ...]:
         others = (self._records[key] for key in self._outputs.sharing(record.output) - {record.key})
         rivals = (Rival(r.key.name, r.created, r.uid, r.active, uri=r.output.partition(" ")[2]) for r in others)
         return tuple(sorted(rivals, key=lambda r: (r.created, r.uid)))

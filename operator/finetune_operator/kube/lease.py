@@ -19,7 +19,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from finetune_operator.cluster import LEASE, ApiError, Cluster, Conflict, Fenced, NotFound, Object
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import ApiError, Conflict, Fenced, NotFound
+from finetune_operator.kube.kinds import LEASE, Object
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class Lease:
 
     def __init__(
         self,
-        cluster: Cluster,
+        client: KubeClient,
         namespace: str,
         name: str,
         identity: str,
@@ -42,7 +44,7 @@ class Lease:
         clock: Callable[[], float] = time.monotonic,
         on_open: Callable[[], None] = lambda: None,
     ) -> None:
-        self._cluster, self._namespace, self._name, self._identity = cluster, namespace, name, identity
+        self._client, self._namespace, self._name, self._identity = client, namespace, name, identity
         self._seconds, self._clock, self._on_open = seconds, clock, on_open
         self._failing = False
         self._open_until = float("-inf")
@@ -113,7 +115,7 @@ class Lease:
             body = self._body({}, self._identity)
             try:
                 self._hold(
-                    await self._cluster.create(LEASE, self._namespace, body, fenced=False, seconds=self._seconds / 3),
+                    await self._client.create(LEASE, self._namespace, body, fenced=False, seconds=self._seconds / 3),
                     sent,
                 )
             except Conflict:
@@ -162,11 +164,11 @@ class Lease:
             self._on_open()
 
     async def _read(self) -> Object:
-        return await self._cluster.get(LEASE, self._namespace, self._name, seconds=self._seconds / 3)
+        return await self._client.get(LEASE, self._namespace, self._name, seconds=self._seconds / 3)
 
     async def _write(self, found: Object, holder: str) -> Object:
         body = self._body(found, holder)
-        return await self._cluster.replace(
+        return await self._client.replace(
             LEASE, self._namespace, self._name, body, seconds=self._seconds / 3, fenced=False
         )
 

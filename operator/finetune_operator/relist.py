@@ -18,18 +18,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from finetune_operator.cluster import FINETUNE_JOB, JOB, POD, SERVICE, ApiError, Cluster, Forbidden, Kind, NotFound
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.errors import ApiError, Forbidden, NotFound
+from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD, SERVICE, Kind
 from finetune_operator.metrics import Metrics
+from finetune_operator.plan import names
 from finetune_operator.queue import WorkQueue
-from finetune_operator.settings import CHILD_SELECTOR
 from finetune_operator.store.key import Key
 from finetune_operator.store.store import Store, uid_of
 
 log = logging.getLogger(__name__)
 
-WATCHED: tuple[tuple[Kind, str], ...] = ((FINETUNE_JOB, ""), (JOB, CHILD_SELECTOR), (POD, CHILD_SELECTOR))
+CHILDREN = f"{names.MANAGED_BY}={names.MANAGER}"
+"""The label selector of all that we make."""
+WATCHED: tuple[tuple[Kind, str], ...] = ((FINETUNE_JOB, ""), (JOB, CHILDREN), (POD, CHILDREN))
 """Kinds and their selectors, owners first."""
-LISTED: tuple[tuple[Kind, str], ...] = (*WATCHED, (SERVICE, CHILD_SELECTOR))
+LISTED: tuple[tuple[Kind, str], ...] = (*WATCHED, (SERVICE, CHILDREN))
 """Services are not watched: only we make and delete them."""
 HIDDEN_SECONDS = 30.0
 """All is listed again so soon while a namespace is hidden."""
@@ -41,7 +45,7 @@ class Relister:
     def __init__(
         self,
         store: Store,
-        cluster: Cluster,
+        client: KubeClient,
         queue: WorkQueue[Key],
         metrics: Metrics,
         *,
@@ -49,7 +53,7 @@ class Relister:
         seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._cluster, self._queue, self._metrics = store, cluster, queue, metrics
+        self._store, self._client, self._queue, self._metrics = store, client, queue, metrics
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._seconds, self._clock = seconds, clock
         self._heard: Counter[str] = Counter()  # watch events by kind since the last list
@@ -122,7 +126,7 @@ class Relister:
             if namespace in hidden:
                 continue
             try:
-                async for obj in self._cluster.list(kind, namespace, labels=selector):
+                async for obj in self._client.list(kind, namespace, labels=selector):
                     seen.add(uid_of(obj))
                     keys = self._store.put(kind, obj)
                     changed += bool(keys) and namespace not in self.hidden  # of one just found again all is news

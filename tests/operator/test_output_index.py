@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_operator.store.output_index import Outputs
+from finetune_operator.store.output_index import OutputIndex
 
 HERE = "http://s3:9000 s3://b/out/x"
 
@@ -25,7 +25,7 @@ HERE = "http://s3:9000 s3://b/out/x"
 )
 def test_places_meet_where_one_holds_the_other_whichever_came_first(place: str, meets: bool) -> None:
     for first, second in ((HERE, place), (place, HERE)):
-        outputs: Outputs[str] = Outputs()
+        outputs: OutputIndex[str] = OutputIndex()
         outputs.add("a", first)
         outputs.add("b", second)
         assert ("b" in outputs.sharing(first)) is meets
@@ -33,14 +33,14 @@ def test_places_meet_where_one_holds_the_other_whichever_came_first(place: str, 
 
 
 def test_specs_without_an_output_meet_nobody() -> None:
-    outputs: Outputs[str] = Outputs()
+    outputs: OutputIndex[str] = OutputIndex()
     outputs.add("a", " ")
     outputs.add("b", " ")
     assert outputs.sharing(" ") == set()
 
 
 def test_what_is_removed_leaves_nothing_behind() -> None:
-    outputs: Outputs[str] = Outputs()
+    outputs: OutputIndex[str] = OutputIndex()
     outputs.add("a", HERE)
     outputs.add("b", HERE)
     outputs.remove("a", HERE)

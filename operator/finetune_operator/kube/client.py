@@ -1,7 +1,7 @@
 """A thin client of the Kubernetes API: what the operator needs, and nothing more.
 
 Each call is one request, with no retry of its own: the queue retries. Errors have types, so that callers say what they
-expect. Every write passes the fence (see lease.py) before it is sent, and deletes carry the UID they mean (I6).
+expect. Every write passes the fence (see kube/lease.py) before it is sent, and deletes carry the UID they mean (I6).
 Children
 are created once by POST; only our own status is applied server-side.
 """
@@ -12,92 +12,19 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
 
-from finetune_api import GROUP, KIND, PLURAL, VERSION
-from finetune_operator.access import Access
-from finetune_operator.settings import FIELD_MANAGER
+from finetune_operator.kube.access import Access
+from finetune_operator.kube.errors import Conflict, Invalid, NotFound, Unavailable, to_error
+from finetune_operator.kube.kinds import FINETUNE_JOB, Kind, Object
+from finetune_operator.plan.names import MANAGER
 
 READ_SECONDS = 30.0
 PAGE = 250
 BREATH = 10
 """After so many listed objects the event loop sees to everything else."""
-Object = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A resource as URLs name it."""
-
-    kind: str
-    group: str
-    version: str
-    plural: str
-    namespaced: bool = True
-
-    def path(self, namespace: str | None = None, name: str | None = None) -> str:
-        parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        return "/".join([*parts, self.plural, *([name] if name else [])])
-
-
-FINETUNE_JOB = Kind(KIND, GROUP, VERSION, PLURAL)
-JOB = Kind("Job", "batch", "v1", "jobs")
-POD = Kind("Pod", "", "v1", "pods")
-SERVICE = Kind("Service", "", "v1", "services")
-CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps")
-EVENT = Kind("Event", "", "v1", "events")
-SECRET = Kind("Secret", "", "v1", "secrets")
-LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
-TOKEN_REVIEW = Kind("TokenReview", "authentication.k8s.io", "v1", "tokenreviews", namespaced=False)
-KINDS = {kind.kind: kind for kind in (FINETUNE_JOB, JOB, POD, SERVICE, CONFIG_MAP, EVENT, LEASE, TOKEN_REVIEW)}
-
-
-class ApiError(Exception):
-    """The API server refused; `code` is HTTP's, `reason` its one word, the message its own."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(f"{code} {reason}: {message}")
-        self.code, self.reason, self.message = code, reason, message
-
-
-class NotFound(ApiError): ...
-
-
-class Conflict(ApiError):
-    """409: the name is taken, or a precondition (UID, resourceVersion) does not hold."""
-
-
-class Unauthorized(ApiError):
-    """401: our own credentials are not accepted just now, as while a token is rotated; says nothing of the request."""
-
-
-class Forbidden(ApiError):
-    """403: no right, a quota, or an admission policy."""
-
-
-class Invalid(ApiError):
-    """400 or 422: the object itself is refused; the same request fails again."""
-
-
-class Throttled(ApiError):
-    """429; `retry_after` in seconds."""
-
-    def __init__(self, code: int, reason: str, message: str, retry_after: float) -> None:
-        super().__init__(code, reason, message)
-        self.retry_after = retry_after
-
-
-class Unavailable(ApiError):
-    """No answer, a broken one, or 5xx; a write may or may not have happened."""
-
-
-class Fenced(Exception):
-    """A write was refused on our side: the lease may be another's by the time it arrives."""
 
 
 class Recorder(Protocol):
@@ -106,7 +33,7 @@ class Recorder(Protocol):
     def __call__(self, verb: str, kind: str, code: int, seconds: float) -> None: ...
 
 
-class Cluster:
+class KubeClient:
     """Requests to one API server.
 
     `fence` returns the seconds that a write to a namespace may take, or raises Fenced.
@@ -220,7 +147,7 @@ class Cluster:
             f"{kind.path(namespace, name)}/status",
             body=body,
             media="application/apply-patch+yaml",
-            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+            params={"fieldManager": MANAGER, "force": "true"},
         )
 
     async def raw(self, path: str) -> Object:
@@ -243,7 +170,7 @@ class Cluster:
         if method != "GET" and fenced:
             seconds = min(seconds, self._fence(_namespace(path)))
         session = await self._ready()
-        headers = self._access.headers() | {"Accept": "application/json, */*;q=0.5", "User-Agent": FIELD_MANAGER}
+        headers = self._access.headers() | {"Accept": "application/json, */*;q=0.5", "User-Agent": MANAGER}
         data = None if body is None else json.dumps(body, allow_nan=False)
         if data is not None:
             headers["Content-Type"] = media
@@ -313,24 +240,3 @@ def _parse(body: bytes) -> Object:
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"message": body[:500].decode(errors="replace")}
-
-
-def to_error(code: int, answer: Object, retry_after: str | None) -> ApiError:
-    """The error that says what an answer of 3xx to 5xx means."""
-    reason, message = str(answer.get("reason") or "Unknown"), str(answer.get("message") or "")[:2000]
-    if code == 404:
-        return NotFound(code, reason, message)
-    if code == 409:
-        return Conflict(code, reason, message)
-    if code == 401:
-        return Unauthorized(code, reason, message)
-    if code == 403:
-        return Forbidden(code, reason, message)
-    if code in (400, 422):
-        return Invalid(code, reason, message)
-    if code == 429:
-        wait = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
-        return Throttled(code, reason, message, wait)
-    if code >= 500:
-        return Unavailable(code, reason, message)
-    return ApiError(code, reason, message)

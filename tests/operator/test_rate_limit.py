@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_operator.report_server import rate_limit
-from finetune_operator.report_server.rate_limit import Allowance
+from finetune_operator.report_server.rate_limit import RateLimit
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 
 def test_a_burst_is_followed_by_the_rate_and_keys_do_not_share() -> None:
     clock = Clock()
-    limit = Allowance(2, 3, clock)
+    limit = RateLimit(2, 3, clock)
     assert [limit.spend("a") for _ in range(5)] == [True, True, True, False, False]
     assert limit.spend("b")
     clock.now = 1.0
@@ -27,7 +27,7 @@ def test_a_burst_is_followed_by_the_rate_and_keys_do_not_share() -> None:
 def test_keys_that_are_full_again_are_dropped_and_those_that_are_not_stay(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(rate_limit, "KEYS", 10)
     clock = Clock()
-    limit = Allowance(1, 1, clock)
+    limit = RateLimit(1, 1, clock)
     for i in range(11):
         assert limit.spend(f"old-{i}")
     clock.now = 1.0
