@@ -20,7 +20,7 @@ from finetune_api.run import RunConfig
 from finetune_trainer import prepare
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch import launcher
-from finetune_trainer.launch.launcher import _end
+from finetune_trainer.launch.worker_end import read_end
 from support.jobs import job_config
 from support.models import mails, write_jsonl
 
@@ -103,7 +103,7 @@ def test_a_launcher_that_cannot_make_its_folder_says_it(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launcher.tempfile, "mkdtemp", full)
-    monkeypatch.setattr(launcher, "_Signals", lambda: None)
+    monkeypatch.setattr(launcher, "LauncherSignals", lambda: None)
     assert launcher.launch(config(bert, tmp_path)) == EXITS[Reason.DISK_FULL].code
     problem = said(tmp_path).problem
     assert problem is not None
@@ -111,6 +111,6 @@ def test_a_launcher_that_cannot_make_its_folder_says_it(
 
 
 def test_a_worker_that_could_not_leave_word_is_known_by_its_exit_code(tmp_path: Path) -> None:
-    end = _end(tmp_path, 1, EXITS[Reason.DISK_FULL].code or 0, by_us=False, told=False)
+    end = read_end(tmp_path, 1, EXITS[Reason.DISK_FULL].code or 0, by_us=False, told=False)
     assert end.problem is not None
     assert (end.code, end.problem.reason, end.problem.rank) == (34, Reason.DISK_FULL, 1)

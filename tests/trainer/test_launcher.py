@@ -18,9 +18,9 @@ import pytest
 from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.run import RunConfig, World
 from finetune_trainer.failures.problems import problem_for
-from finetune_trainer.launch import launcher
-from finetune_trainer.launch.launcher import End, root_cause
-from finetune_trainer.launch.signals import StopFlag
+from finetune_trainer.launch import processes
+from finetune_trainer.launch.signals import HANDLED, LauncherSignals, StopFlag
+from finetune_trainer.launch.worker_end import WorkerEnd, root_cause
 from support.attempts import Bench
 from support.jobs import job_config
 from support.models import mails, write_jsonl
@@ -31,17 +31,24 @@ CODE = {reason: entry.code for reason, entry in EXITS.items()}
 @pytest.mark.parametrize(
     ("ends", "rank"),
     [
-        ([End(0, COMPLETE, 1.0), End(1, COMPLETE, 2.0)], 0),
-        ([End(0, CODE[Reason.PEER_LOST], 1.0), End(1, CODE[Reason.INVALID_DATA], 2.0)], 1),
-        ([End(0, CODE[Reason.PEER_LOST], 1.0), End(1, 137, 1.5), End(2, CODE[Reason.PEER_LOST], 0.5)], 1),
-        ([End(0, CODE[Reason.OUT_OF_MEMORY], 2.0), End(1, CODE[Reason.NON_FINITE_LOSS], 1.0)], 1),
-        ([End(0, COMPLETE, 1.0), End(1, CODE[Reason.STORAGE_UNAVAILABLE], 9.0)], 1),
-        ([End(0, 137, 5.0, by_us=True), End(1, CODE[Reason.PEER_LOST], 1.0)], 1),
-        ([End(0, CODE[Reason.INTERRUPTED], 1.0), End(1, CODE[Reason.PEER_LOST], 0.5)], 0),
-        ([End(0, CODE[Reason.INTERRUPTED], 1.0), End(1, CODE[Reason.INTERNAL_ERROR], 2.0)], 1),
+        ([WorkerEnd(0, COMPLETE, 1.0), WorkerEnd(1, COMPLETE, 2.0)], 0),
+        ([WorkerEnd(0, CODE[Reason.PEER_LOST], 1.0), WorkerEnd(1, CODE[Reason.INVALID_DATA], 2.0)], 1),
+        (
+            [
+                WorkerEnd(0, CODE[Reason.PEER_LOST], 1.0),
+                WorkerEnd(1, 137, 1.5),
+                WorkerEnd(2, CODE[Reason.PEER_LOST], 0.5),
+            ],
+            1,
+        ),
+        ([WorkerEnd(0, CODE[Reason.OUT_OF_MEMORY], 2.0), WorkerEnd(1, CODE[Reason.NON_FINITE_LOSS], 1.0)], 1),
+        ([WorkerEnd(0, COMPLETE, 1.0), WorkerEnd(1, CODE[Reason.STORAGE_UNAVAILABLE], 9.0)], 1),
+        ([WorkerEnd(0, 137, 5.0, by_us=True), WorkerEnd(1, CODE[Reason.PEER_LOST], 1.0)], 1),
+        ([WorkerEnd(0, CODE[Reason.INTERRUPTED], 1.0), WorkerEnd(1, CODE[Reason.PEER_LOST], 0.5)], 0),
+        ([WorkerEnd(0, CODE[Reason.INTERRUPTED], 1.0), WorkerEnd(1, CODE[Reason.INTERNAL_ERROR], 2.0)], 1),
     ],
 )
-def test_the_first_that_failed_by_itself_is_to_blame(ends: list[End], rank: int) -> None:
+def test_the_first_that_failed_by_itself_is_to_blame(ends: list[WorkerEnd], rank: int) -> None:
     assert root_cause(ends).rank == rank
     assert root_cause(ends[::-1]).code == ends[rank].code
 
@@ -65,21 +72,21 @@ class Pod:
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
         self.folder, self.config = folder, config
-        self.signals = launcher._Signals()
+        self.signals = LauncherSignals()
         self.signals.running = True
 
-    def watch(self, *targets: Callable[..., Any]) -> dict[int, End]:
+    def watch(self, *targets: Callable[..., Any]) -> dict[int, WorkerEnd]:
         fork = multiprocessing.get_context("fork")
         workers = {rank: fork.Process(target=target, args=(self.folder,)) for rank, target in enumerate(targets)}
         for worker in workers.values():
             worker.start()
-        ends = launcher._watch(self.config, self.folder, dict(workers), self.signals)
+        ends = processes.watch(self.config, self.folder, dict(workers), self.signals)
         return {end.rank: end for end in ends}
 
 
 @pytest.fixture
 def pod(tmp_path: Path) -> Any:
-    before = {number: signal.getsignal(number) for number in launcher.HANDLED}
+    before = {number: signal.getsignal(number) for number in HANDLED}
     yield Pod(tmp_path, job_config(tmp_path, world=World(device="cpu", processes_per_worker=2)))
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -97,13 +104,13 @@ def saves_for_long(folder: Path) -> None:
 
 def test_after_an_agreed_stop_rank_0_has_the_grace_period_to_save(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal came to another pod, so that this launcher was told nothing."""
-    monkeypatch.setattr(launcher, "PEER_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "PEER_SECONDS", 0.05)
     ends = pod.watch(saves_for_long, lambda folder: said(folder, 1, Reason.INTERRUPTED))
     assert [(ends[rank].code, ends[rank].by_us) for rank in (0, 1)] == [(CODE[Reason.INTERRUPTED], False)] * 2
 
 
 def test_a_worker_that_outlives_a_failure_is_killed_and_not_blamed(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "PEER_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "PEER_SECONDS", 0.05)
 
     def deaf(folder: Path) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -26,7 +26,7 @@ from finetune_api.run import RunConfig
 from finetune_trainer.launch import launcher
 from support.sockets import connections
 
-def instead(config, model, folder, stop, started):
+def instead(config, first_rank, model, folder, stop, started):
     read, write = os.pipe()
     found = {"threads": [thread.name for thread in threading.enumerate()]}
     if os.fork() == 0:
@@ -38,7 +38,7 @@ def instead(config, model, folder, stop, started):
     os._exit(0)
 
 config, PORTS = json.loads(sys.stdin.read())
-launcher._run_workers = instead
+launcher.run_workers = instead
 launcher.launch(parse(RunConfig, config, local=True))
 """
 

@@ -22,7 +22,8 @@ from finetune_trainer.distributed import waits
 from finetune_trainer.distributed.rank_info import RankInfo
 from finetune_trainer.distributed.rendezvous import join, meet
 from finetune_trainer.failures.problems import problem_for
-from finetune_trainer.launch import launcher
+from finetune_trainer.launch import processes
+from finetune_trainer.launch.worker import worker as worker_main
 from finetune_trainer.train import loop
 from support.jobs import job_config
 
@@ -58,12 +59,12 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float) -> Iter
         timeout_seconds=timeout,
         threads_per_process=1,
         master_address="127.0.0.1",
-        master_port=launcher._free_port(),
+        master_port=processes.free_port(),
     )
     config = job_config(tmp_path, world=world)
     fork = multiprocessing.get_context("fork")
     places = [RankInfo(rank, 2, rank) for rank in range(2)]
-    workers = [fork.Process(target=launcher._worker, args=(config, p, tmp_path, tmp_path, 0.0)) for p in places]
+    workers = [fork.Process(target=worker_main, args=(config, p, tmp_path, tmp_path, 0.0)) for p in places]
     for worker in workers:
         worker.start()
     while not all((tmp_path / f"adds-{rank}").exists() for rank in range(2)):

@@ -1,4 +1,5 @@
-"""A job that is complete is never run again: what its result says is told once more, before anything heavy is imported.
+"""A job that is complete is never run again: what its result says is reported once more, before anything heavy is
+imported.
 
 So an attempt whose pods were lost after the commit ends within a second, and needs neither the model nor its peers.
 """
@@ -13,10 +14,10 @@ from finetune_trainer.output import completed
 from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.storage import location
 
-TOLD = ("progress", "evaluation", "test", "best", "checkpoints", "resolved", "data")
+REPORTED = ("progress", "evaluation", "test", "best", "checkpoints", "resolved", "data")
 
 
-def tell_again(config: RunConfig, snapshot: Path | None) -> bool:
+def report_completed(config: RunConfig, snapshot: Path | None) -> bool:
     """Whether the job's result is committed.
 
     With `snapshot` (on the first node) its report is sent, and left in that file.
@@ -26,6 +27,6 @@ def tell_again(config: RunConfig, snapshot: Path | None) -> bool:
         return False
     if snapshot is not None:
         reporter = Reporter(config, stage=Stage.FINISHED, snapshot_file=snapshot)
-        reporter.update(output=found.output, **{name: getattr(found.report, name) for name in TOLD})
+        reporter.update(output=found.output, **{name: getattr(found.report, name) for name in REPORTED})
         reporter.close()
     return True

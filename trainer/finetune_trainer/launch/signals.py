@@ -1,11 +1,15 @@
-"""SIGTERM and SIGINT as a flag that the loop looks at: the process always leaves by its own door, after a
-checkpoint.
-"""
+"""SIGTERM and SIGINT: the launcher passes them on; a worker raises a flag, and leaves by itself after a checkpoint."""
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from types import FrameType
+
+from finetune_api.exits import JobError, Reason
+
+HANDLED = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopFlag:
@@ -32,6 +36,30 @@ class StopFlag:
         def handle(number: int, frame: FrameType | None) -> None:
             self.set(number)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in HANDLED:
             signal.signal(number, handle)
         return self
+
+
+class LauncherSignals:
+    """Before the workers run, a signal ends the launcher at once; afterwards `at` and `number` say which came when."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+        self.number: int = signal.SIGTERM
+        self.running = False
+        self._wake, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in HANDLED:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.at is None:
+            self.at, self.number = time.monotonic(), number
+        os.write(self._woken, b".")
+        if not self.running:
+            raise JobError(Reason.INTERRUPTED, "the run was told to stop before the first step")
+
+    @property
+    def fileno(self) -> int:
+        """Readable once a signal came."""
+        return self._wake
