@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Lora, Method
-from finetune_trainer.methods import apply_method
+from finetune_trainer.methods import METHODS, apply_method
 from finetune_trainer.model.load import load_model
 from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
@@ -188,7 +188,7 @@ def test_tied_embeddings_are_parted_only_where_a_merged_adapter_makes_them_diffe
     base = tiny_llama(tmp_path / "base")
     model = tuned_lora(base, *targets)
     adapted = JUDGE.logits(model)
-    write_model(tmp_path / "out", model, base, JUDGE, base="base", merge=True)
+    write_model(tmp_path / "out", model, base, JUDGE, adapter=METHODS["lora"].adapter, base="base", merge=True)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged")
     for a, b in zip(adapted, JUDGE.logits(merged), strict=True):
         assert torch.allclose(a, b, atol=1e-4)

@@ -13,6 +13,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
+from finetune_trainer.methods import METHODS
 from finetune_trainer.output import Result, export
 from finetune_trainer.output.card import model_card
 from finetune_trainer.output.judge import Judge
@@ -21,6 +22,7 @@ from finetune_trainer.output.result import license_of
 from output.cases import chat, classification, config, events
 from support.models import tiny_bert, tiny_llama
 
+ADAPTER = METHODS["lora"].adapter
 TEXT = "meeting report lunch project"
 JUDGE = Judge((torch.tensor([[5, 6, 7, 8]]),), torch.device("cpu"))
 
@@ -136,7 +138,7 @@ def test_an_adapter_with_a_head_loads_on_the_base_and_its_merged_model_computes_
         folder,
         result,
         events(9, 3),
-        lambda path: write_model(path, model, tmp_path / "base", JUDGE, base=result.base, merge=True),
+        lambda path: write_model(path, model, tmp_path / "base", JUDGE, adapter=ADAPTER, base=result.base, merge=True),
     )
     assert (folder / "adapter_model.safetensors").exists()
     assert not (folder / "model.safetensors").exists()
@@ -158,7 +160,9 @@ def test_a_decoders_adapter_is_written_and_writes_text(tmp_path: Path, monkeypat
         folder,
         chat(),
         events(9, 3),
-        lambda path: write_model(path, model, tmp_path / "base", JUDGE, base="s3://models/smollm2", merge=True),
+        lambda path: write_model(
+            path, model, tmp_path / "base", JUDGE, adapter=ADAPTER, base="s3://models/smollm2", merge=True
+        ),
     )
     _no_trace_of_this_machine(folder, tmp_path)
     assert isinstance(_run_the_cards_code((folder / "README.md").read_text(), tmp_path, monkeypatch), str)

@@ -15,40 +15,35 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Lora
 from finetune_api.run import RunConfig
+from finetune_trainer.methods import METHODS, PACKAGES, method_for
 
-_WORDS = {
+_FIELDS = {
     "task": "spec.task",
     "model": "spec.model.uri",
     "modelRevision": "spec.model.revision",
     "method": "spec.method.type",
-    "loraRank": "spec.method.lora.rank",
-    "loraAlpha": "spec.method.lora.alpha",
-    "loraTargets": "spec.method.lora.targetModules",
-    "freezeLastLayers": "spec.method.freeze.lastLayers",
     "seed": "spec.training.seed",
     "globalBatchSize": "spec.training.globalBatchSize",
     "dataManifest": "spec.data",
+    **{name: setting.field for method in METHODS.values() for name, setting in method.identity.items()},
 }
+"""Where the user wrote what an identity is made of."""
 
 
 def identity_of(config: RunConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal; `extra` adds what only the run knows (digest of the data manifest, resolved values)."""
-    method = config.method
-    found: dict[str, Any] = {
+    method = method_for(config.method)
+    settings = method.settings(config.method)
+    return {
         "task": config.task,
         "model": config.model.uri,
         "modelRevision": config.model.revision,
-        "method": method.type,
+        "method": method.name,
+        "seed": config.training.seed,
+        **{name: setting.value(settings) for name, setting in method.identity.items()},
+        **extra,
     }
-    found["seed"] = config.training.seed
-    if method.type == "lora":
-        lora = method.lora or Lora()
-        found |= {"loraRank": lora.rank, "loraAlpha": lora.alpha, "loraTargets": list(lora.target_modules or ())}
-    if method.type == "freeze":
-        found["freezeLastLayers"] = method.freeze.last_layers if method.freeze else 0
-    return found | dict(extra)
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
@@ -62,7 +57,7 @@ def check_identity(uri: str, theirs: Mapping[str, Any], ours: Mapping[str, Any],
     """Raise CHECKPOINT_MISMATCH that says what differs, in the manifest's words."""
     both = {k for k in set(theirs) & set(ours) if theirs[k] != ours[k]}
     if both:
-        said = "; ".join(f"{_WORDS.get(k, k)} is {ours[k]!r}, the checkpoint's is {theirs[k]!r}" for k in sorted(both))
+        said = "; ".join(f"{_FIELDS.get(k, k)} is {ours[k]!r}, the checkpoint's is {theirs[k]!r}" for k in sorted(both))
         raise JobError(
             Reason.CHECKPOINT_MISMATCH, f"the checkpoint {uri} was written by a different job: {said}", field=field
         )
@@ -106,7 +101,7 @@ def environment(
         "device": device,
         "machine": platform.machine(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "transformers", "peft")},
+        **{name: _version(name) for name in ("torch", "transformers", *PACKAGES)},
         "cpuFlags": cpu_flags_digest(),
         "cpuCapability": _cpu_capability(),
         **more,

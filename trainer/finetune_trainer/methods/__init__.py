@@ -1,19 +1,6 @@
-"""How to tune: which weights are trained. Each method takes a loaded model and returns the one to train."""
+"""How to tune: which weights are trained, how they are kept, and how they are written. One value a method."""
 
-from __future__ import annotations
+from finetune_trainer.methods.base import AdapterFormat, TuningMethod
+from finetune_trainer.methods.registry import METHODS, PACKAGES, apply_method, method_for
 
-from typing import Any
-
-from finetune_api.job import Method
-from finetune_trainer.methods import freeze, full, lora
-from finetune_trainer.model.head import HeadPolicy
-
-_METHODS = {"full": full.apply, "freeze": freeze.apply, "lora": lora.apply}
-
-
-def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
-    """The model with exactly the method's weights trainable.
-
-    Raises JobError naming the field that does not fit the model.
-    """
-    return _METHODS[method.type](model, method, head, seed)
+__all__ = ["METHODS", "PACKAGES", "AdapterFormat", "TuningMethod", "apply_method", "method_for"]

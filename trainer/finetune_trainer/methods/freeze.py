@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Freeze, Method
-from finetune_trainer.methods.modules import head_modules, layer_list
+from finetune_api.job import Freeze
+from finetune_trainer.methods.base import Identity, TuningMethod
+from finetune_trainer.methods.modules import head_modules, layer_list, modules_after
 from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.method.freeze.lastLayers"
 
 
-def apply(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
+def apply(model: Any, settings: Freeze, head: HeadPolicy, seed: int) -> Any:
     """Freeze all but the head and the last layers. Raises JobError when the model has fewer layers."""
-    count = (method.freeze or Freeze()).last_layers
+    count = settings.last_layers
     layers_name, layers = layer_list(model)
     if count > len(layers):
         raise JobError(
@@ -35,17 +34,23 @@ def apply(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
         module.requires_grad_(True)
     if count:
         layers[-count:].requires_grad_(True)
-        for module in _after(model, layers_name):
+        for module in modules_after(model, layers_name):
             module.requires_grad_(True)
     return model
 
 
-def _after(model: Any, layers_name: str) -> list[nn.Module]:
-    """Modules that stand after the layers in the base model: the siblings of the list and of the modules around it."""
-    found: list[nn.Module] = []
-    path = layers_name.split(".")
-    for depth in range(len(path)):
-        parent = model.get_submodule(".".join(path[:depth]))
-        names = [name for name, _ in parent.named_children()]
-        found += [getattr(parent, name) for name in names[names.index(path[depth]) + 1 :]]
-    return found
+def check(model: Any, settings: Freeze, head: HeadPolicy) -> tuple[()]:
+    """Raises JobError as `apply` does, which needs no weights."""
+    apply(model, settings, head, seed=0)
+    return ()
+
+
+METHOD = TuningMethod(
+    "freeze",
+    apply,
+    check,
+    phrase="the head and the last layers tuned",
+    title="head and last layers tuned",
+    defaults=Freeze(),
+    identity={"freezeLastLayers": Identity(FIELD, lambda settings: settings.last_layers)},
+)

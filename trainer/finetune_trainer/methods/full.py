@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.job import Method
+from finetune_trainer.methods.base import TuningMethod
 from finetune_trainer.model.head import HeadPolicy
 
 
-def apply(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
+def apply(model: Any, settings: None, head: HeadPolicy, seed: int) -> Any:
     """The model as it is."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    return model
+    return model.requires_grad_(True)
+
+
+def check(model: Any, settings: None, head: HeadPolicy) -> tuple[()]:
+    """Every model will do."""
+    return ()
+
+
+METHOD = TuningMethod("full", apply, check, phrase="all weights tuned", title="all weights tuned")

@@ -38,10 +38,10 @@ def _header(result: Result) -> str:
     names = headline(result.metrics)
     fields: dict[str, Any] = {
         "license": result.license or "unknown",
-        "library_name": "peft" if _adapter(result) else "transformers",
+        "library_name": adapter.library if (adapter := result.method.adapter) else "transformers",
         "pipeline_tag": _TAGS[result.config.task],
         "metrics": names,
-        "tags": ["finetune-operator", result.config.method.type],
+        "tags": ["finetune-operator", result.method.name],
     }
     if _HUB_NAME.fullmatch(result.base):
         fields["base_model"] = result.base
@@ -67,14 +67,7 @@ def _header(result: Result) -> str:
     )
 
 
-def _adapter(result: Result) -> bool:
-    return result.config.method.type == "lora"
-
-
 def _summary(result: Result) -> str:
-    how = {"full": "all weights tuned", "freeze": "the head and the last layers tuned", "lora": "a LoRA adapter"}[
-        result.config.method.type
-    ]
     best = result.report.best
     chosen = (
         f" The weights are those of step {best.step}, the best by {best.metric} ({best.value:.4g}) on the validation"
@@ -83,7 +76,7 @@ def _summary(result: Result) -> str:
         else ""
     )
     return (
-        f"`{result.base}`, fine-tuned for {result.config.task} ({how}) by the job `{result.config.job.name}`.{chosen}"
+        f"`{result.base}`, fine-tuned for {result.config.task} ({result.method.phrase}) by the job `{result.config.job.name}`.{chosen}"
         " See report.html for curves."
     )
 
@@ -124,12 +117,14 @@ def _usage(result: Result) -> str:
     uri = result.config.model.uri
     base = "base" if uri.startswith("s3://") else loadable(uri)
     lines = [f"from transformers import AutoTokenizer, {auto}", ""]
-    if _adapter(result):
-        lines.insert(0, "from peft import PeftModel")
+    adapter = result.method.adapter
+    if adapter:
+        lines.insert(0, adapter.usage_import)
         lines += [f"# `folder`: a copy of {where}; `{base}`: the base model, {result.base}", 'folder = "model"']
         lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
         more = f", num_labels={len(result.labels)}" if result.labels else ""
-        lines += [f'model = PeftModel.from_pretrained({auto}.from_pretrained("{base}"{more}), folder)']
+        plain = f'{auto}.from_pretrained("{base}"{more})'
+        lines += [f"model = {adapter.usage_load.format(base=plain)}"]
     else:
         lines += [
             f"# `folder`: a copy of {where}",
@@ -154,11 +149,9 @@ def _usage(result: Result) -> str:
             "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))",
         ]
     text = "## How to use it\n\n```python\n" + "\n".join(lines) + "\n```"
-    return text + (
-        "\n\n`merged/` holds the whole model with the adapter merged in; it needs no peft."
-        if result.config.output.merge
-        else ""
-    )
+    if adapter and result.config.output.merge:
+        text += f"\n\n`merged/` holds the whole model with the adapter merged in; it needs no {adapter.library}."
+    return text
 
 
 def _data(result: Result) -> str:
@@ -194,7 +187,7 @@ def _training(result: Result) -> str:
         (name, _value(value))
         for name, value in (result.report.resolved.to_json() if result.report.resolved else {}).items()
     ]
-    rows += [("method", result.config.method.type), *((k, _value(v)) for k, v in _method(result).items())]
+    rows += [("method", result.method.name), *((k, _value(v)) for k, v in result.method_settings.items())]
     rows += [
         ("schedule", training.schedule),
         ("weightDecay", _value(training.weight_decay)),
@@ -203,11 +196,6 @@ def _training(result: Result) -> str:
     rows += [("seed", str(training.seed))]
     rows += [(name, version) for name, version in result.versions.items()]
     return "## Training\n\n" + _table(("setting", "value"), rows)
-
-
-def _method(result: Result) -> dict[str, Any]:
-    settings = result.config.method.lora if _adapter(result) else result.config.method.freeze
-    return settings.to_json() if settings else {}
 
 
 def _checkpoints(result: Result) -> str:

@@ -35,7 +35,7 @@ def metrics(result: Result) -> dict[str, object]:
     return {
         "job": result.config.job.name,
         "task": result.config.task,
-        "method": result.config.method.type,
+        "method": result.method.name,
         "base": result.base,
         "test": report.test,
         "validation": report.evaluation,

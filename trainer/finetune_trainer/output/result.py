@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
+from finetune_trainer.methods import PACKAGES, TuningMethod, method_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,17 @@ class Result:
         return "test" if self.report.test else "validation"
 
     @property
+    def method(self) -> TuningMethod:
+        """How the model was tuned."""
+        return method_for(self.config.method)
+
+    @property
+    def method_settings(self) -> dict[str, Any]:
+        """The method's settings as the user wrote them; empty where there are none."""
+        given = self.method.given(self.config.method)
+        return given.to_json() if given else {}
+
+    @property
     def base(self) -> str:
         """The base model as transformers and the hub name it: organisation/name for hf://, else the URI."""
         return name_of(self.config.model.uri)
@@ -102,16 +114,8 @@ def headline(metrics: dict[str, float]) -> list[str]:
 def versions() -> dict[str, str]:
     """Versions of what computed the result."""
     found = {"python": platform.python_version()}
-    for name in (
-        "finetune-operator",
-        "torch",
-        "transformers",
-        "peft",
-        "tokenizers",
-        "safetensors",
-        "accelerate",
-        "datasets",
-    ):
+    libraries = ("torch", "transformers", *PACKAGES, "tokenizers", "safetensors", "accelerate", "datasets")
+    for name in ("finetune-operator", *libraries):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -18,6 +18,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
 from finetune_trainer.checkpoint import CheckpointRef
 from finetune_trainer.evaluate import ClassTally, Stopped, Tally, evaluate, tally_for
+from finetune_trainer.methods import method_for
 from finetune_trainer.output import ClassScore, Result, Sample, commit, export, versions
 from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
@@ -186,6 +187,7 @@ def _write_model(s: Session, folder: Path) -> None:
         s.model,
         s.model_folder,
         Judge.of(seen, s.ranks.device),
+        adapter=method_for(s.config.method).adapter,
         base=loadable(s.config.model.uri),
         revision=s.profile.model_revision,
         merge=s.config.output.merge,

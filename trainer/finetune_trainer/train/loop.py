@@ -25,6 +25,7 @@ from finetune_trainer.distributed.rank_info import RankInfo
 from finetune_trainer.distributed.rendezvous import join, meet
 from finetune_trainer.evaluate import Stopped
 from finetune_trainer.failures.problems import PeerFailed, problem_for
+from finetune_trainer.methods import method_for
 from finetune_trainer.model import deferred_imports
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
@@ -48,10 +49,7 @@ def warm_up(config: RunConfig) -> Path:
     """Once a node, before the workers are forked: fetch the model, import its classes. The model's folder."""
     _, profile = load_profile(location(config.output.uri, config.storage))
     folder = fetch_model(config, revision=profile.model_revision)
-    modules = [
-        architecture(read_config(folder), config.task).module,
-        *(["peft"] if config.method.type == "lora" else []),
-    ]
+    modules = [architecture(read_config(folder), config.task).module, *method_for(config.method).packages]
     deferred_imports.import_modules(
         modules, deferred=config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists()
     )

@@ -59,12 +59,11 @@ def _place(file: str | None, line: int | None) -> str:
 
 
 def settings(result: Result) -> str:
-    training, method = result.config.training, result.config.method
+    training = result.config.training
     resolved = [
         (k, setting(v)) for k, v in (result.report.resolved.to_json() if result.report.resolved else {}).items()
     ]
-    special = method.lora if method.type == "lora" else method.freeze if method.type == "freeze" else None
-    given = [("method", method.type), *((k, setting(v)) for k, v in (special.to_json() if special else {}).items())]
+    given = [("method", result.method.name), *((k, setting(v)) for k, v in result.method_settings.items())]
     named = ("schedule", "warmupRatio", "weightDecay", "maxGradNorm", "seed", "gradientCheckpointing")
     given += [(k, setting(v)) for k, v in training.to_json().items() if k in named]
     world = result.config.world

@@ -51,13 +51,10 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
 
 
 def _head(result: Result) -> str:
-    how = {"full": "all weights tuned", "freeze": "head and last layers tuned", "lora": "LoRA adapter"}[
-        result.config.method.type
-    ]
     when = datetime.fromtimestamp(result.report.time, UTC).strftime("%d %B %Y, %H:%M UTC")
     return (
         f'<h1>{escape(result.title)}</h1><p class="lead"><code>{escape(result.base)}</code>, fine-tuned for'
-        f" {escape(result.config.task)} ({how}). Job <code>{escape(result.config.job.name)}</code>, finished"
+        f" {escape(result.config.task)} ({result.method.title}). Job <code>{escape(result.config.job.name)}</code>, finished"
         f" {when}.</p>"
     )
 

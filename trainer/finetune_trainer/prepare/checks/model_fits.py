@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Lora
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
+from finetune_trainer.methods import method_for
 from finetune_trainer.model import deferred_imports
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 from finetune_trainer.model.tokenizer import Tokenizer
@@ -43,7 +43,9 @@ def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer
     from finetune_trainer.model.load import empty_model
 
     model, unused = empty_model(folder, config.task, stored)
-    findings = [*_unused(model, unused), *_method(model, config)]
+    method = method_for(config.method)
+    unfit = method.check(model, method.settings(config.method), task_for(config.task).head)
+    findings = (*_unused(model, unused), *unfit)
     embeddings = len(model.get_input_embeddings().weight)
     beyond = tokenizer.beyond(embeddings)
     words = [token for token in beyond if token not in tokenizer.added]
@@ -55,7 +57,7 @@ def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer
             field=FIELD,
             hint="Use the tokenizer that the model was made with, or resize the model's embeddings.",
         )
-    return Fit(embeddings, beyond, tuple(findings))
+    return Fit(embeddings, beyond, findings)
 
 
 def _unused(model: Any, names: Sequence[str]) -> list[Finding]:
@@ -70,24 +72,3 @@ def _unused(model: Any, names: Sequence[str]) -> list[Finding]:
         " …) and are not used."
     )
     return [Finding(kind="UnusedWeights", count=len(inside), message=message[:384])]
-
-
-def _method(model: Any, config: RunConfig) -> list[Finding]:
-    from finetune_trainer.methods import apply_method, lora
-    from finetune_trainer.methods.modules import head_modules
-
-    head = task_for(config.task).head
-    if config.method.type != "lora":
-        apply_method(model, config.method, head, config.training.seed)
-        return []
-    lora.targets_of(model, config.method.lora or Lora(), head_modules(model, head))
-    left = {name: p.numel() for name, p in model.named_parameters() if p.dim() > 2 and ".experts." in f".{name}."}
-    if not left:
-        return []
-    share = sum(left.values()) / sum(p.numel() for p in model.parameters())
-    kinds = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in left))
-    message = (
-        f"Adapters leave the mixture's experts as they are: {kinds}, {share:.0%} of the weights. Use method full or"
-        " freeze to train them."
-    )
-    return [Finding(kind="UntrainedExperts", count=len(left), message=message[:384])]

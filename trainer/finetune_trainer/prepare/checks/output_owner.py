@@ -15,12 +15,14 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.times import rfc3339, seconds
+from finetune_trainer.methods import METHODS
 from finetune_trainer.storage import Location, blaming
 
 MARKER = "job.json"
 FIELD = "spec.output.uri"
 _SWEPT = ("result.json", "ckpt/", "generations/", "prepare/")
-_MODELS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
+_ADAPTERS = tuple(method.adapter.weights for method in METHODS.values() if method.adapter)
+_MODELS = ("model.safetensors", *_ADAPTERS, "model.safetensors.index.json")
 
 
 def claim_output(config: RunConfig, out: Location) -> None:

@@ -1,0 +1,84 @@
+"""What a tuning method is: one frozen value that all else asks, so that nothing outside asks which method it is.
+
+Nothing here or in a method's module imports torch, transformers or peft before a model is tuned: the prepare step,
+the model card and the comparison of checkpoints read these values too, and torch takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetune_api.job import Method
+from finetune_api.status import Finding
+from finetune_trainer.model.head import HeadPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A setting that a checkpoint must share with the run that goes on from it."""
+
+    field: str
+    """Where the user wrote it."""
+    value: Callable[[Any], Any]
+    """Read from the method's settings; plain JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFormat:
+    """How weights that leave the base alone are written beside it, loaded again, and merged into it."""
+
+    library: str
+    """What loads them, in the hub's words; a package of Python."""
+    weights: str
+    """The file of weights."""
+    save: Callable[[Any, Path, str, str | None], None]
+    """(model, folder, base, revision): write the adapter alone; `base` is what the library shall load it onto."""
+    merge: Callable[[Any], Any]
+    """The whole model with the adapter merged in; uses up the model given."""
+    usage_import: str
+    """A line of Python for the model card."""
+    usage_load: str
+    """A Python expression for the model card; `{base}` stands for one that makes the base model."""
+
+
+def trained_parameters(model: Any) -> dict[str, Any]:
+    """The parameters that the method has left trainable, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@dataclass(frozen=True, slots=True)
+class TuningMethod:
+    """One way to tune a model. `settings` below is the part of spec.method that belongs to the method, or None."""
+
+    name: str
+    """As in spec.method.type; its settings, if it has any, stand in the field of this name."""
+    apply: Callable[[Any, Any, HeadPolicy, int], Any]
+    """(model, settings, head, seed): the model to train, with exactly the method's weights trainable. Raises JobError
+    naming the field that does not fit the model."""
+    check: Callable[[Any, Any, HeadPolicy], Sequence[Finding]]
+    """(model, settings, head): whether the method fits a model that is built without its weights; raises as `apply`."""
+    phrase: str
+    """For a sentence of the model card."""
+    title: str
+    """For the head of the report."""
+    defaults: Any = None
+    """The settings where the user gives none."""
+    identity: Mapping[str, Identity] = field(default_factory=dict)
+    """What must match on resume, by the name that checkpoints store."""
+    state: Callable[[Any], dict[str, Any]] = trained_parameters
+    """The model's tensors that a checkpoint holds, by name."""
+    packages: tuple[str, ...] = ()
+    """Imported once before the workers are forked, and recorded with their versions."""
+    adapter: AdapterFormat | None = None
+    """Where only adapters are written; else the whole model is."""
+
+    def given(self, method: Method) -> Any:
+        """The settings as the user wrote them, None where there are none."""
+        return getattr(method, self.name, None)
+
+    def settings(self, method: Method) -> Any:
+        """The settings in force."""
+        return self.given(method) or self.defaults

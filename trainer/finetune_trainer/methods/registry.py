@@ -1,0 +1,29 @@
+"""The methods by name. A new method is a module beside this one, a line here and a row in finetune_api/method.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_api.job import Method
+from finetune_trainer.methods import freeze, full, lora
+from finetune_trainer.methods.base import TuningMethod
+from finetune_trainer.model.head import HeadPolicy
+
+METHODS: dict[str, TuningMethod] = {method.name: method for method in (full.METHOD, freeze.METHOD, lora.METHOD)}
+
+PACKAGES = tuple(dict.fromkeys(package for method in METHODS.values() for package in method.packages))
+"""What some method or other needs beside torch and transformers."""
+
+
+def method_for(method: Method) -> TuningMethod:
+    """The value of a job's spec.method; the contract lets no other type through."""
+    return METHODS[method.type]
+
+
+def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:
+    """The model with exactly the method's weights trainable.
+
+    Raises JobError naming the field that does not fit the model.
+    """
+    chosen = method_for(method)
+    return chosen.apply(model, chosen.settings(method), head, seed)
