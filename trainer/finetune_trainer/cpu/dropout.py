@@ -1,9 +1,8 @@
 """Dropout masks drawn four to a random number.
 
 torch draws them element by element in one thread: a seventh of the time of BERT's training on two cores. Here one
-64-bit
-number of the same generator decides four elements, by 16 bits each. It takes the place of torch's kernel for
-`bernoulli_(p)` on CPUs, which all kinds of dropout end in, those inside of attention too; seeds work as before.
+64-bit number of the same generator decides four elements, by 16 bits each. It replaces torch's kernel for
+`bernoulli_(p)` on CPUs, which every kind of dropout calls, that inside of attention too; seeds work as before.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def bernoulli_(self: torch.Tensor, p: float = 0.5, *, generator: torch.Generator
 
 
 def install() -> None:
-    """Put it in the place of torch's kernel on CPUs, for this process."""
+    """Replace torch's kernel on CPUs, for this process."""
     if not _kernels:
         kernels = torch.library.Library("aten", "IMPL")
         kernels.impl("bernoulli_.float", bernoulli_, "CPU")

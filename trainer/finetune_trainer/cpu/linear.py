@@ -2,10 +2,8 @@
 
 On x86, torch multiplies float32 matrices by MKL, which leaves AVX-512 unused on processors that are not Intel's: 100 to
 200 GFLOP/s on two cores of an AMD EPYC, where oneDNN, which torch carries too, made 180 to 450 with the same rounding
-error.
-torch has no setting for this. The operation is the one that its compiler calls for linear layers on CPUs; it is not
-part
-of torch's public interface, so `pays` tries it first.
+error. torch has no setting for this. The operation is the one that its compiler calls for linear layers on CPUs; it is
+not part of torch's public interface, so `is_faster` tries it first.
 """
 
 from __future__ import annotations
@@ -59,10 +57,8 @@ def replace(model: nn.Module) -> int:
     return len(found)
 
 
-def pays(cpuinfo: Path = Path("/proc/cpuinfo"), capability: str | None = None) -> bool:
-    """Whether oneDNN is here, works, and is faster than what torch takes by itself: AVX-512 on a processor that is not
-    Intel's.
-    """
+def is_faster(cpuinfo: Path = Path("/proc/cpuinfo"), capability: str | None = None) -> bool:
+    """Whether oneDNN is here, works, and beats torch's own choice: with AVX-512, on processors that are not Intel's."""
     if (capability or torch.backends.cpu.get_cpu_capability()) != "AVX512" or not torch.backends.mkldnn.is_available():
         return False
     if "GenuineIntel" in cpuinfo.read_text():

@@ -1,8 +1,7 @@
 """Keep the memory that activations leave behind, instead of giving it back and asking for it again each step.
 
 glibc's allocator maps each large block anew, and the system fills it with zeros page by page: a sixth of the time of
-BERT's
-training on two cores. Kept, the process holds a few per cent more at its peak. mallopt(3).
+BERT's training on two cores. Kept, the process holds a few per cent more at its peak. See mallopt(3).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ KEPT = 2**31 - 1
 
 
 def keep() -> bool:
-    """Set the allocator of this process; whether it is glibc's, and heeded it."""
+    """Set the allocator of this process; whether that worked, which it does with glibc's only."""
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)

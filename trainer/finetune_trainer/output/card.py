@@ -76,7 +76,8 @@ def _summary(result: Result) -> str:
         else ""
     )
     return (
-        f"`{result.base}`, fine-tuned for {result.config.task} ({result.method.phrase}) by the job `{result.config.job.name}`.{chosen}"
+        f"`{result.base}`, fine-tuned for {result.config.task} ({result.method.phrase}) by the job"
+        f" `{result.config.job.name}`.{chosen}"
         " See report.html for curves."
     )
 

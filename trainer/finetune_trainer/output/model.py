@@ -1,11 +1,8 @@
-"""Write the tuned model for transformers, or its adapter alone: safetensors only, sharded when large, no path of the trainer's
-machine in it.
+"""Write the tuned model, whole or as an adapter: safetensors only, sharded when large, without a path of this machine.
 
-All that is not tuned is the base's own (`inherited`), and what was written is loaded again and judged before it can
-become
-the result (`judge`). The model that was tuned is used up by it: its weights are rounded, merged and let go, so that one
-copy
-is in memory at a time.
+All that is not tuned is the base's own (`inherited`), and what was written is loaded again and compared before it can
+become the result (`judge`). The model that was tuned is used up: its weights are rounded, merged and let go, so that
+one copy is in memory at a time.
 """
 
 from __future__ import annotations

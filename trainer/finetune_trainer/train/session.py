@@ -17,7 +17,7 @@ import torch
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
-from finetune_trainer.cpu import quicken
+from finetune_trainer.cpu import use_fast_kernels
 from finetune_trainer.distributed.choose import strategy_for
 from finetune_trainer.distributed.ranks import Ranks, check_same_weights
 from finetune_trainer.distributed.strategy import GradientStrategy
@@ -126,7 +126,7 @@ def open_session(
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model = apply_method(model, config.method, task.head, seed).to(ranks.device)
         if ranks.device.type == "cpu":
-            quicken(model, ranks.precision)
+            use_fast_kernels(model, ranks.precision)
         check_same_weights(model, ranks)
         total, trained = parameter_counts(model)
         resolved = resolved.model_copy(

@@ -54,8 +54,8 @@ def _head(result: Result) -> str:
     when = datetime.fromtimestamp(result.report.time, UTC).strftime("%d %B %Y, %H:%M UTC")
     return (
         f'<h1>{escape(result.title)}</h1><p class="lead"><code>{escape(result.base)}</code>, fine-tuned for'
-        f" {escape(result.config.task)} ({result.method.title}). Job <code>{escape(result.config.job.name)}</code>, finished"
-        f" {when}.</p>"
+        f" {escape(result.config.task)} ({result.method.title}). Job"
+        f" <code>{escape(result.config.job.name)}</code>, finished {when}.</p>"
     )
 
 
