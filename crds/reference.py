@@ -1,7 +1,8 @@
 """The manifest reference for people, docs/reference.md: every field of the spec and the status, and every reason a job
 stops for.
 
-Made from the CRD's own schema and from the table of exits, so that it can never say anything else than the API server.
+Made from the CRD's own schema and from the contract's tables, so that it can never say anything else than the API
+server.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 
 from finetune_api import API_VERSION, KIND
 from finetune_api.exits import COMPLETE, EXITS, Retry
+from finetune_api.method import METHODS
+from finetune_api.resolve import learning_rate
+from finetune_api.tasks import TASKS, Role
 
 _INTRO = f"""\
 <!-- Generated from crds/finetune_api by `make crds`; do not edit. -->
@@ -41,6 +45,10 @@ def reference(crd: dict[str, Any]) -> str:
         _table("spec", spec),
         "\n### Rules between fields\n\n",
         *(_rule_lines("spec", spec)),
+        "\n### Tasks and methods\n\n",
+        _tasks(),
+        "\n",
+        _methods(),
         "\n## Status\n\n",
         _table("status", status, values=False),
         "\n## Troubleshooting by reason\n\n",
@@ -134,6 +142,29 @@ def _rule_lines(path: str, schema: dict[str, Any]) -> Iterator[str]:
         yield from _rule_lines(f"{path}.{name}", field)
         yield from _rule_lines(f"{path}.{name}[]", field.get("items", {}))
         yield from _rule_lines(f"{path}.{name}.*", field.get("additionalProperties", {}))
+
+
+def _tasks() -> str:
+    head = "| Task | Columns | Metrics | Most tokens, unless `maxLength` says otherwise |\n|---|---|---|---|\n"
+    return head + "".join(
+        f"| `{task.name}` | {', or '.join(map(_columns, task.alternatives))} |"
+        f" {', '.join(f'{m} (*auto*)' if m == task.default_metric else m for m in task.metrics)} |"
+        f" {task.default_max_length:,} |\n"
+        for task in TASKS.values()
+    )
+
+
+def _columns(roles: tuple[Role, ...]) -> str:
+    return ", ".join(f"{role.name} (optional)" if role.optional else role.name for role in roles)
+
+
+def _methods() -> str:
+    rows = (
+        f"| `{method.name}` | {method.trains} |"
+        f" {', '.join(f'{learning_rate(task, method):g} for {task.name}' for task in TASKS.values())} |\n"
+        for method in METHODS.values()
+    )
+    return "| Method | Trains | `learningRate` chosen |\n|---|---|---|\n" + "".join(rows)
 
 
 def _reasons() -> str:

@@ -30,3 +30,5 @@ METHODS = {
     )
 }
 """Adapters take about ten times the rate of tuning every weight (Hu et al. 2021)."""
+
+DEFAULT_METHOD = "full"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from finetune_api.base import Model, OneOf, Rule
-from finetune_api.method import METHODS
+from finetune_api.method import DEFAULT_METHOD, METHODS
 from finetune_api.metrics import AUTO, METRICS
 from finetune_api.rules import settings_rules
 from finetune_api.tasks import TASKS
@@ -40,7 +40,7 @@ class Freeze(Model):
 class Method(Model):
     """How to tune."""
 
-    type: MethodName = Field(next(iter(METHODS)), description="; ".join(f"{method.name}: {method.trains}" for method in METHODS.values()) + ".")
+    type: MethodName = Field(DEFAULT_METHOD, description="; ".join(f"{method.name}: {method.trains}" for method in METHODS.values()) + ".")
     lora: Lora | None = Field(None, description="Settings of type lora.")
     freeze: Freeze | None = Field(None, description="Settings of type freeze.")
 
@@ -130,7 +130,7 @@ class Output(Model):
     """Where the result goes."""
 
     uri: OutputUri = Field(description="Prefix for the tuned model, its report and the checkpoints; one job each.")
-    merge: bool = Field(False, description="Method lora: also write the full model with the adapters merged in, under merged/.")
+    merge: bool = Field(False, description=f"Method {listed([m.name for m in METHODS.values() if m.merges])}: also write the full model with the adapters merged in, under merged/.")
     overwrite: bool = Field(False, description="Take the prefix over from an earlier job whose result may go.")
 
     RULES = (no_file(),)

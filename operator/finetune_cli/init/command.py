@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from finetune_api import API_VERSION, KIND
+from finetune_api.metrics import LOSS
 from finetune_cli.check import check
 from finetune_cli.init.guess import Guess, guess
 from finetune_cli.init.sample import Sample, sample
@@ -17,11 +18,6 @@ from finetune_cli.local.next_steps import quoted
 from finetune_cli.manifest import read_documents
 from finetune_cli.places import file_uri
 from finetune_cli.terminal import Stop, next_steps, note, plural
-
-MODELS = {
-    "text-classification": "hf://sentence-transformers/all-MiniLM-L6-v2",
-    "causal-lm": "hf://HuggingFaceTB/SmolLM2-135M-Instruct",
-}
 
 
 @click.command(short_help="Write a manifest from a data file.")
@@ -52,7 +48,7 @@ def init(
     seen = sample(data)
     guessed = guess(seen.rows, text=text, label=label)
     written = manifest_text(
-        data.absolute(), seen, guessed, name=name or job_name(data), model=model or MODELS[guessed.task]
+        data.absolute(), seen, guessed, name=name or job_name(data), model=model or guessed.task.example_model
     )
     check(read_documents(written, str(target or data))[0], local=True)
     for line in (*guessed.reasons, *_classes(guessed)):
@@ -64,7 +60,7 @@ def init(
         target.write_text(written)
     except OSError as error:
         raise Stop(f"{target}: cannot be written: {error.strerror}") from None
-    click.echo(f"wrote {target}: {guessed.task} from {plural(len(seen.rows), 'row')} looked at", err=True)
+    click.echo(f"wrote {target}: {guessed.task.name} from {plural(len(seen.rows), 'row')} looked at", err=True)
     next_steps(
         [
             ("read and change it", f"{os.environ.get('EDITOR', 'vi')} {quoted(target)}"),
@@ -89,9 +85,10 @@ def job_name(path: Path) -> str:
 def manifest_text(path: Path, seen: Sample, guessed: Guess, *, name: str, model: str) -> str:
     """The manifest with its comments."""
     columns = ", ".join(f"{role}: {_quoted(column)}" for role, column in guessed.columns.items())
-    classification = guessed.task == "text-classification"
+    task = guessed.task
     formats = "" if seen.named else f"    format: {seen.format}  # the file's name does not tell it\n"
-    choices = "accuracy or macro-f1 (the default)" if classification else "loss (the default) or perplexity"
+    offered = [name for name in task.metrics if name == task.default_metric or name != LOSS]
+    choices = " or ".join(f"{name} (the default)" if name == task.default_metric else name for name in offered)
     return f"""\
 # Check: finetune validate --local FILE    Run here: finetune run FILE    In a cluster: kubectl apply -f FILE
 apiVersion: {API_VERSION}
@@ -99,7 +96,7 @@ kind: {KIND}
 metadata:
   name: {name}
 spec:
-  task: {guessed.task}
+  task: {task.name}
   model:
     uri: {_quoted(model)}  # s3://, hf:// or file:///; a cluster reads no file://
   data:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.forms import one_form
+from finetune_api.tasks import TaskInfo, task_reading
 from finetune_cli.terminal import Stop
 
 TEXTS = (
@@ -64,10 +65,14 @@ MOST_CLASSES = 256
 class Guess:
     """What the data seems to be for."""
 
-    task: str
     columns: dict[str, str]  # role -> column
     reasons: tuple[str, ...]
     classes: dict[str, int]  # class -> rows of the sample
+
+    @property
+    def task(self) -> TaskInfo:
+        """The task whose rows are made of such columns."""
+        return task_reading(self.columns)
 
 
 def guess(rows: list[dict[str, Any]], *, label: str | None = None, text: str | None = None) -> Guess:
@@ -97,7 +102,7 @@ def _chat(rows: list[dict[str, Any]], names: list[str]) -> Guess | None:
                 f"{name} holds chats: lists of role and content",
                 *(f"{n} holds what they may call" for n in tools),
             ]
-            return Guess("causal-lm", {"messages": name} | ({"tools": tools[0]} if tools else {}), tuple(reasons), {})
+            return Guess({"messages": name} | ({"tools": tools[0]} if tools else {}), tuple(reasons), {})
         if all(isinstance(v, list) and v and isinstance(v[0], dict) and {"from", "value"} <= set(v[0]) for v in values):
             raise Stop(
                 f"{name} holds chats as from and value",
@@ -135,7 +140,7 @@ def _prompt(rows: list[dict[str, Any]], names: list[str]) -> Guess | None:
                     *(f"{n} is what {pair[0]} is about" for n in context),
                 ]
                 roles = {"prompt": pair[0]} | ({"context": context[0]} if context else {}) | {"completion": pair[1]}
-                return Guess("causal-lm", roles, tuple(reasons), {})
+                return Guess(roles, tuple(reasons), {})
     return None
 
 
@@ -166,7 +171,7 @@ def _classification(rows: list[dict[str, Any]], names: list[str], label: str | N
         reasons.append(f"{' and '.join(pair)} are a pair of texts" if pair else f"{columns['text']} holds the texts")
     classes = Counter(_class(row[label]) for row in rows if row.get(label) not in (None, ""))
     ordered: dict[str, str] = {role: columns[role] for role in ("text", "textPair", "label") if role in columns}
-    return Guess("text-classification", ordered, tuple(reasons), dict(classes.most_common()))
+    return Guess(ordered, tuple(reasons), dict(classes.most_common()))
 
 
 def _class(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from finetune_api.lenient import parse_lenient
+from finetune_api.method import DEFAULT_METHOD
 from finetune_api.status import AttemptStatus, Checkpoint, Phase, Status
 from finetune_api.times import seconds
 from finetune_cli.progress_lines import columns, data_lines, metrics, progress
@@ -37,7 +38,7 @@ def job_lines(body: dict[str, Any], now: float) -> Iterator[str]:
         f"{click.style(meta['name'], bold=True)} in {meta.get('namespace', 'default')}:"
         f" {click.style(phase.value, fg=COLORS.get(phase))}"
     )
-    method = (spec.get("method") or {}).get("type", "full")
+    method = (spec.get("method") or {}).get("type", DEFAULT_METHOD)
     yield _row("Job", f"{method} tuning of {(spec.get('model') or {}).get('uri', '?')} for {spec.get('task', '?')}")
     yield _row("Age", _ages(meta, status, now))
     if status.failure:
@@ -98,7 +99,7 @@ def list_lines(bodies: Sequence[dict[str, Any]], everywhere: bool, now: float) -
             meta["name"],
             status.phase.value if status.phase else "Pending",
             (shown and shown.model) or "",
-            (body["spec"].get("method") or {}).get("type", "full"),
+            (body["spec"].get("method") or {}).get("type", DEFAULT_METHOD),
             (shown and shown.progress) or "",
             (shown and shown.loss) or "",
             (shown and shown.best) or "",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import shlex
 
 from finetune_api.job import Manifest
+from finetune_api.method import METHODS
+from finetune_api.tasks import TASKS
 from finetune_cli.places import local_path
 
 
@@ -33,19 +35,14 @@ def after_success(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _snippet(manifest: Manifest, folder: str) -> str:
-    spec = manifest.spec
-    if spec.method.type == "lora" and not spec.output.merge:
+    spec, task = manifest.spec, TASKS[manifest.spec.task]
+    if METHODS[spec.method.type].merges and not spec.output.merge:
         return (
             f"less {quoted(folder)}/README.md    # how to load the adapter over its base model; spec.output.merge: true"
             " makes one model"
         )
     model = f"{folder}/merged" if spec.output.merge else folder
-    if spec.task == "text-classification":
-        use = f"pipeline('text-classification', {model!r})('You have won a prize')"
-    else:
-        use = (
-            f"pipeline('text-generation', {model!r})([{{'role': 'user', 'content': 'Hello'}}])[0]['generated_text'][-1]"
-        )
+    use = f"pipeline({task.pipeline_tag!r}, {model!r}){task.example_call}"
     return f"python -c {_shell(f'from transformers import pipeline; print({use})')}"
 
 

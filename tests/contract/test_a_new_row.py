@@ -1,0 +1,140 @@
+"""A task, a method or a metric is added to the contract by adding a row: rules, defaults and reference follow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDED = """
+import dataclasses, json, sys
+from finetune_api import method, metrics, tasks
+
+metrics.METRICS["exact-match"] = metrics.MetricInfo("exact-match", higher_is_better=True)
+method.METHODS["bias"] = method.MethodInfo("bias", "the biases", 4.0, 8.0, merges=True)
+tasks.TASKS["ranking"] = dataclasses.replace(
+    tasks.TASKS["causal-lm"],
+    name="ranking",
+    kind="rankings",
+    alternatives=((tasks.Role("prompt"), tasks.Role("label")),),
+    metrics=("loss", "exact-match"),
+    default_metric="exact-match",
+    learning_rate=1e-6,
+    default_max_length=64,
+)
+
+from finetune_api.base import FieldError, parse
+from finetune_api.crd import custom_resource_definition
+from finetune_api.job import Spec
+from finetune_api.resolve import resolve
+from finetune_api.run import HubAccess, Identity, Reporting, StorageAccess, World, run_config
+from finetune_api.tuning import Method
+
+sys.path.insert(0, "crds")
+from reference import reference
+
+BASE = {"task": "ranking", "model": {"uri": "s3://m/a"}, "output": {"uri": "s3://o/a"}, "method": {"type": "bias"}}
+DATA = {"train": {"uri": "s3://d/a"}, "validation": {"fraction": 0.1}}
+
+
+def refusal(**more):
+    try:
+        parse(Spec, {**BASE, "data": DATA, **more})
+    except FieldError as error:
+        return str(error)
+
+
+spec = parse(Spec, {**BASE, "data": DATA})
+config = run_config(
+    spec,
+    job=Identity(name="a/b", id="1"),
+    attempt=1,
+    world=World(),
+    storage=StorageAccess(),
+    hub=HubAccess(),
+    reporting=Reporting(),
+)
+crd = custom_resource_definition()
+print(
+    json.dumps(
+        {
+            "crd": crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"],
+            "reference": reference(crd),
+            "resolved": resolve(
+                config, train_rows=100, model_max_length=512, longest_row=300, p99_length=200
+            ).to_json(),
+            "better": metrics.higher_is_better("exact-match"),
+            "settings": parse(Method, {"type": "bias"}).settings,
+            "refused": {
+                "metric": refusal(evaluation={"metric": "accuracy"}),
+                "columns": refusal(data={**DATA, "columns": {"messages": "m"}}),
+                "labels": refusal(data={**DATA, "labels": ["a", "b"]}),
+                "merge": refusal(output={"uri": "s3://o/a", "merge": True}),
+            },
+        }
+    )
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, Any]:
+    """What the contract makes of the tables with a row more in each."""
+    done = subprocess.run([sys.executable, "-c", ADDED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_names_are_accepted(seen: dict[str, Any]) -> None:
+    fields = seen["crd"]["properties"]
+    assert "ranking" in fields["task"]["enum"]
+    assert "bias" in fields["method"]["properties"]["type"]["enum"]
+    assert "exact-match" in fields["evaluation"]["properties"]["metric"]["enum"]
+
+
+def test_the_rules_know_them(seen: dict[str, Any]) -> None:
+    rules = {rule["message"]: rule["rule"] for rule in seen["crd"]["x-kubernetes-validations"]}
+    assert rules["only methods lora and bias have adapters to merge; remove it"] == (
+        "!self.output.merge || self.method.type in ['lora', 'bias']"
+    )
+    assert rules[
+        "label is for text-classification and ranking; for causal-lm map messages, or prompt and completion"
+    ] == (
+        "self.task in ['text-classification', 'ranking'] || !has(self.data.columns) || !(has(self.data.columns.label))"
+    )
+    assert rules["prompt is for causal-lm and ranking; for text-classification map text and label"] == (
+        "self.task in ['causal-lm', 'ranking'] || !has(self.data.columns) || !(has(self.data.columns.prompt))"
+    )
+    instead = "for text-classification map text and label; for ranking map prompt and label"
+    assert f"messages and completion are for causal-lm; {instead}" in rules
+    metrics = next(rule for message, rule in rules.items() if message.endswith("ranking has loss and exact-match"))
+    assert "(self.task == 'ranking' && self.evaluation.metric in ['loss', 'exact-match'])" in metrics
+
+
+def test_the_models_keep_the_rules(seen: dict[str, Any]) -> None:
+    refused = seen["refused"]
+    assert "ranking has loss and exact-match" in refused["metric"]
+    assert "for ranking map prompt and label" in refused["columns"]
+    assert "only text-classification has labels" in refused["labels"]
+    assert refused["merge"] is None
+
+
+def test_the_defaults_are_the_row_s(seen: dict[str, Any]) -> None:
+    resolved = seen["resolved"]
+    assert (resolved["metric"], resolved["learningRate"], resolved["maxLength"]) == ("exact-match", 4e-6, 64)
+    assert seen["better"] is True
+    assert seen["settings"] is None
+
+
+def test_the_reference_has_them(seen: dict[str, Any]) -> None:
+    page = seen["reference"]
+    assert "bias: the biases" in page
+    assert "exact-match for rankings" in page
+    assert "| `ranking` | prompt, label |" in page
+    assert "| `bias` | the biases |" in page
