@@ -84,7 +84,7 @@ def stream(folder: Path, world: int) -> dict[str, Any]:
     manifest, profile = found
     rows = 0
     with Stream(config, manifest, profile, world=world) as train:
-        wanted, windows = train.row_count, len(train._windows(0))
+        wanted, windows = train.row_count, len(train.windows(0))
         for batch, _ in itertools.takewhile(lambda pair: pair[0].epoch == 0, train.batches(Cursor())):
             rows += batch.size
     assert rows == wanted

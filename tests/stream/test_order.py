@@ -18,6 +18,7 @@ from finetune_trainer.stream import Batch, Cursor, Stream, order
 from finetune_trainer.stream import manifest as manifest_module
 from finetune_trainer.stream.manifest import Block, DataManifest
 from finetune_trainer.stream.profile import Profile
+from finetune_trainer.stream.split_reader import SplitReader
 from finetune_trainer.stream.splits import Interval, usable
 from support.jobs import job_config
 from support.rows import profiled, rows_of, write
@@ -102,8 +103,8 @@ def test_resuming_reads_no_more_than_the_windows_ahead(data: Path, monkeypatch: 
     manifest, profile = profiled(config)
     blocks = sum(len(item.blocks) for item in manifest.sources["train"].objects)
     read: list[int] = []
-    usable_rows = Stream._usable_rows
-    monkeypatch.setattr(Stream, "_usable_rows", lambda self, n, span: read.append(n) or usable_rows(self, n, span))
+    read_rows = SplitReader.read
+    monkeypatch.setattr(SplitReader, "read", lambda self, n, span: read.append(n) or read_rows(self, n, span))
     late = take(Stream(config, manifest, profile, limits=WINDOWED), 24)[-1][1]
     read.clear()
     take(Stream(config, manifest, profile, limits=WINDOWED), 1, late)

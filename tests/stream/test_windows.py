@@ -24,7 +24,7 @@ from finetune_trainer.storage.file import FileStore
 from finetune_trainer.stream import Batch, Cursor, DataManifest, Profile, Stream, order
 from finetune_trainer.stream.formats.parquet import ParquetReader
 from finetune_trainer.stream.sources.source import list_source
-from finetune_trainer.stream.stream import _Held
+from finetune_trainer.stream.windows import LoadedWindow, WindowLoader
 from finetune_trainer.tasks.registry import task_for
 from support.jobs import job_config
 from support.rows import ENDINGS, profiled, rows_of, write
@@ -94,8 +94,8 @@ def test_row_groups_larger_than_a_window_are_read_by_ranges(groups: Path, monkey
     batches = ParquetReader.batches
     monkeypatch.setattr(ParquetReader, "batches", lambda *a: (decoded.append(b.num_rows) or b for b in batches(*a)))
     held: list[int] = []
-    load = Stream._load
-    monkeypatch.setattr(Stream, "_load", lambda self, place: _counted(load(self, place), held))
+    read = WindowLoader.read
+    monkeypatch.setattr(WindowLoader, "read", lambda self, content: _counted(read(self, content), held))
     steps = -(-1800 // 16)
     whole = take(Stream(config, manifest, profile, limits=LIMITS), steps)
     assert sorted(n for b, _ in whole for n in b.indices) == list(range(1800))
@@ -122,9 +122,9 @@ def test_no_more_than_two_windows_are_held_at_any_time(groups: Path) -> None:
     most = 0
     gc.collect()
     with Stream(config, manifest, profile, limits=LIMITS) as stream:
-        largest = max(window.rows for window in stream._windows(0))
+        largest = max(window.rows for window in stream.windows(0))
         for batch, _ in stream.batches(Cursor()):
-            most = max(most, sum(len(found.rows) for found in gc.get_objects() if type(found) is _Held))
+            most = max(most, sum(len(found.rows) for found in gc.get_objects() if type(found) is LoadedWindow))
             if batch.epoch:
                 break
     assert largest < most <= 2 * largest + 7
@@ -137,7 +137,7 @@ def _counted(found: Any, held: list[int]) -> Any:
 
 def test_ranges_skip_what_other_splits_have_and_bad_rows(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finetune_trainer.stream.splits._CHUNK", 64)
-    monkeypatch.setattr("finetune_trainer.stream.stream.PIECE_BYTES", 3000)
+    monkeypatch.setattr("finetune_trainer.stream.split_reader.PIECE_BYTES", 3000)
     write(
         groups / "data",
         "c.parquet",
@@ -170,7 +170,7 @@ def test_an_earlier_profile_is_read_in_its_own_order(groups: Path) -> None:
     earlier = Profile.from_json(stored)
     assert (earlier.order, earlier.held_out) == (order.WHOLE_BLOCKS, {})
     limits = {name: LIMITS[name] for name in ("full", "window", "least")}
-    windows = Stream(config, manifest, earlier, limits=limits)._windows(0)
+    windows = Stream(config, manifest, earlier, limits=limits).windows(0)
     assert all(low == 0 and high in (400, 100) for one in windows for low, high in one.spans)
 
 

@@ -2,8 +2,8 @@
 never code.
 
 A file:// folder is used in place. s3:// and hf:// models are written to scratch once per node (the launcher does it
-before
-it starts the workers), in parallel ranges, and a part that was left by an earlier try is recognised by size and tag.
+before it starts the workers), in parallel ranges, and a part that was left by an earlier try is recognised by size and
+tag.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a store is: keys with bytes, listed in order, read in ranges, and written once where asked (If-None-Match).
 
-The rest of the trainer knows only `Location`, a store and a prefix. Invariant: a conditional write has one winner,
-and the winner knows it even if the answer to its request was lost (I5 stands on this).
+The rest of the trainer knows only `Location`, a store and a prefix. Invariant: a conditional write has one winner, and
+the winner knows it even if the answer to its request was lost (I5 stands on this).
 """
 
 from __future__ import annotations

@@ -125,9 +125,7 @@ class FileStore:
             return _info(key, os.stat(target))
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
-        """Files that are being written aside, or were when their writer was killed; the key is the place they lie
-        in.
-        """
+        """Files that are being written aside, or were when their writer was killed; the key is their folder."""
         folder = f"/{prefix}".rpartition("/")[0] or "/"
         for where, _, names in os.walk(folder):
             for name in names:

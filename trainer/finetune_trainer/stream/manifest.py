@@ -1,8 +1,7 @@
 """The data manifest: every object with its tag, and every block with its place, rows and checksum.
 
 Made once by the prepare step, so that no rank lists anything; its digest is the first word of the order of the rows
-(I2).
-A row's number counts the rows of its object from 0 (blank lines are no rows); line numbers are for people.
+(I2). A row's number counts the rows of its object from 0 (blank lines are no rows); line numbers are for people.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ class Block:
     """Rows that are read together.
 
     start, end: bytes of the object (jsonl, csv), or the number of the row group and the next (parquet). `size`: bytes
-    once
-    decompressed. `crc`: CRC-32 of the stored bytes, 0 for parquet. `cache`: name in the job's cache if it was copied
-    there.
+    once decompressed. `crc`: CRC-32 of the stored bytes, 0 for parquet. `cache`: name in the job's cache if it was
+    copied there.
     """
 
     start: int

@@ -1,14 +1,11 @@
 """The order of the rows: pure functions of digests, seed and epoch; no random generator, no state (I2, I4).
 
 A keyed hash orders the blocks; windows are cut from that order (at least MIN_BLOCKS blocks, WINDOW_BYTES); a second one
-orders
-the rows within a window. Sets up to FULL_BYTES are one window: a full permutation. Blocks may be far larger than a
-window
-(row groups of parquet): there a window takes a range of each block's rows, every block in a phase of its own, so that
-each is
-read on from where the window before it ended. Sorting by a hash depends on no library's generator, so the order
-outlives
-versions. Change anything here, and the newest version must change too: profiles say which one they were made for.
+orders the rows within a window. Sets up to FULL_BYTES are one window: a full permutation. Blocks may be far larger than
+a window (row groups of parquet): there a window takes a range of each block's rows, every block in a phase of its own,
+so that each is read on from where the window before it ended. Sorting by a hash depends on no library's generator, so
+the order outlives versions. Change anything here, and the newest version must change too: profiles say which one they
+were made for.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """The profile: what the prepare step found out, stored beside the data manifest for every rank of every attempt.
 
 `digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows and
-the
-held-out intervals, and the version of the order where it is not the first (I2). It says which job and configuration it
-belongs
-to, so that a second prepare step can reuse it.
+the held-out intervals, and the version of the order where it is not the first (I2). It says which job and configuration
+it belongs to, so that a second prepare step can reuse it.
 """
 
 from __future__ import annotations
@@ -32,9 +30,7 @@ ExcludedRows = Mapping[str, Mapping[int, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """columns: role -> column. labels: the classes in the order of the model's outputs. basis: what it was made
-    from.
-    """
+    """columns: role -> column. labels: classes in the order of the model's outputs. basis: what it was made from."""
 
     job_id: str
     basis: str

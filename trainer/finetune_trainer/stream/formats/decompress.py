@@ -1,6 +1,4 @@
-"""Decompression that notices when the end is missing: a cut-off gzip or zstd stream is an error, never a shorter
-file.
-"""
+"""Decompression that notices a missing end: a cut-off gzip or zstd stream is an error, never a shorter file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Parquet through ranges: the footer and the wanted columns of a row group, never the whole object.
 
 Small row groups are fetched in one round of requests. Large ones are read on from page to page, a few MiB at a time,
-however
-many GiB they hold; `Passage` hands out their rows by ranges.
+however many GiB they hold; `Passage` hands out their rows by ranges.
 """
 
 from __future__ import annotations

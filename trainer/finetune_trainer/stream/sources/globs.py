@@ -15,6 +15,11 @@ def fixed_prefix(pattern: str) -> str:
     return re.split(r"[*?]", pattern, maxsplit=1)[0]
 
 
+def spelt_out(pattern: str) -> str:
+    """The folders that the pattern writes out before its first wildcard, with a slash at the end."""
+    return pattern[: fixed_prefix(pattern).rfind("/") + 1] if has_glob(pattern) else f"{pattern.rstrip('/')}/"
+
+
 def matcher(pattern: str) -> re.Pattern[str]:
     """A regular expression for whole keys. `a/**/b` also matches `a/b`."""
     out = ""

@@ -3,10 +3,8 @@ everywhere.
 
 It knows the card's configurations, .huggingface.yaml, and the conventions for names of folders and files. It is shown a
 skeleton of the pinned commit: empty files by their names, and the real card. On the hub itself it would take a card
-that
-cannot be read just now for none, and a folder that cannot be listed for empty: other rows, without a word (I8). The
-import
-takes seconds, so only jobs with hf:// data pay for it, in the prepare step.
+that cannot be read just now for none, and a folder that cannot be listed for empty: other rows, without a word (I8).
+The import takes seconds, so only jobs with hf:// data pay for it, in the prepare step.
 """
 
 from __future__ import annotations
@@ -117,14 +115,13 @@ def _skeleton(store: HubStore, names: Sequence[str], folder: Path) -> list[Path]
 
 
 def _refuse_foreign(cards: Sequence[Path], uri: str) -> None:
-    """A card may name files anywhere on the net: their commit would not be pinned, and the library would go and
-    look.
-    """
+    """A card may name files anywhere on the net: their commit would not be pinned, and the library would look there."""
     from huggingface_hub import DatasetCard
 
     for card in cards:
         text = card.read_text(encoding="utf-8")
-        facts = DatasetCard(text).data.to_dict() if card.suffix == ".md" else yaml.safe_load(text)
+        data: Any = DatasetCard(text).data if card.suffix == ".md" else None
+        facts = yaml.safe_load(text) if data is None else data.to_dict()
         for value in _texts((facts or {}).get("configs")):
             if "://" in value or "::" in value:
                 raise _outside(uri, value)
