@@ -24,8 +24,8 @@ from finetune_api import API_VERSION, KIND
 from finetune_api.status import Status
 from finetune_api.times import rfc3339
 from finetune_operator.job import decide
-from finetune_operator.job.observed import TERMINAL, EventView, Observed, PlanSettings, Refusal, Resource
-from finetune_operator.job.policies import hidden
+from finetune_operator.job.observed import TERMINAL, Observed, PlanSettings, Refusal, Resource
+from finetune_operator.job.policies import hidden_namespace
 from finetune_operator.kube.client import KubeClient
 from finetune_operator.kube.errors import ApiError, Conflict, Fenced, Forbidden, Invalid, NotFound, Throttled
 from finetune_operator.kube.kinds import EVENT, FINETUNE_JOB, JOB, KINDS, POD, SERVICE, Kind, Object
@@ -33,6 +33,7 @@ from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.plan.names import MANAGER
 from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
+from finetune_operator.plan.views.event import EventView
 from finetune_operator.queue import WorkQueue
 from finetune_operator.store.key import Key
 from finetune_operator.store.memory import Setback
@@ -60,7 +61,7 @@ class Planner:
     hidden: Callable[[Observed, str], Plan]
 
 
-PLANNERS: Mapping[str, Planner] = {KIND: Planner(plan=decide.plan, hidden=hidden.plan)}
+PLANNERS: Mapping[str, Planner] = {KIND: Planner(plan=decide.plan, hidden=hidden_namespace.plan)}
 """By the kind of the key."""
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from finetune_api.exits import Reason
 from finetune_api.status import Progress
-from finetune_operator.job.observed import PodView
 from finetune_operator.plan import names
+from finetune_operator.plan.views.pod import PodView
 from support.planning import Cluster
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from finetune_api.exits import Reason
 from finetune_api.times import rfc3339
-from finetune_operator.job.observed import EventView, PodView, report_order
+from finetune_operator.job.observed import report_order
 from finetune_operator.plan import names
 from finetune_operator.plan.plan import Plan
+from finetune_operator.plan.views.event import EventView
+from finetune_operator.plan.views.pod import PodView
 from support.planning import Cluster
 
 

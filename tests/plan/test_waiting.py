@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from finetune_api.exits import EXITS, Reason
-from finetune_operator.job.observed import EventView, Refusal
+from finetune_operator.job.observed import Refusal
 from finetune_operator.plan import names
+from finetune_operator.plan.views.event import EventView
 from support.planning import Cluster
 
 POD = 'pods "ft-spam-filter-0a1b2c3d-1-0-{}" is forbidden: '

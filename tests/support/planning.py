@@ -18,9 +18,12 @@ from finetune_api.report import Report, Stage
 from finetune_api.status import Checkpoint, Progress, Status
 from finetune_api.times import rfc3339
 from finetune_operator.job.decide import plan
-from finetune_operator.job.observed import EventView, JobView, Observed, PlanSettings, PodView, Refusal, Resource, Rival
+from finetune_operator.job.observed import Observed, PlanSettings, Refusal, Resource, Rival
 from finetune_operator.plan import names
 from finetune_operator.plan.plan import Plan
+from finetune_operator.plan.views.event import EventView
+from finetune_operator.plan.views.job import JobView
+from finetune_operator.plan.views.pod import PodView
 from support.controllers import Controllers, condition
 
 START = 1_800_000_000.0

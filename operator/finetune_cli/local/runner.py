@@ -1,6 +1,6 @@
 """Prepare once, launch until the job is complete: attempts, restarts by cause, stops and deadlines on this machine.
 
-The rules are the operator's own (`finetune_operator.job.policies.restart`): a user's mistake never retries, a lost peer
+The rules are the operator's own (`finetune_operator.job.attempt.restart`): a user's mistake never retries, a lost peer
 or a
 storage fault does within the restart budget, and each new checkpoint gives the whole budget back. A first Ctrl-C asks
 for a checkpoint, a second one kills.
@@ -26,8 +26,8 @@ from finetune_cli.local.outcome import End, end_of
 from finetune_cli.local.process import Step, TrainerProcess
 from finetune_cli.local.state_dir import Folder, Record
 from finetune_cli.local.status import attempt_entry, final_status, first_course
+from finetune_operator.job.attempt import restart
 from finetune_operator.job.attempt.causes import Cause
-from finetune_operator.job.policies import restart
 from finetune_operator.job.status.display import duration
 
 POLL_SECONDS = 0.1

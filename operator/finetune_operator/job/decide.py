@@ -1,27 +1,96 @@
 """The plan: from all that is observed of one job to all that is to be written now. Read this file first.
 
-unreadable spec -> Failed InvalidConfig
-prepare         -> until it passes, nothing else is made
-workers         -> attempts, one after the other
-finish          -> stop what is at work, time to live
+The evidence is gathered once; then the policies are asked in the order of these lists. Each does its part of the draft;
+one that returns True leaves nothing to those after it in its list.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
-from finetune_api.exits import EXITS, Reason
-from finetune_api.status import ConditionType, Failure, Phase
-from finetune_api.text import clip
+from finetune_api.status import Phase
 from finetune_api.times import rfc3339
-from finetune_operator.job.attempt import waiting
-from finetune_operator.job.attempt.attempt import attempts
+from finetune_operator.job import evidence
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import Observed
-from finetune_operator.job.policies import clean_up, hidden, prepare, workers
+from finetune_operator.job.policies import (
+    attempts,
+    clean_up,
+    deadline,
+    ending,
+    eta,
+    failure,
+    fields_ignored,
+    hidden_namespace,
+    idle_services,
+    look_up,
+    lost_pods,
+    name_conflict,
+    next_prepare,
+    next_workers,
+    node_silent,
+    not_made,
+    old_attempts,
+    one_at_a_time,
+    output_in_use,
+    preparing,
+    read_events,
+    refused,
+    renew_ca,
+    reports_degraded,
+    requeue,
+    running,
+    status_partly_read,
+    success,
+    suspend,
+    ttl,
+    unreadable_spec,
+    validated,
+)
 from finetune_operator.job.status.display import display
-from finetune_operator.plan import conditions, names
-from finetune_operator.plan.plan import Note, Plan
+from finetune_operator.plan.plan import Plan
+
+Policies = Iterable[Callable[[Draft], bool]]
+
+STEP: Policies = (
+    # what stands beside the job's walk
+    hidden_namespace.enforce,
+    status_partly_read.enforce,
+    name_conflict.enforce,
+    fields_ignored.enforce,
+    # what keeps it from being decided on
+    refused.enforce,
+    output_in_use.enforce,
+    look_up.enforce,
+    # what was heard
+    validated.enforce,
+    requeue.enforce,
+    attempts.enforce,
+    # how it ends, or rests
+    success.enforce,
+    failure.enforce,
+    deadline.enforce,
+    suspend.enforce,
+    # the next attempt of the prepare step, then of the workers
+    one_at_a_time.enforce,
+    old_attempts.enforce,
+    next_prepare.enforce,
+    next_workers.enforce,
+    # where the current one is
+    ending.enforce,
+    node_silent.enforce,
+    preparing.enforce,
+    running.enforce,
+    renew_ca.enforce,
+    read_events.enforce,
+    lost_pods.enforce,
+    reports_degraded.enforce,
+)
+"""One step of a job that is not over."""
+AFTER_STEP: Policies = (not_made.enforce, eta.enforce)
+WHEN_OVER: Policies = (clean_up.enforce, ttl.enforce)
+ALWAYS: Policies = (idle_services.enforce,)
 
 
 def plan(observed: Observed) -> Plan:
@@ -30,133 +99,27 @@ def plan(observed: Observed) -> Plan:
     if job.deleting:
         return Plan(status=job.status)
     if job.spec is None:
-        return _unreadable(observed)
-    draft = Draft(observed, job.spec, job.status)
-    if job.ended and (job.unread_status or not draft.finished):
-        return _ended_elsewhere(draft)
+        return unreadable_spec.plan(observed)
+    draft = Draft(observed, job.spec, job.status, evidence.gather(observed, job.spec, job.status))
+    if job.ended and (job.unread_status or not draft.finished):  # another version ended it, in words unknown to this
+        _run(WHEN_OVER, draft)
+        return dataclasses.replace(draft.seal(), status=job.status)
     draft.update(observed_generation=job.generation)
     if job.status.start_time is None:
         draft.update(start_time=rfc3339(observed.now), phase=Phase.PENDING)
     if not draft.finished:
-        _names_and_fields(draft)
-        _step(draft)
+        _run(STEP, draft)
         if draft.look_up:  # nothing is decided of what has not been seen
             return Plan(status=job.status, look_up=tuple(draft.look_up))
-        _without_eta(draft)
+        _run(AFTER_STEP, draft)
     if draft.finished:
-        clean_up.keep(draft)
-    clean_up.tidy(draft)
+        _run(WHEN_OVER, draft)
+    _run(ALWAYS, draft)
     draft.update(display=display(draft.status, draft.spec.model.uri))
     return draft.seal()
 
 
-def _ended_elsewhere(draft: Draft) -> Plan:
-    """Another version ended the job, in words that this one does not know: they stay, and nothing is made."""
-    clean_up.keep(draft)
-    return dataclasses.replace(draft.seal(), status=draft.observed.job.status)
-
-
-def _step(draft: Draft) -> None:
-    if _refused(draft):
-        return
-    begun = any(t.job for t in attempts(draft.observed, names.WORKER)) or draft.status.attempts
-    if begun:
-        prepare.recall(draft)
-    if draft.look_up:
-        return
-    if begun or prepare.passed(draft):
-        workers.step(draft)
-    if draft.create and (draft.observed.conflicts or draft.observed.refusals):
-        _explain_not_made(draft)
-
-
-def _without_eta(draft: Draft) -> None:
-    """An estimated end holds only while steps are made."""
-    progress = draft.status.progress
-    if progress is not None and draft.status.phase not in (Phase.RUNNING, Phase.EVALUATING, Phase.SUCCEEDED):
-        draft.update(progress=progress.model_copy(update={"eta_seconds": None}))
-
-
-def _names_and_fields(draft: Draft) -> None:
-    """Conditions that stand beside the job's walk."""
-    observed = draft.observed
-    hidden.seen(draft)
-    if observed.job.unread_status:
-        words = (
-            "a newer version wrote parts of the status that this operator does not know, and leaves out:"
-            f" {', '.join(observed.job.unread_status)}"
-        )
-        draft.note("Warning", "StatusPartlyRead", words)
-    if observed.conflicts:
-        message = "; ".join(observed.conflicts)
-        if draft.condition(ConditionType.NAME_CONFLICT, True, Reason.NAME_CONFLICT, message):
-            draft.note("Warning", "NameConflict", message)
-    elif conditions.get(draft.status.conditions, ConditionType.NAME_CONFLICT):
-        draft.condition(ConditionType.NAME_CONFLICT, False, "Resolved")
-    ignored = observed.job.ignored_fields
-    if ignored:
-        words = f"a newer version wrote fields that this operator does not know: {', '.join(ignored)}"
-        draft.condition(ConditionType.FIELDS_IGNORED, True, "UnknownFields", words)
-    elif conditions.get(draft.status.conditions, ConditionType.FIELDS_IGNORED):
-        draft.condition(ConditionType.FIELDS_IGNORED, False, "AllKnown")
-
-
-def _refused(draft: Draft) -> bool:
-    """Whether the API server finds an object of ours invalid: it would say so again, so the job fails."""
-    invalid = next((r for r in draft.observed.refusals if r.code == 422), None)
-    if invalid is None:
-        return False
-    message = f"the API server refuses the {invalid.kind} made from the spec: {invalid.message}"
-    draft.fail(
-        Failure(reason=Reason.INVALID_CONFIG, message=clip(message, 1024), hint=EXITS[Reason.INVALID_CONFIG].hint)
-    )
-    return True
-
-
-def _explain_not_made(draft: Draft) -> None:
-    """The objects of this plan could not be made the last time: say why. The reconciler tries again in a while."""
-    observed = draft.observed
-    phase = Phase.PENDING if not draft.holds(ConditionType.VALIDATED) else draft.status.phase or Phase.PENDING
-    if observed.conflicts:
-        words = f"{'; '.join(observed.conflicts)}. {EXITS[Reason.NAME_CONFLICT].hint}"
-        draft.say(phase, Reason.NAME_CONFLICT, words)
-    else:
-        why = waiting.refused(observed.refusals[0].message)
-        draft.say(phase, why.reason, why.message)
-    draft.notes = [n for n in draft.notes if n.reason != "Restarting"]
-
-
-def _unreadable(observed: Observed) -> Plan:
-    """The stored spec does not fit: a job not begun fails, one that was begun (by a newer operator) is left alone."""
-    job = observed.job
-    status = job.status.model_copy(update={"observed_generation": job.generation})
-    finished = job.ended
-    if finished and job.unread_status:
-        return Plan(status=job.status)
-    message = clip("; ".join(job.spec_errors) or "spec cannot be read", 1024)
-    if finished or status.attempts or observed.jobs:
-        words = clip(f"this operator cannot read the spec, and leaves the job alone: {message}", 1024)
-        update = {} if finished else {"reason": Reason.INVALID_CONFIG.value, "message": words}
-        return Plan(status=status.model_copy(update=update))
-    failure = Failure(
-        reason=Reason.INVALID_CONFIG,
-        message=message,
-        hint=EXITS[Reason.INVALID_CONFIG].hint,
-        field=clip(job.spec_errors[0].partition(": ")[0], 128) if job.spec_errors else None,
-    )
-    found = conditions.put(
-        status.conditions, ConditionType.FAILED, True, failure.reason, message, job.generation, observed.now
-    )
-    moment = rfc3339(observed.now)
-    status = status.model_copy(
-        update={
-            "phase": Phase.FAILED,
-            "reason": failure.reason,
-            "message": message,
-            "failure": failure,
-            "conditions": found,
-            "start_time": status.start_time or moment,
-            "completion_time": moment,
-        }
-    )
-    return Plan(status=status, notes=(Note("Warning", "Failed", clip(f"{failure.reason}: {message}", 1024)),))
+def _run(policies: Policies, draft: Draft) -> None:
+    for enforce in policies:
+        if enforce(draft):
+            return

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from finetune_api.exits import EXITS
 from finetune_api.job import Spec
-from finetune_api.status import ConditionType, Failure, Phase, Status
+from finetune_api.status import AttemptStatus, ConditionType, Failure, Phase, Status
 from finetune_api.status_budget import within_budget
 from finetune_api.text import clip, join
 from finetune_api.times import rfc3339
+from finetune_operator.job.attempt import history, queue_manager
+from finetune_operator.job.evidence import Evidence
 from finetune_operator.job.observed import Observed
+from finetune_operator.job.status.goodput import goodput
 from finetune_operator.plan import conditions
 from finetune_operator.plan.plan import Create, Delete, Note, Patch, Plan
 
@@ -23,6 +27,7 @@ class Draft:
     observed: Observed
     spec: Spec
     status: Status
+    evidence: Evidence
     create: list[Create] = field(default_factory=list)
     patch: list[Patch] = field(default_factory=list)
     delete: list[Delete] = field(default_factory=list)
@@ -38,7 +43,7 @@ class Draft:
 
     @property
     def finished(self) -> bool:
-        return self.holds(ConditionType.SUCCEEDED) or self.holds(ConditionType.FAILED)
+        return conditions.finished(self.status.conditions)
 
     def update(self, **fields: Any) -> None:
         """Set fields of the status."""
@@ -61,11 +66,23 @@ class Draft:
         self.update(conditions=found)
         return was is None or (was.status == "True") != holds
 
+    def resolve(self, type_: ConditionType, reason: str) -> None:
+        """Take a condition back, if it was ever set."""
+        if conditions.get(self.status.conditions, type_):
+            self.condition(type_, False, reason)
+
+    def record(self, entries: Iterable[AttemptStatus]) -> None:
+        """Set the list of attempts: these, and earlier admissions of theirs."""
+        found = history.kept((*entries, *queue_manager.earlier(self.status.attempts)))
+        self.update(attempts=found, goodput=goodput(found))
+
     def note(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         self.notes.append(Note(type_, reason, clip(message, 1024)))
 
-    def wake_in(self, seconds: float) -> None:
-        """Plan again after so many seconds at the latest."""
+    def wake_in(self, seconds: float | None) -> None:
+        """Plan again after so many seconds at the latest; None: there is nothing to wait for."""
+        if seconds is None:
+            return
         seconds = max(0.0, seconds)
         self.wake = seconds if self.wake is None else min(self.wake, seconds)
 
@@ -78,6 +95,12 @@ class Draft:
         self.condition(ConditionType.FAILED, True, failure.reason, failure.message)
         self.say(Phase.FAILED, failure.reason, failure.message)
         self.note("Warning", "Failed", join(f"{failure.reason}: {failure.message}", hint))
+
+    def fail_attempt(self, failure: Failure, at: float | None) -> None:
+        """End the job as failed by its current attempt: if that is one of the prepare step, nothing was validated."""
+        if not self.evidence.prepared:
+            self.condition(ConditionType.VALIDATED, False, failure.reason, failure.message)
+        self.fail(failure, at)
 
     def succeed(self, at: float | None) -> None:
         """End the job as succeeded."""

@@ -39,3 +39,8 @@ def holds(conditions: Conditions, type_: ConditionType) -> bool:
     """Whether the condition is there and true."""
     condition = get(conditions, type_)
     return condition is not None and condition.status == "True"
+
+
+def finished(conditions: Conditions) -> bool:
+    """Whether they say that it is over, in one way or the other."""
+    return holds(conditions, ConditionType.SUCCEEDED) or holds(conditions, ConditionType.FAILED)

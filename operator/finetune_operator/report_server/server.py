@@ -24,10 +24,11 @@ from aiohttp import web
 from finetune_api import KIND
 from finetune_api.base import FieldError, parse_stored
 from finetune_api.report import Report
-from finetune_operator.job.observed import TERMINAL, PodView
+from finetune_operator.job.observed import TERMINAL
 from finetune_operator.kube.errors import ApiError
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.names import WORKER
+from finetune_operator.plan.views.pod import PodView
 from finetune_operator.queue import WorkQueue
 from finetune_operator.report_server.rate_limit import RateLimit
 from finetune_operator.report_server.tokens import Tokens, Unauthenticated

@@ -13,8 +13,9 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from finetune_operator.job.observed import JobView, PodView
 from finetune_operator.plan.names import WORKER, Family
+from finetune_operator.plan.views.job import JobView
+from finetune_operator.plan.views.pod import PodView
 
 BURIED = 16_384
 """So many deletions are remembered, so that an answer or a list from before them brings nothing back."""

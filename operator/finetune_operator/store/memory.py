@@ -6,8 +6,11 @@ import zlib
 from dataclasses import dataclass, field
 
 from finetune_api.report import Report
-from finetune_operator.job.observed import EventView, JobView, PodView, Refusal, Resource, report_order
+from finetune_operator.job.observed import Refusal, Resource, report_order
 from finetune_operator.plan.plan import Create
+from finetune_operator.plan.views.event import EventView
+from finetune_operator.plan.views.job import JobView
+from finetune_operator.plan.views.pod import PodView
 
 
 @dataclass(frozen=True, slots=True)

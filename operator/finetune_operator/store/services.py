@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from finetune_operator.job.observed import ServiceView
+from finetune_operator.plan.views.service import ServiceView
 
 
 class Services:

@@ -22,10 +22,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api import KIND
-from finetune_operator.job.observed import JobView, Observed, PlanSettings, PodView, Resource, Rival, StoredSpec
-from finetune_operator.job.policies import clean_up
+from finetune_operator.job.attempt.attempt import KEEP
+from finetune_operator.job.children.objects import idle_services
+from finetune_operator.job.observed import Observed, PlanSettings, Resource, Rival, StoredSpec
 from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD, SERVICE, Kind
 from finetune_operator.plan import names
+from finetune_operator.plan.views.job import JobView
+from finetune_operator.plan.views.pod import PodView
 from finetune_operator.store.children import Child, Children, Graves
 from finetune_operator.store.key import Key
 from finetune_operator.store.memory import Memory
@@ -257,9 +260,9 @@ class Store:
         """Whether a finished job has children that plan/finish.py does not keep."""
         jobs = [v for v in self._children.jobs(record.family, record.uid) if not v.deleting]
         newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
-        if any(not v.terminal or v.attempt <= newest[v.component] - clean_up.KEEP for v in jobs):
+        if any(not v.terminal or v.attempt <= newest[v.component] - KEEP for v in jobs):
             return True
-        return bool(clean_up.idle(self._services.of(record.key.namespace, record.uid), jobs))
+        return bool(idle_services(self._services.of(record.key.namespace, record.uid), jobs))
 
     def _pods(self, record: JobRecord) -> list[PodView]:
         return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)

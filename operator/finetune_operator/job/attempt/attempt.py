@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_operator.job.observed import JobView, Observed, PodView
+from finetune_operator.job.observed import Observed
 from finetune_operator.plan import names
+from finetune_operator.plan.views.job import JobView
+from finetune_operator.plan.views.pod import PodView
 
+KEEP = 2
+"""The Jobs of so many attempts stay, so that `kubectl logs` works after a failure."""
 SKEW_SECONDS = 5.0
 """Clocks of the API server and the Job controller may differ by so much."""
 TAINTED = "DeletionByTaintManager"
@@ -67,6 +71,11 @@ class Attempt:
     def alive(self, now: float) -> tuple[PodView, ...]:
         """Pods that may still do something."""
         return tuple(p for p in self.pods if not p.terminal and not lost(p, now))
+
+    def until_lost(self, now: float) -> float | None:
+        """Seconds until the first pod that is leaving and does not go counts as lost."""
+        waits = [p.deletion + LOST_SECONDS - now for p in self.pods if p.deletion is not None and not p.terminal]
+        return min((w for w in waits if w > 0), default=None)
 
 
 def lost(pod: PodView, now: float) -> bool:

@@ -19,8 +19,8 @@ from finetune_api.times import seconds
 from finetune_operator.job.attempt.attempt import Attempt, lost
 from finetune_operator.job.attempt.hints import hint
 from finetune_operator.job.attempt.termination_message import outcome
-from finetune_operator.job.observed import PodView
 from finetune_operator.plan import names
+from finetune_operator.plan.views.pod import PodView
 
 DISRUPTIONS = {
     "PreemptionByScheduler": Reason.PREEMPTED,

@@ -15,16 +15,13 @@ from finetune_api.text import clip
 from finetune_api.times import rfc3339, seconds
 from finetune_operator.job.attempt.attempt import Attempt
 from finetune_operator.job.attempt.causes import Cause, from_record
-from finetune_operator.job.attempt.termination_message import outcome
 
 SUSPENDED = "spec.suspend was set"
 """Message of an attempt that the user's suspend ended."""
 
 
-def opened(attempt: Attempt, entry: AttemptStatus | None, now: float) -> AttemptStatus:
+def opened(attempt: Attempt, now: float) -> AttemptStatus:
     """The attempt's entry, made when its Job is first seen."""
-    if entry is not None:
-        return entry
     start = attempt.job.created if attempt.job else min((p.created for p in attempt.pods), default=now)
     return AttemptStatus(number=attempt.number, start_time=rfc3339(start))
 
@@ -90,9 +87,17 @@ def suspended(entry: AttemptStatus) -> bool:
     return entry.reason == Reason.INTERRUPTED and entry.message == SUSPENDED
 
 
-def last_words(attempt: Attempt, job_uid: str) -> Outcome | None:
-    """Rank 0's outcome, else any pod's."""
-    return next((said for said in (outcome(p, job_uid) for p in attempt.pods) if said), None)
+def interrupted(entry: AttemptStatus) -> AttemptStatus:
+    """The entry of an attempt that the user's suspend ends."""
+    return entry.model_copy(update={"reason": Reason.INTERRUPTED.value, "message": SUSPENDED})
+
+
+def resumed(entry: AttemptStatus, attempt: Attempt, *, suspend: bool) -> AttemptStatus:
+    """The entry, less a suspend that was written down but taken back before the Job was deleted: the pods go on."""
+    stays = attempt.job is not None and not attempt.job.deleting and entry.end_time is None
+    if suspend or not stays or not suspended(entry):
+        return entry
+    return entry.model_copy(update={"reason": None, "message": None})
 
 
 def kept(entries: Iterable[AttemptStatus]) -> tuple[AttemptStatus, ...]:

@@ -13,8 +13,10 @@ from finetune_api.exits import EXITS, Reason
 from finetune_api.text import join
 from finetune_operator.job.attempt.attempt import Attempt
 from finetune_operator.job.attempt.hints import hint
-from finetune_operator.job.observed import EventView, Observed, PodView
+from finetune_operator.job.observed import Observed
 from finetune_operator.plan import names
+from finetune_operator.plan.views.event import EventView
+from finetune_operator.plan.views.pod import PodView
 
 PODS_SECONDS = 10.0
 """A Job that lacks pods after so long has its Events read."""

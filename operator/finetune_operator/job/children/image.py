@@ -12,7 +12,6 @@ import re
 from finetune_api.job import Spec
 from finetune_api.status import Image
 from finetune_operator.job.attempt.attempt import Attempt
-from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import PlanSettings
 
 _DIGEST = re.compile(r"(@|^)(sha256:[0-9a-f]{64})$")
@@ -36,10 +35,10 @@ def ran(attempt: Attempt, spec: Spec, settings: PlanSettings) -> Image:
     return Image(name=name, reference=f"{_TAG.sub('', name)}@{found[2]}" if pulled else name, digest=found[2])
 
 
-def of_workers(draft: Draft, made: tuple[Attempt, ...]) -> str:
-    """What the container of a new attempt names."""
-    if draft.status.image is not None:
-        return draft.status.image.reference
+def of_workers(known: Image | None, made: tuple[Attempt, ...], spec: Spec, settings: PlanSettings) -> str:
+    """What the container of a new attempt names; `known` is the status's image."""
+    if known is not None:
+        return known.reference
     # A status of before images were kept: as the attempts so far.
-    before = next((t.job.image for t in reversed(made) if t.job and t.job.image), None)
-    return before or named(draft.spec, draft.observed.settings)
+    before = next((a.job.image for a in reversed(made) if a.job and a.job.image), None)
+    return before or named(spec, settings)

@@ -7,6 +7,7 @@ FineTuneJob, so that deleting it leaves none behind.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from finetune_api import API_VERSION, KIND
@@ -15,6 +16,8 @@ from finetune_operator.job.children import pod, run_config
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names
 from finetune_operator.plan.plan import Create, Delete
+from finetune_operator.plan.views.job import JobView
+from finetune_operator.plan.views.service import ServiceView
 
 Json = dict[str, Any]
 
@@ -42,6 +45,12 @@ def removal(name: str, component: str, job_uid: str | None) -> tuple[Delete, ...
     """Delete all objects of an attempt. The Job goes last: as long as it is there, a crash in between is made good."""
     first = (Delete("Service", name),) if component == names.WORKER else ()
     return (*first, Delete("ConfigMap", name), Delete("Job", name, job_uid))
+
+
+def idle_services(services: Iterable[ServiceView], jobs: Iterable[JobView]) -> list[ServiceView]:
+    """The Services of attempts that have ended."""
+    ended = {job.name for job in jobs if job.terminal}
+    return [service for service in services if service.name in ended]
 
 
 def owner(job: Resource) -> Json:

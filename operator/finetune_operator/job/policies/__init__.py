@@ -1,2 +1,4 @@
-"""What may happen to a job, one policy a file: each adds to the draft, and `job.decide` says which comes before
-which."""
+"""What may happen to a job, one policy a file: `enforce(draft)` does its part of the plan.
+
+It returns True where nothing that stands after it in the list has anything to say; `job.decide` has the list.
+"""

@@ -7,11 +7,11 @@ from finetune_api.times import seconds
 from finetune_operator.job.draft import Draft
 
 
-def apply(draft: Draft) -> None:
+def enforce(draft: Draft) -> bool:
     """Ask for the job's deletion when its time is over, else for a wake-up then."""
     ttl, end = draft.spec.ttl_seconds_after_finished, seconds(draft.status.completion_time)
     if ttl is None or end is None:
-        return
+        return False
     left = end + ttl - draft.now
     if not draft.observed.job.ended:
         draft.wake_in(0.0)  # only once it is written how the job ended, and its owner could see it
@@ -19,3 +19,4 @@ def apply(draft: Draft) -> None:
         draft.wake_in(left)
     else:
         draft.delete_self = True
+    return False

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.times import seconds
-
-WORDS = 1024
-"""Longest text kept of a message of Kubernetes' own."""
+from finetune_operator.plan.views.fields import WORDS
 
 
 @dataclass(frozen=True, slots=True)
