@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
-from finetune_trainer.batches.micro_batches import MicroBatch, forward, micro_batches
+from finetune_trainer.batches.example import Example
+from finetune_trainer.batches.layout import micro_batches
+from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate.tally import Tally
-from finetune_trainer.tasks.base import Example
+from finetune_trainer.objectives.base import Objective
 
 WINDOW = 512
 """Rows that are sorted together; bounds memory to a few MiB of ids."""
@@ -30,6 +32,7 @@ class Stopped(Exception):
 def evaluate(
     model: Any,
     examples: Iterable[Example],
+    objective: Objective,
     tally: Tally,
     ranks: Ranks,
     *,
@@ -48,7 +51,7 @@ def evaluate(
     try:
         with torch.inference_mode(), ranks.autocast():
             while True:
-                done = _round(model, work, tally, ranks, stop)
+                done = _round(model, work, objective, tally, ranks, stop)
                 stopping, unfinished = ranks.sum([float(stop()), float(not done)])
                 if stopping:
                     raise Stopped
@@ -60,12 +63,19 @@ def evaluate(
     return tally
 
 
-def _round(model: Any, work: Iterator[MicroBatch], tally: Tally, ranks: Ranks, stop: Callable[[], bool]) -> bool:
+def _round(
+    model: Any,
+    work: Iterator[MicroBatch],
+    objective: Objective,
+    tally: Tally,
+    ranks: Ranks,
+    stop: Callable[[], bool],
+) -> bool:
     """Work for a few seconds; whether all is done. What each micro-batch holds does not depend on the clock."""
     deadline = time.monotonic() + ROUND_SECONDS
     for batch in work:
         batch = batch.to(ranks.device)
-        tally.add(forward(model, batch), batch.labels)
+        tally.add(objective(model, batch), batch)
         if time.monotonic() > deadline or stop():
             return False
     return True

@@ -1,41 +1,32 @@
 """Causal language modelling on chats or on prompt and completion; only what the assistant writes is learned.
 
-The learned part of a chat is found by rendering (`turns.py`), so no template needs generation markers. A prompt and its
-completion are encoded
-apart, exactly as they meet at inference, and the end-of-text token is learned. Rows with nothing to learn are refused.
+The learned part of a chat is found by rendering (`chats/turns.py`), so no template needs generation markers. A prompt
+and its completion are encoded apart (`completion.py`). Rows with nothing to learn are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.job import Columns
+from finetune_api.tasks import TASKS
+from finetune_trainer.batches.example import TokenExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import IGNORE, Example, Row, Task, Unlearnable, missing, pick, text_problem
+from finetune_trainer.tasks.base import NothingToLearn, Row, Task
 from finetune_trainer.tasks.chats.encode import encode_chat
 from finetune_trainer.tasks.chats.messages import chat_of, messages_problem, tools_problem
+from finetune_trainer.tasks.columns import missing, pick, text_problem
+from finetune_trainer.tasks.completion import encode_completion, prompt_of
 
-USUAL = {
-    "messages": ("messages", "conversation", "conversations", "chat"),
-    "tools": ("tools",),
-    "prompt": ("prompt", "instruction", "question", "input"),
-    "context": ("input", "context"),
-    "completion": ("completion", "response", "answer", "output"),
-}
-BESIDE = (
-    "system",
-    "system_prompt",
-    "history",
-    "functions",
-    "documents",
-    "reasoning",
-    "reasoning_content",
-    "thinking",
-    "thought",
-    "chosen",
-    "rejected",
-)
+if TYPE_CHECKING:  # they bring torch
+    from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.objectives.base import Objective
+
+INFO = TASKS["causal-lm"]
+USUAL = {role.name: role.usual for role in INFO.roles}
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
@@ -83,8 +74,8 @@ def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None
 
 def encode(
     row: Row, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
-) -> Example:
-    """Token ids and labels, cut on the right. Raises Unlearnable where no learned token is left.
+) -> tuple[TokenExample]:
+    """Token ids and labels, cut on the right. Raises NothingToLearn where no learned token is left.
 
     The row has passed check_row.
     """
@@ -94,30 +85,79 @@ def encode(
         ids, targets, hidden = encode_chat(tokenizer, chat_of(row[columns["messages"]], tools, tokenizer))
     else:
         ids, targets = encode_completion(tokenizer, prompt_of(row, columns), row[columns["completion"]])
-    example = Example(ids[:max_length], targets[:max_length], None, len(ids), hidden)
-    if example.learned == 0:
-        raise Unlearnable(
+    example = TokenExample(ids[:max_length], None, len(ids), targets[:max_length], hidden=hidden)
+    if example.losses == 0:
+        raise NothingToLearn(
             f"nothing is left to learn: the row has {len(ids)} tokens, and none of the first {max_length} is the"
             " assistant's; raise spec.training.maxLength, or shorten what comes before"
         )
-    return example
+    return (example,)
 
 
-def prompt_of(row: Row, columns: Mapping[str, str]) -> str:
-    """The text that the model is given: the prompt, and the context behind a blank line where there is one."""
-    context = row.get(columns["context"]) if "context" in columns else None
-    return f"{row[columns['prompt']]}\n\n{context}" if context and context.strip() else str(row[columns["prompt"]])
+def refusal(config: Mapping[str, Any], source: str) -> str | None:
+    """A model that sees both sides of a token cannot learn to write."""
+    if config.get("is_encoder_decoder") or re.search(r"^class \w+ForMaskedLM\b", source, re.MULTILINE):
+        return f"model type {config['model_type']!r} does not support {INFO.name}"
+    return None
 
 
-def encode_completion(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-    """The prompt as the tokenizer starts a text, the completion as its continuation, then the end-of-text token."""
-    start = tokenizer.start(prompt)
-    learned = tokenizer.ids(completion)
-    if tokenizer.eos_id is not None:
-        learned = [*learned, tokenizer.eos_id]
-    return start + learned, [IGNORE] * len(start) + learned
+def objective() -> Objective:
+    """Each learned token from those before it."""
+    from finetune_trainer.objectives.next_token import next_token
+
+    return next_token
 
 
-HEAD = HeadPolicy(is_new=False, peft_task="CAUSAL_LM")
+def tally(labels: Sequence[str]) -> Tally:
+    """Losses of tokens; there are no classes."""
+    from finetune_trainer.evaluate.token_tally import TokenTally
 
-TASK = Task("causal-lm", columns, label, check_row, encode, USUAL, HEAD, BESIDE, frozenset({"tools", "context"}))
+    return TokenTally()
+
+
+def samples(
+    model: Any,
+    rows: Iterable[Row],
+    columns: Mapping[str, str],
+    tokenizer: Tokenizer,
+    *,
+    ends: Container[int | None],
+    max_length: int,
+    stop: Callable[[], bool],
+) -> list[dict[str, str]]:
+    """What the model writes to the first few prompts that are short enough."""
+    from finetune_trainer.tasks.generation import answers
+
+    return answers(model, rows, columns, tokenizer, ends=ends, max_length=max_length, stop=stop)
+
+
+def usage(labels: Sequence[str]) -> list[str]:
+    """A text and how it goes on."""
+    return [
+        'inputs = tokenizer("some text", return_tensors="pt")',
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))",
+    ]
+
+
+HEAD = HeadPolicy(
+    serves=INFO.name,
+    class_name=re.compile(r"\w+(?:ForCausalLM|LMHeadModel)"),
+    auto_class="AutoModelForCausalLM",
+    peft_task="CAUSAL_LM",
+    is_new=INFO.new_head,
+    writes=True,
+    refusal=refusal,
+)
+
+TASK = Task(
+    info=INFO,
+    head=HEAD,
+    columns=columns,
+    label=label,
+    check_row=check_row,
+    encode=encode,
+    objective=objective,
+    tally=tally,
+    usage=usage,
+    samples=samples,
+)

@@ -1,13 +1,13 @@
-"""The tasks by name. A new task is a module beside this one and a line here."""
+"""The tasks by name. A new task is a module beside this one, and a line here."""
 
 from __future__ import annotations
 
 from finetune_trainer.tasks import causal_lm, text_classification
 from finetune_trainer.tasks.base import Task
 
-_TASKS = {task.name: task for task in (text_classification.TASK, causal_lm.TASK)}
+TASKS = {task.info.name: task for task in (text_classification.TASK, causal_lm.TASK)}
 
 
 def task_for(name: str) -> Task:
     """The task of this name; the contract lets no other name through."""
-    return _TASKS[name]
+    return TASKS[name]

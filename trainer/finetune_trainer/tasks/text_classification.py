@@ -6,33 +6,26 @@ format. An empty text is a valid input; a missing one is not.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.forms import one_form
 from finetune_api.job import Columns
+from finetune_api.tasks import TASKS
+from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import Example, Row, Task, missing, pick, text_problem
+from finetune_trainer.tasks.base import Row, Task
+from finetune_trainer.tasks.columns import missing, pick, text_problem
 
-USUAL = {
-    "text": ("text", "sentence", "body", "content", "document"),
-    "label": ("label", "labels", "class", "category", "target"),
-    "textPair": (),
-}
-BESIDE = (
-    "sentence1",
-    "sentence2",
-    "question1",
-    "question2",
-    "premise",
-    "hypothesis",
-    "text_a",
-    "text_b",
-    "text_pair",
-    "context",
-    "question",
-)
+if TYPE_CHECKING:  # they bring torch
+    from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.objectives.base import Objective
+
+INFO = TASKS["text-classification"]
+USUAL = {role.name: role.usual for role in INFO.roles}
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
@@ -86,7 +79,7 @@ def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None
 
 def encode(
     row: Row, columns: Mapping[str, str], labels: Sequence[str], tokenizer: Tokenizer, max_length: int
-) -> Example:
+) -> tuple[ClassExample]:
     """Encode with the tokenizer's special tokens; the longest text of a pair is cut first.
 
     The row has passed check_row.
@@ -97,9 +90,69 @@ def encode(
     assert name is not None
     if name not in labels:  # of a profile that was made before names were brought to one form
         name = str(label_text(row[columns["label"]]))
-    return Example(ids, labels.index(name), type_ids, length)
+    return (ClassExample(ids, type_ids, length, labels.index(name)),)
 
 
-HEAD = HeadPolicy(is_new=True, peft_task="SEQ_CLS")
+def config_of_head(labels: Sequence[str]) -> dict[str, Any]:
+    """The classes, in the order of the model's outputs."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: i for i, name in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
 
-TASK = Task("text-classification", columns, label, check_row, encode, USUAL, HEAD, BESIDE)
+
+def refusal(config: Mapping[str, Any], source: str) -> str | None:
+    """XLNet pads on the left, and its classifier answers at the last position whatever stands there."""
+    if config["model_type"] == "xlnet" and config.get("summary_type", "last") == "last":
+        return "the model's classifier answers at the last position, which is padding in all rows but the longest"
+    return None
+
+
+def objective() -> Objective:
+    """Cross-entropy over the classes."""
+    from finetune_trainer.objectives.cross_entropy import cross_entropy
+
+    return cross_entropy
+
+
+def tally(labels: Sequence[str]) -> Tally:
+    """The confusion matrix."""
+    from finetune_trainer.evaluate.class_tally import ClassTally
+
+    return ClassTally(tuple(labels))
+
+
+def usage(labels: Sequence[str]) -> list[str]:
+    """The class of a text."""
+    few = len(labels) <= 20
+    names = json.dumps(list(labels), ensure_ascii=False) if few else "model.config.id2label"
+    return [
+        'inputs = tokenizer("some text", return_tensors="pt", truncation=True)',
+        f"labels = {names}",
+        "print(labels[model(**inputs).logits.argmax(-1).item()])",
+    ]
+
+
+HEAD = HeadPolicy(
+    serves=INFO.name,
+    class_name=re.compile(r"\w+ForSequenceClassification"),
+    auto_class="AutoModelForSequenceClassification",
+    peft_task="SEQ_CLS",
+    is_new=INFO.new_head,
+    config=config_of_head,
+    refusal=refusal,
+)
+
+TASK = Task(
+    info=INFO,
+    head=HEAD,
+    columns=columns,
+    label=label,
+    check_row=check_row,
+    encode=encode,
+    objective=objective,
+    tally=tally,
+    usage=usage,
+)

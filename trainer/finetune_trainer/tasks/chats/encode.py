@@ -8,9 +8,10 @@ from bisect import bisect_left
 from operator import itemgetter
 from typing import NamedTuple
 
+from finetune_trainer.batches.example import IGNORE
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import IGNORE, Unlearnable
+from finetune_trainer.tasks.base import NothingToLearn
 from finetune_trainer.tasks.chats.messages import Chat
 from finetune_trainer.tasks.chats.one_turn import Span
 from finetune_trainer.tasks.chats.turns import assistant_turns
@@ -27,17 +28,17 @@ class EncodedChat(NamedTuple):
 def encode_chat(tokenizer: Tokenizer, chat: Chat) -> EncodedChat:
     """Ids and labels of the rendered chat. Turns that are shown whole are learned, the others are counted.
 
-    Special tokens come from the template alone, as at inference, so a BOS is never doubled. Raises Unlearnable when the
+    Special tokens come from the template alone, as at inference, so a BOS is never doubled. Raises NothingToLearn when the
     template refuses the chat, or shows none of its turns whole.
     """
     try:
         text = chat.render(tokenizer)
     except RefusedChat as error:
-        raise Unlearnable(str(error)) from None
+        raise NothingToLearn(str(error)) from None
     turns = assistant_turns(tokenizer, chat, text)
     spans = [span for span in turns if span is not None]
     if not spans:
-        raise Unlearnable(
+        raise NothingToLearn(
             f"the chat template shows none of the assistant's {len(turns)} turns whole (reasoning or tool calls are"
             " left out, or it is written otherwise); use a template that shows every turn, or write the chat as the"
             " template does"

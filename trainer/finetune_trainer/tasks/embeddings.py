@@ -2,8 +2,7 @@
 error.
 
 Such tokens are mostly ones that somebody added (an image's place in a text model, a pad token); as long as none occurs
-the
-model is as good as any.
+the model is as good as any.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer.batches.example import Example
 from finetune_trainer.model.facts import FIELD
-from finetune_trainer.tasks.base import Example, Row, Task
+from finetune_trainer.tasks.base import Row, Task
 
 
-def guarded(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
-    """The task that calls rows bad that hold one of the tokens `beyond` (token -> id) the model's number of
-    embeddings.
-    """
+def within_embeddings(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
+    """The task, but rows are bad that hold one of the tokens `beyond` (token -> id) the model's embeddings."""
     if not beyond:
         return task
 
@@ -38,9 +36,9 @@ def guarded(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
                         )
         return None
 
-    def encode(row: Row, *arguments: Any) -> Example:
-        example = task.encode(row, *arguments)
-        worst = max(example.input_ids, default=0)
+    def encode(row: Row, *arguments: Any) -> Sequence[Example]:
+        examples = task.encode(row, *arguments)
+        worst = max((token for example in examples for token in example.input_ids), default=0)
         if worst >= embeddings:
             raise JobError(
                 Reason.UNSUPPORTED_MODEL,
@@ -49,7 +47,7 @@ def guarded(task: Task, beyond: Mapping[str, int], embeddings: int) -> Task:
                 field=FIELD,
                 hint="Use the tokenizer that the model was made with, or resize the model's embeddings.",
             )
-        return example
+        return examples
 
     return dataclasses.replace(task, check_row=check_row, encode=encode)
 

@@ -12,9 +12,11 @@ import torch
 
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.causal_lm import prompt_of
 from finetune_trainer.tasks.chats.messages import chat_of, says_something
+from finetune_trainer.tasks.completion import prompt_of
 
+SAMPLES = 3
+NEW_TOKENS = 40
 CHARACTERS = 600
 
 
@@ -25,6 +27,29 @@ class Prompt:
     text: str
     reference: str
     ids: list[int]
+
+
+def answers(
+    model: Any,
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    tokenizer: Tokenizer,
+    *,
+    ends: Container[int | None],
+    max_length: int,
+    stop: Callable[[], bool],
+) -> list[dict[str, str]]:
+    """A few prompts, what the data answers, and what the model writes."""
+    chosen = prompts(rows, columns, tokenizer, SAMPLES, max_length - NEW_TOKENS)
+    with torch.inference_mode():
+        return [
+            {
+                "prompt": prompt.text,
+                "reference": prompt.reference,
+                "text": greedy(model, tokenizer, prompt.ids, NEW_TOKENS, stop, ends),
+            }
+            for prompt in chosen
+        ]
 
 
 def prompts(

@@ -1,0 +1,96 @@
+"""What tasks make of rows: one example after the other, as the model takes them; without torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+IGNORE = -100
+"""The label of a token that is not learned; torch's cross-entropy leaves it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example(ABC):
+    """A row, or a part of one, as token ids; each task adds what is to be learned.
+
+    `full_length` counts the tokens before they were cut to the maximum; `hidden` counts the turns of a chat that are
+    not learned, since the model's template does not show them whole.
+    """
+
+    input_ids: list[int]
+    type_ids: list[int] | None
+    full_length: int
+    hidden: int = field(default=0, kw_only=True)
+
+    @property
+    def length(self) -> int:
+        """Tokens as the model takes them: what padding, memory and time go by."""
+        return len(self.input_ids)
+
+    @property
+    @abstractmethod
+    def losses(self) -> int:
+        """How many losses it has: its weight in the mean over a global batch."""
+
+    def inputs(self, width: int, pad_id: int) -> dict[str, list[int]]:
+        """What the model takes by keyword, padded on the right.
+
+        The mask goes by position, so a pad token that is also the EOS is still seen where it ends a text.
+        """
+        padding = width - self.length
+        found = {
+            "input_ids": self.input_ids + [pad_id] * padding,
+            "attention_mask": [1] * self.length + [0] * padding,
+        }
+        if self.type_ids is not None:
+            found["token_type_ids"] = self.type_ids + [0] * padding
+        return found
+
+    @abstractmethod
+    def labels(self, width: int) -> Any:
+        """What the objective compares with: a number, or a list of `width` numbers."""
+
+    def learned_ends(self, special: Container[int | None]) -> Sequence[int]:
+        """The special tokens that are learned as the end of a turn or of a text; none where no text is learned."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassExample(Example):
+    """A text that belongs to the class of this index."""
+
+    label: int
+
+    @property
+    def losses(self) -> int:
+        """One."""
+        return 1
+
+    def labels(self, width: int) -> int:
+        """The class."""
+        return self.label
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExample(Example):
+    """A text of which tokens are learned: `targets` has one id or IGNORE for each input token."""
+
+    targets: list[int]
+
+    @property
+    def losses(self) -> int:
+        """The learned tokens but for the first, which nothing predicts."""
+        return sum(target != IGNORE for target in self.targets[1:])
+
+    def labels(self, width: int) -> list[int]:
+        """The targets; padding is not learned."""
+        return self.targets + [IGNORE] * (width - self.length)
+
+    def learned_ends(self, special: Container[int | None]) -> Sequence[int]:
+        """Learned special tokens that no learned token follows, where the text was not cut."""
+        if self.full_length != self.length:
+            return ()
+        following = [*self.targets[1:], IGNORE]
+        return [a for a, b in zip(self.targets, following, strict=True) if a in special and b == IGNORE]

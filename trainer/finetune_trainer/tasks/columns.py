@@ -1,0 +1,50 @@
+"""Which column of the data plays which role, and what may be wrong with what stands in it; for all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from finetune_api.exits import JobError, Reason
+from finetune_trainer.tasks.base import Row
+
+
+def pick(role: str, wanted: str | None, usual: Sequence[str], found: Sequence[str]) -> str | None:
+    """The column of a role: the one wanted, which must exist, else the first usual name that does, else None."""
+    if wanted is not None:
+        if wanted not in found:
+            raise missing(role, f"the data has no column {wanted!r}", found)
+        return wanted
+    return next((name for name in usual if name in found), None)
+
+
+def missing(role: str, why: str, found: Sequence[str]) -> JobError:
+    """The error for a column that is not there."""
+    shown = ", ".join(repr(name) for name in list(found)[:20]) + (", …" if len(found) > 20 else "")
+    return JobError(
+        Reason.INVALID_DATA,
+        f"{why}; its columns are {shown or '(none)'}",
+        field=f"spec.data.columns.{role}",
+        hint=f"Name the right column in spec.data.columns.{role}.",
+    )
+
+
+def with_name(row: Row, column: str, names: Sequence[str]) -> Row:
+    """The row with the name of its class, where the column holds its number (as csv has it, too) and the data set has
+    names for them.
+    """
+    value = row.get(column)
+    number = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and value not in names and value.isascii() and value.isdecimal() and len(value) < 7:
+        number = int(value)
+    return {**row, column: names[number]} if 0 <= number < len(names) else row
+
+
+def text_problem(row: Row, column: str) -> str | None:
+    """What is wrong with a column that must hold text; None if nothing is."""
+    if column not in row or row[column] is None:
+        return f"column {column!r} is missing or null; give it a text, or leave the row out"
+    if not isinstance(row[column], str):
+        return f"column {column!r} holds {type(row[column]).__name__}, not text; write it as a string"
+    return None
