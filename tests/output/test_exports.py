@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Lora, Method
+from finetune_trainer.batches.example import IGNORE, ClassExample, TokenExample
 from finetune_trainer.methods import METHODS, apply_method
 from finetune_trainer.model.load import load_model
 from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
-from finetune_trainer.tasks import learned_ends, task_for
-from finetune_trainer.tasks.base import IGNORE, Example
+from finetune_trainer.tasks.ends import learned_ends
+from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.models import chats, mails, tiny_bert, tiny_llama, write_jsonl
 
@@ -90,7 +91,7 @@ def as_bf16(folder: Path) -> None:
 
 def tuned_lora(folder: Path, *targets: str, scale: float = 0.5) -> Any:
     """A tiny Llama under an adapter that does something."""
-    model = load_model(folder, "causal-lm", labels=None, seed=0, pad_id=4)
+    model = load_model(folder, task_for("causal-lm").head, labels=None, seed=0, pad_id=4)
     model = apply_method(
         model, Method(type="lora", lora=Lora(rank=2, target_modules=targets)), task_for("causal-lm").head, 0
     ).eval()
@@ -169,12 +170,12 @@ def test_generation_stops_at_what_was_learned_as_the_end(tmp_path: Path, known: 
 
 
 def test_the_learned_ends_are_special_tokens_that_no_learned_token_follows() -> None:
-    two_turns = Example([5, 6, 2, 5, 7, 2], [IGNORE, 6, 2, IGNORE, 7, 2], None, 6)
-    ends_in_text = Example([5, 6, 9], [IGNORE, 6, 9], None, 3)
-    cut = Example([5, 0], [IGNORE, 0], None, 5)
-    inside = Example([5, 3, 2], [IGNORE, 3, 2], None, 3)
+    two_turns = TokenExample([5, 6, 2, 5, 7, 2], None, 6, [IGNORE, 6, 2, IGNORE, 7, 2])
+    ends_in_text = TokenExample([5, 6, 9], None, 3, [IGNORE, 6, 9])
+    cut = TokenExample([5, 0], None, 5, [IGNORE, 0])
+    inside = TokenExample([5, 3, 2], None, 3, [IGNORE, 3, 2])
     assert learned_ends([two_turns, ends_in_text, cut, inside], frozenset({0, 2, 3})) == (2,)
-    assert learned_ends([Example([5], 1, None, 1)], frozenset({2})) == ()
+    assert learned_ends([ClassExample([5], None, 1, label=1)], frozenset({2})) == ()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from finetune_api.run import HubAccess
 from finetune_api.status import Finding
-from finetune_trainer.tasks import IGNORE
+from finetune_trainer.batches.example import IGNORE
 from support.hub import Hub
 from support.jobs import job_config
 from support.models import mails, write_jsonl
@@ -47,7 +47,7 @@ def test_instructions_with_inputs_are_understood_in_every_format(language: Path,
 
 
 def test_the_input_stands_behind_the_instruction_and_is_not_learned() -> None:
-    from finetune_trainer.tasks.causal_lm import prompt_of
+    from finetune_trainer.tasks.completion import prompt_of
 
     columns = {"prompt": "instruction", "context": "input", "completion": "output"}
     assert prompt_of(ALPACA[0], columns) == "say 0\n\nloudly 0"
@@ -213,7 +213,7 @@ def test_the_card_of_a_hub_set_names_its_classes(folder: Path, hub: Hub, run: An
 
 
 def test_the_loop_learns_the_classes_by_their_names(folder: Path, run: Any) -> None:
-    from finetune_trainer.tasks import with_name
+    from finetune_trainer.tasks.columns import with_name
 
     assert with_name({"label": 1}, "label", NAMES) == {"label": "world"}
     assert with_name({"label": "1"}, "label", NAMES) == {"label": "world"}

@@ -17,7 +17,7 @@ from finetune_api.job import Method
 from finetune_trainer.cpu import dropout, linear
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model
-from finetune_trainer.tasks import task_for
+from finetune_trainer.tasks.registry import task_for
 
 ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch carries no oneDNN")
 ELEMENTS = 400_001
@@ -75,7 +75,7 @@ def test_a_model_learns_the_same(bert: Path, method: str) -> None:
     """Loss and gradients of a whole model agree; its parameters keep their names, and those that are frozen stay so."""
     found = []
     for ours in (False, True):
-        model = load_model(bert, "text-classification", labels=("ham", "spam"), seed=1, pad_id=0)
+        model = load_model(bert, task_for("text-classification").head, labels=("ham", "spam"), seed=1, pad_id=0)
         model = apply_method(
             model, Method.model_validate({"type": method}), task_for("text-classification").head, 1
         ).eval()
@@ -187,7 +187,7 @@ def test_recomputed_activations_drop_the_same(bert: Path, kernels: None) -> None
     """Gradient checkpointing runs the forward pass twice; both must draw one mask, or the gradient is of neither."""
     found = []
     for recompute in (False, True):
-        model = load_model(bert, "text-classification", labels=("ham", "spam"), seed=1, pad_id=0)
+        model = load_model(bert, task_for("text-classification").head, labels=("ham", "spam"), seed=1, pad_id=0)
         if recompute:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         linear.replace(model)

@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from finetune_api.job import Training
-from finetune_trainer.batches.micro_batches import collate, loss_sum, micro_batches
+from finetune_trainer.batches.collate import collate
+from finetune_trainer.batches.example import Example
+from finetune_trainer.batches.layout import micro_batches
 from finetune_trainer.distributed.ddp import DdpGradients
 from finetune_trainer.distributed.flat import FlatGradients
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
-from finetune_trainer.tasks import Example, task_for
+from finetune_trainer.objectives.base import Objective
+from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.step import RankBatch, Stepped, train_step
 from support.models import chats, mails
@@ -32,24 +35,27 @@ def full_precision_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[Example]]:
-    tokenizer = load_tokenizer(folder)
-    labels = LABELS if task == "text-classification" else None
-    model = load_model(folder, task, labels=labels, seed=1, pad_id=tokenizer.pad_id).to(dtype)  # type: ignore[arg-type]
+    tokenizer, t = load_tokenizer(folder), task_for(task)
+    labels = LABELS if t.info.labels else None
+    model = load_model(folder, t.head, labels=labels, seed=1, pad_id=tokenizer.pad_id).to(dtype)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if dtype is torch.float64 and type(module).__name__ == "LlamaRMSNorm":
             module.forward = MethodType(full_precision_norm, module)
     rows = mails(ROWS, seed=5) if labels else chats(ROWS, seed=5)
-    t = task_for(task)
     columns = t.columns(list(rows[0]), None)
-    return model, [t.encode(row, columns, labels, tokenizer, 96) for row in rows]
+    return model, [e for row in rows for e in t.encode(row, columns, labels, tokenizer, 96)]
 
 
-def whole(model: Any, examples: list[Example]) -> torch.Tensor:
+def objective(task: str) -> Objective:
+    return task_for(task).objective()
+
+
+def whole(task: str, model: Any, examples: list[Example]) -> torch.Tensor:
     """The gradient of the mean over everything learned, by one plain pass."""
     batch = collate(examples, 0, 96)
-    loss = loss_sum(model(**batch.inputs).logits, batch.labels) / sum(e.learned for e in examples)
+    loss = objective(task)(model, batch).total / sum(e.losses for e in examples)
     model.zero_grad(set_to_none=True)
     loss.backward()
     return torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()])
@@ -57,9 +63,7 @@ def whole(model: Any, examples: list[Example]) -> torch.Tensor:
 
 def share(examples: list[Example], rank: int, size: int, micro: int) -> RankBatch:
     mine = examples[rank::size]
-    return RankBatch(
-        list(micro_batches(mine, micro, 0, 96)), sum(e.learned for e in mine), sum(len(e.input_ids) for e in mine)
-    )
+    return RankBatch(list(micro_batches(mine, micro, 0, 96)), sum(e.losses for e in mine), sum(e.length for e in mine))
 
 
 class Frozen(torch.optim.SGD):
@@ -77,6 +81,7 @@ def split_gradient(
     mine = share(examples[:rows], ranks.rank, ranks.size, micro)
     done = train_step(
         gradients,
+        objective(task),
         Frozen(model.parameters(), lr=0.0),
         mine,
         ranks,
@@ -111,7 +116,7 @@ TASKS = pytest.mark.parametrize("folder", ["text-classification", "causal-lm"], 
 @pytest.mark.parametrize("micro", [1, 3, 4, 13])
 def test_micro_batches_of_any_size_add_up_to_the_whole(folder: tuple[str, Path], micro: int) -> None:
     task, path = folder
-    expected = whole(*model_and_examples(task, path, torch.float64))
+    expected = whole(task, *model_and_examples(task, path, torch.float64))
     found, done = split_gradient(alone(), task, path, torch.float64, micro)
     assert error(found, expected) <= 1e-10
     assert done.norm == pytest.approx(float(expected.norm()), rel=1e-10)
@@ -121,7 +126,7 @@ def test_micro_batches_of_any_size_add_up_to_the_whole(folder: tuple[str, Path],
 def test_single_precision_stays_within_rounding(folder: tuple[str, Path]) -> None:
     task, path = folder
     model, examples = model_and_examples(task, path, torch.float32)
-    expected = whole(model, examples)
+    expected = whole(task, model, examples)
     found, _ = split_gradient(alone(), task, path, torch.float32, 3)
     assert error(found, expected) <= 1e-5
     sizes = [p.numel() for p in model.parameters()]
@@ -133,7 +138,7 @@ def test_single_precision_stays_within_rounding(folder: tuple[str, Path]) -> Non
 @pytest.mark.parametrize(("size", "micro"), [(2, 4), (3, 2)])
 def test_ranks_add_up_to_the_whole(folder: tuple[str, Path], size: int, micro: int) -> None:
     task, path = folder
-    expected = whole(*model_and_examples(task, path, torch.float64))
+    expected = whole(task, *model_and_examples(task, path, torch.float64))
     results = run_ranks(size, split_gradient, task, path, torch.float64, micro)
     for found, done in results:
         assert error(found, expected) <= 1e-10
@@ -144,7 +149,7 @@ def test_ranks_add_up_to_the_whole(folder: tuple[str, Path], size: int, micro: i
 def test_a_rank_without_rows_takes_part(bert: Path) -> None:
     """Two rows on three ranks."""
     model, examples = model_and_examples("text-classification", bert, torch.float64)
-    expected = whole(model, examples[:2])
+    expected = whole("text-classification", model, examples[:2])
     for found, _ in run_ranks(3, split_gradient, "text-classification", bert, torch.float64, 4, FlatGradients, 2):
         assert error(found, expected) <= 1e-10
 
@@ -153,7 +158,7 @@ def test_a_rank_without_rows_takes_part(bert: Path) -> None:
 def test_ddp_by_accelerate_gives_the_same_gradient(bert: Path, rows: int) -> None:
     """The way for accelerators, tried on CPUs: unequal numbers of micro-batches, and a rank without rows."""
     model, examples = model_and_examples("text-classification", bert, torch.float64)
-    expected = whole(model, examples[:rows])
+    expected = whole("text-classification", model, examples[:rows])
     for result in run_ranks(2, split_gradient, "text-classification", bert, torch.float64, 2, DdpGradients, rows):
         assert result[0] != "raised", result[2]
         assert error(result[0], expected) <= 1e-10
@@ -162,12 +167,12 @@ def test_ddp_by_accelerate_gives_the_same_gradient(bert: Path, rows: int) -> Non
 def test_a_mean_of_means_would_be_noticed(llama: Path) -> None:
     """Planted fault: what the tests above must tell apart is far beyond their bound."""
     model, examples = model_and_examples("causal-lm", llama, torch.float64)
-    expected = whole(model, examples)
+    expected = whole("causal-lm", model, examples)
     model.zero_grad()
     batches = list(micro_batches(examples, 4, 0, 96))
     for batch in batches:
         learned = int((batch.labels[:, 1:] != -100).sum())
-        (loss_sum(model(**batch.inputs).logits, batch.labels) / learned / len(batches)).backward()
+        (objective("causal-lm")(model, batch).total / learned / len(batches)).backward()
     assert error(torch.cat([p.grad.reshape(-1) for p in model.parameters()]), expected) > 1e-3
 
 
@@ -178,6 +183,7 @@ def stop_on_one(ranks: Ranks, folder: Path) -> tuple[bool, bool]:
     calls = iter([False, ranks.rank == 1] + [False] * 20)
     done = train_step(
         FlatGradients(model, ranks),
+        objective("text-classification"),
         adamw(model, Training()),
         share(examples, ranks.rank, ranks.size, 2),
         ranks,

@@ -13,6 +13,7 @@ from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Profile, load_profile
+from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.families import classifier, tiny_roberta
 from support.models import mails, write_jsonl
@@ -20,7 +21,7 @@ from support.models import mails, write_jsonl
 
 def head(folder: Path, *labels: str, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     pad = load_tokenizer(folder).pad_id
-    layer = load_model(folder, "text-classification", labels=labels, seed=seed, pad_id=pad).classifier
+    layer = load_model(folder, task_for("text-classification").head, labels=labels, seed=seed, pad_id=pad).classifier
     return layer.weight.detach(), layer.bias.detach()
 
 
@@ -78,7 +79,7 @@ def test_unnamed_classes_are_their_numbers() -> None:
     ],
 )
 def test_what_was_no_classifier_has_no_classes(config: dict[str, object]) -> None:
-    assert head_labels(config) == ()
+    assert head_labels(config, task_for("text-classification").head) == ()
 
 
 @pytest.mark.parametrize(

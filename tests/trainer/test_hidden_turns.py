@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from finetune_trainer.batches.example import IGNORE, TokenExample
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks import IGNORE, Unlearnable, learned_ends
-from finetune_trainer.tasks.base import Example
+from finetune_trainer.tasks.base import NothingToLearn
 from finetune_trainer.tasks.chats.encode import EncodedChat, encode_chat
 from finetune_trainer.tasks.chats.messages import chat_of
+from finetune_trainer.tasks.ends import learned_ends
 from support.chat_templates import (
     ALTERNATING,
     BRACKETS,
@@ -103,13 +104,13 @@ def test_a_part_of_a_chat_that_the_template_refuses_does_not_refuse_the_chat(tmp
     t = tokenizer(tmp_path, pairs)
     found = encode(t, ("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four"))
     assert (learned(t, found), found.hidden) == ("two<|im_end|>four<|im_end|>", 0)
-    with pytest.raises(Unlearnable, match="an answer is missing"):
+    with pytest.raises(NothingToLearn, match="an answer is missing"):
         encode(t, ("user", "one"), ("assistant", "two"), ("user", "three"))
 
 
 def test_whatever_a_template_stumbles_over_is_said_of_the_row(tmp_path: Path) -> None:
     t = tokenizer(tmp_path, "{{ messages[0]['content'] + 1 }}")
-    with pytest.raises(Unlearnable, match="chat template refuses the chat: can only concatenate str"):
+    with pytest.raises(NothingToLearn, match="chat template refuses the chat: can only concatenate str"):
         encode(t, ("user", "one"), ("assistant", "two"))
 
 
@@ -120,5 +121,5 @@ def test_whatever_a_template_stumbles_over_is_said_of_the_row(tmp_path: Path) ->
 def test_the_end_of_a_turn_is_the_token_that_was_learned_as_such(tmp_path: Path, template: str, end: str) -> None:
     t = tokenizer(tmp_path, template, eos="<|endoftext|>")
     found = encode(t, ("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four"))
-    ends = learned_ends([Example(found.ids, found.targets, None, len(found.ids))], t.special_ids)
+    ends = learned_ends([TokenExample(found.ids, None, len(found.ids), found.targets)], t.special_ids)
     assert t.decode(ends) == end

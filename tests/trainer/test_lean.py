@@ -40,9 +40,10 @@ import torch
 deferred_imports.defer()
 importlib.import_module("transformers.models.bert.modeling_bert")
 from finetune_trainer.model.load import load_model
+from finetune_trainer.tasks.registry import task_for
 dist = torch.distributed
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-model = load_model(Path(sys.argv[1]), "text-classification", labels=["a", "b"], seed=1, pad_id=0)
+model = load_model(Path(sys.argv[1]), task_for("text-classification").head, labels=["a", "b"], seed=1, pad_id=0)
 model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([1])).loss.backward()
 dist.all_reduce(model.classifier.weight.grad)
 torch.optim.AdamW(model.parameters(), fused=True).step()

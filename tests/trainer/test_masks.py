@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from finetune_trainer.batches.example import IGNORE, TokenExample
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks import IGNORE, Example, Unlearnable, task_for
+from finetune_trainer.tasks.base import NothingToLearn
+from finetune_trainer.tasks.registry import task_for
 from support.models import CHAT_TEMPLATE, tiny_llama
 
 TURN = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -49,16 +51,17 @@ def tokenizer(folder: Path, template: str | None = CHAT_TEMPLATE, bos: bool = Fa
     return load_tokenizer(tiny_llama(folder, template=template, bos=bos))
 
 
-def encode(t: Tokenizer, messages: list[Any], longest: int = 1000) -> Example:
+def encode(t: Tokenizer, messages: list[Any], longest: int = 1000) -> TokenExample:
     row = {"messages": messages}
     assert TASK.check_row(row, {"messages": "messages"}, None) is None
-    return TASK.encode(row, {"messages": "messages"}, None, t, longest)
+    (example,) = TASK.encode(row, {"messages": "messages"}, None, t, longest)
+    assert isinstance(example, TokenExample)
+    return example
 
 
-def learned(t: Tokenizer, example: Example) -> str:
-    assert isinstance(example.labels, list)
-    assert all(label in (IGNORE, i) for label, i in zip(example.labels, example.input_ids, strict=True))
-    return t.decode([label for label in example.labels if label != IGNORE])
+def learned(t: Tokenizer, example: TokenExample) -> str:
+    assert all(label in (IGNORE, i) for label, i in zip(example.targets, example.input_ids, strict=True))
+    return t.decode([label for label in example.targets if label != IGNORE])
 
 
 @pytest.mark.parametrize(
@@ -84,9 +87,8 @@ def test_the_learned_part_begins_where_generation_does(tmp_path: Path) -> None:
     example = encode(t, CHAT)
     prompt = t.ids(t.render(CHAT[:-1], generation_prompt=True))
     assert example.input_ids[: len(prompt)] == prompt
-    assert isinstance(example.labels, list)
-    assert example.labels[len(prompt)] != IGNORE
-    assert example.labels[len(prompt) - 1] == IGNORE
+    assert example.targets[len(prompt)] != IGNORE
+    assert example.targets[len(prompt) - 1] == IGNORE
 
 
 def test_a_users_turn_that_repeats_the_assistants_words_is_not_learned(tmp_path: Path) -> None:
@@ -103,14 +105,14 @@ def test_the_start_of_text_is_there_once(tmp_path: Path) -> None:
     t = tokenizer(tmp_path, BRACKETS, bos=True)
     assert encode(t, CHAT[1:]).input_ids.count(t.bos_id or -1) == 1
     row = {"prompt": "<|bos|>hi", "completion": "ho"}
-    example = TASK.encode(row, {"prompt": "prompt", "completion": "completion"}, None, t, 100)
+    (example,) = TASK.encode(row, {"prompt": "prompt", "completion": "completion"}, None, t, 100)
     assert example.input_ids.count(t.bos_id or -1) == 1
 
 
 def test_a_completion_is_learned_to_its_end_and_its_prompt_is_not(tmp_path: Path) -> None:
     t = tokenizer(tmp_path)
     row = {"q": "2 + 2 =", "a": " 4"}
-    example = TASK.encode(row, {"prompt": "q", "completion": "a"}, None, t, 100)
+    (example,) = TASK.encode(row, {"prompt": "q", "completion": "a"}, None, t, 100)
     assert t.decode(example.input_ids) == "2 + 2 = 4<|im_end|>"
     assert learned(t, example) == " 4<|im_end|>"
     assert example.learned == 3
@@ -119,11 +121,11 @@ def test_a_completion_is_learned_to_its_end_and_its_prompt_is_not(tmp_path: Path
 def test_what_is_cut_is_cut_on_the_right_and_never_guessed(tmp_path: Path) -> None:
     t = tokenizer(tmp_path)
     whole = encode(t, CHAT)
-    first = next(n for n, label in enumerate(whole.labels) if label != IGNORE)  # type: ignore[arg-type]
+    first = next(n for n, label in enumerate(whole.targets) if label != IGNORE)
     cut = encode(t, CHAT, first + 2)
     assert cut.input_ids == whole.input_ids[: first + 2]
     assert (learned(t, cut), cut.learned, cut.length) == ("fi", 2, whole.length)
-    with pytest.raises(Unlearnable, match=r"none of the first .* raise spec.training.maxLength"):
+    with pytest.raises(NothingToLearn, match=r"none of the first .* raise spec.training.maxLength"):
         encode(t, CHAT, first)
 
 
@@ -131,12 +133,12 @@ def test_a_turn_that_the_template_hides_is_counted_and_the_others_are_learned(tm
     t = tokenizer(tmp_path, HIDING)
     example = encode(t, CHAT)
     assert (learned(t, example), example.hidden) == ("second<|im_end|>", 1)
-    with pytest.raises(Unlearnable, match="shows none of the assistant's 1 turns whole"):
+    with pytest.raises(NothingToLearn, match="shows none of the assistant's 1 turns whole"):
         encode(t, [*CHAT[:3], {"role": "user", "content": "and?"}])
 
 
 def test_a_template_that_refuses_a_chat_is_no_guess(tmp_path: Path) -> None:
-    with pytest.raises(Unlearnable, match="roles must alternate"):
+    with pytest.raises(NothingToLearn, match="roles must alternate"):
         encode(tokenizer(tmp_path, STRICT), CHAT)
 
 

@@ -14,7 +14,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.job import Freeze, Lora, Method
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model, parameter_counts
-from finetune_trainer.tasks import task_for
+from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.families import tiny_gpt2
 from support.models import chats, mails, write_jsonl
@@ -67,12 +67,12 @@ def test_freeze_trains_the_head_and_the_last_layers_and_leaves_the_rest_alone(
     changed = {name for name, value in before.items() if not torch.equal(value, after[f"bert.{name}"])}
     free = ("pooler.", *(["encoder.layer.1."] if layers else []))
     assert changed == {name for name in before if name.startswith(free)}
-    fresh = load_model(bert, "text-classification", labels=LABELS, seed=0, pad_id=0)
+    fresh = load_model(bert, task_for("text-classification").head, labels=LABELS, seed=0, pad_id=0)
     assert not torch.equal(fresh.classifier.weight, after["classifier.weight"])
 
 
 def test_freeze_of_a_language_model_trains_its_last_layer_and_final_norm(llama: Path) -> None:
-    model = load_model(llama, "causal-lm", labels=None, seed=0, pad_id=4)
+    model = load_model(llama, task_for("causal-lm").head, labels=None, seed=0, pad_id=4)
     apply_method(model, Method(type="freeze", freeze=Freeze(last_layers=1)), task_for("causal-lm").head, 0)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "model.norm.weight" in trained
@@ -104,7 +104,7 @@ def test_lora_saves_an_adapter_that_equals_the_merged_model(job: Make, bert: Pat
 
 
 def test_lora_trains_adapters_and_head_only_and_starts_without_effect(bert: Path) -> None:
-    model = load_model(bert, "text-classification", labels=LABELS, seed=3, pad_id=0).eval()
+    model = load_model(bert, task_for("text-classification").head, labels=LABELS, seed=3, pad_id=0).eval()
     ids = torch.randint(5, 40, (2, 9))
     before = model(input_ids=ids).logits
     tuned = apply_method(
@@ -126,7 +126,7 @@ def test_lora_trains_adapters_and_head_only_and_starts_without_effect(bert: Path
     ],
 )
 def test_what_does_not_fit_the_model_names_its_field(bert: Path, method: Method, field: str) -> None:
-    model = load_model(bert, "text-classification", labels=LABELS, seed=0, pad_id=0)
+    model = load_model(bert, task_for("text-classification").head, labels=LABELS, seed=0, pad_id=0)
     with pytest.raises(JobError) as caught:
         apply_method(model, method, task_for("text-classification").head, 0)
     assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, field)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,18 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
+from finetune_trainer.batches.example import IGNORE, TokenExample
+from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.distributed.ranks import Ranks
-from finetune_trainer.evaluate import ClassTally, LanguageTally, Stopped, evaluate
+from finetune_trainer.evaluate.class_tally import ClassTally
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, ratio_interval, wilson
+from finetune_trainer.evaluate.loop import Stopped, evaluate
+from finetune_trainer.evaluate.token_tally import TokenTally
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
-from finetune_trainer.tasks import IGNORE, Example, task_for
+from finetune_trainer.objectives.cross_entropy import cross_entropy
+from finetune_trainer.objectives.next_token import next_token
+from finetune_trainer.tasks.registry import task_for
 from support.models import chats
 
 NAMES = ("a", "b", "c", "d")
@@ -31,12 +38,18 @@ def judged(rows: int, seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarr
     return true, np.where(rng.random(rows) < 0.65, true, rng.integers(0, classes - 1, rows))
 
 
+def add(found: ClassTally, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    """Count a micro-batch to which the model gives these logits."""
+    batch = MicroBatch({}, labels, len(labels), 0)
+    found.add(cross_entropy(lambda: SimpleNamespace(logits=logits), batch), batch)
+
+
 def tally(true: np.ndarray, predicted: np.ndarray, size: int) -> ClassTally:
     """Fed in micro-batches of `size` rows."""
     found = ClassTally(NAMES)
     logits = torch.nn.functional.one_hot(torch.tensor(predicted), len(NAMES)) * 3.0
     for start in range(0, len(true), size):
-        found.add(logits[start : start + size], torch.tensor(true[start : start + size]))
+        add(found, logits[start : start + size], torch.tensor(true[start : start + size]))
     return found
 
 
@@ -60,7 +73,7 @@ def test_the_loss_is_the_mean_over_rows() -> None:
     logits, labels = torch.randn(50, 4, generator=torch.Generator().manual_seed(1)), torch.arange(50) % 4
     found = ClassTally(NAMES)
     for part, names in zip(logits.split(8), labels.split(8), strict=True):
-        found.add(part, names)
+        add(found, part, names)
     assert found.metrics()["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-6)
 
 
@@ -93,23 +106,23 @@ def test_the_interval_of_the_loss_is_that_of_resampled_rows() -> None:
     assert found == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.03)
 
 
-def language(llama: Path) -> tuple[object, list[Example], int]:
+def language(llama: Path) -> tuple[object, list[TokenExample], int]:
     t, task = load_tokenizer(llama), task_for("causal-lm")
-    examples = [task.encode(row, {"messages": "messages"}, None, t, 96) for row in chats(21, seed=4)]
-    return load_model(llama, "causal-lm", labels=None, seed=0, pad_id=t.pad_id), examples, t.pad_id
+    examples = [e for row in chats(21, seed=4) for e in task.encode(row, {"messages": "messages"}, None, t, 96)]
+    return load_model(llama, task_for("causal-lm").head, labels=None, seed=0, pad_id=t.pad_id), examples, t.pad_id
 
 
 @pytest.mark.parametrize("size", [1, 5, 64])
 def test_perplexity_is_that_of_all_learned_tokens_however_rows_are_cut(llama: Path, size: int) -> None:
     model, examples, pad = language(llama)
     ranks = Ranks.alone()
-    found = evaluate(model, examples, LanguageTally(), ranks, size=size, pad_id=pad, max_length=96).metrics()
+    found = evaluate(model, examples, next_token, TokenTally(), ranks, size=size, pad_id=pad, max_length=96).metrics()
     assert model.training, "left as it was found"  # type: ignore[attr-defined]
     total = tokens = 0.0
     for e in examples:  # one by one and without padding
         with torch.inference_mode():
             logits = model.eval()(input_ids=torch.tensor([e.input_ids])).logits[0, :-1]  # type: ignore[attr-defined]
-        targets = torch.tensor(e.labels[1:])  # type: ignore[index]
+        targets = torch.tensor(e.targets[1:])
         total += float(
             torch.nn.functional.cross_entropy(logits.double(), targets, ignore_index=IGNORE, reduction="sum")
         )
@@ -125,7 +138,8 @@ def test_an_evaluation_heeds_a_stop_in_its_midst(llama: Path) -> None:
         evaluate(
             model,
             examples,
-            LanguageTally(),
+            next_token,
+            TokenTally(),
             Ranks.alone(),
             size=1,
             pad_id=pad,
@@ -139,4 +153,4 @@ def test_without_rows_nothing_is_claimed() -> None:
     empty = ClassTally(NAMES)
     assert all(math.isnan(value) for value in empty.metrics().values())
     assert empty.intervals()["macro-f1-low"] == 0.0
-    assert math.isnan(LanguageTally().metrics()["perplexity"])
+    assert math.isnan(TokenTally().metrics()["perplexity"])

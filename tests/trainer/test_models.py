@@ -18,6 +18,7 @@ from finetune_trainer.model.fetch import fetch_model
 from finetune_trainer.model.load import _PlainMeta, load_model
 from finetune_trainer.output.result import license_of
 from finetune_trainer.storage import location
+from finetune_trainer.tasks.registry import task_for
 from support.jobs import job_config
 from support.s3 import s3, s3_credentials
 
@@ -97,7 +98,7 @@ def test_models_that_cannot_be_trained_are_told_from_their_config(
     config: dict[str, Any], task: Any, reason: Reason
 ) -> None:
     with pytest.raises(JobError) as caught:
-        architecture(config, task)
+        architecture(config, task_for(task).head)
     assert caught.value.reason is reason
     assert caught.value.hint
 
@@ -112,7 +113,7 @@ def test_models_that_cannot_be_trained_are_told_from_their_config(
     ],
 )
 def test_the_class_of_a_model_follows_from_its_type_and_task(kind: str, task: Any, name: str) -> None:
-    assert architecture({"model_type": kind}, task).class_name == name
+    assert architecture({"model_type": kind}, task_for(task).head).class_name == name
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
@@ -133,7 +134,7 @@ def test_weights_that_do_not_fill_the_model_are_never_made_up(model: Path, spoil
         weights[name] = torch.zeros(3, 3)
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(JobError, match=r"1 weights of BertForSequenceClassification .*output\.dense\.weight") as caught:
-        load_model(model, "text-classification", labels=("ham", "spam"), seed=0, pad_id=0)
+        load_model(model, task_for("text-classification").head, labels=("ham", "spam"), seed=0, pad_id=0)
     assert caught.value.reason is Reason.UNSUPPORTED_MODEL
 
 
@@ -144,14 +145,16 @@ def test_a_config_that_transformers_refuses_is_no_error_of_ours(model: Path, cha
     config = json.loads((model / "config.json").read_text()) | change
     (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(JobError) as caught:
-        load_model(model, "text-classification", labels=("a", "b"), seed=1, pad_id=0)
+        load_model(model, task_for("text-classification").head, labels=("a", "b"), seed=1, pad_id=0)
     assert caught.value.reason is Reason.UNSUPPORTED_MODEL
     assert caught.value.field == "spec.model.uri"
 
 
 def test_a_new_head_is_the_same_for_the_same_seed(bert: Path) -> None:
     heads = [
-        load_model(bert, "text-classification", labels=("a", "b", "c"), seed=s, pad_id=0).classifier.weight
+        load_model(
+            bert, task_for("text-classification").head, labels=("a", "b", "c"), seed=s, pad_id=0
+        ).classifier.weight
         for s in (1, 1, 2)
     ]
     assert heads[0].shape == (3, 32)
@@ -161,7 +164,7 @@ def test_a_new_head_is_the_same_for_the_same_seed(bert: Path) -> None:
 
 def test_short_cuts_on_the_meta_device_change_no_weight(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded() -> dict[str, torch.Tensor]:
-        model = load_model(bert, "text-classification", labels=("a", "b", "c"), seed=7, pad_id=0)
+        model = load_model(bert, task_for("text-classification").head, labels=("a", "b", "c"), seed=7, pad_id=0)
         return dict(model.named_parameters()) | dict(model.named_buffers())
 
     ours = loaded()

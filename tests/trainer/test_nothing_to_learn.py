@@ -83,7 +83,7 @@ def test_a_held_out_split_that_only_seemed_to_have_others_is_an_error(
 
 def test_an_epoch_that_teaches_nothing_ends_the_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make(rows(10, 0), rows(4, 0), rows(4, 0))
-    monkeypatch.setattr(Session, "encode", lambda self, row: None)
+    monkeypatch.setattr(Session, "encode", lambda self, row: ())
     error = bench.failing()
     assert error.reason is Reason.NOTHING_TO_LEARN
     assert error.message.startswith("none of the 10 training rows")

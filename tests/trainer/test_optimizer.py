@@ -10,6 +10,7 @@ import torch
 
 from finetune_api.job import Training
 from finetune_trainer.model.load import load_model
+from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.optimizer import adamw, rate_at
 from support.attempts import Bench
 from support.models import mails, write_jsonl
@@ -46,7 +47,7 @@ def test_a_run_uses_these_rates_and_no_others(bert: Path, tmp_path: Path) -> Non
 
 
 def test_weight_decay_is_for_matrices_only(bert: Path) -> None:
-    model = load_model(bert, "text-classification", labels=("ham", "spam"), seed=0, pad_id=0)
+    model = load_model(bert, task_for("text-classification").head, labels=("ham", "spam"), seed=0, pad_id=0)
     decayed, plain = adamw(model, Training(weight_decay=0.1)).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert all(p.dim() > 1 for p in decayed["params"])

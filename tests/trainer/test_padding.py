@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from finetune_api.exits import Reason
-from finetune_trainer.batches.micro_batches import collate, forward
+from finetune_trainer.batches.collate import collate
+from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.pads import pad_id
 from finetune_trainer.model.tokenizer import load_tokenizer
-from finetune_trainer.tasks.base import Example
+from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.families import edit, tiny_gpt2, tiny_roberta
 from support.models import mails, tiny_bert, tiny_llama, write_jsonl
@@ -27,11 +28,13 @@ IN_CONFIG = {"other": 1, "none": None, "minus one": -1, "beyond": 5000, "same": 
 
 def answers(folder: Path, *, together: bool) -> torch.Tensor:
     tokenizer = load_tokenizer(folder)
-    model = load_model(folder, "text-classification", labels=("a", "b"), seed=1, pad_id=tokenizer.pad_id).eval()
-    rows = [Example(tokenizer.encode(text, None, 64)[0], 0, None, 1) for text in TEXTS]
+    model = load_model(
+        folder, task_for("text-classification").head, labels=("a", "b"), seed=1, pad_id=tokenizer.pad_id
+    ).eval()
+    rows = [ClassExample(tokenizer.encode(text, None, 64)[0], None, 1, label=0) for text in TEXTS]
     cut = [rows] if together else [[row] for row in rows]
     with torch.inference_mode():
-        return torch.cat([forward(model, collate(part, tokenizer.pad_id, 64)) for part in cut])
+        return torch.cat([model(**collate(part, tokenizer.pad_id, 64).inputs).logits for part in cut])
 
 
 @pytest.mark.parametrize("in_config", IN_CONFIG)
@@ -101,7 +104,7 @@ def test_a_language_models_end_of_text_keeps_learning_where_it_also_pads(tmp_pat
     edit(folder / "config.json", pad_token_id=None)
     tokenizer = load_tokenizer(folder)
     assert tokenizer.pad_id == tokenizer.eos_id == 2
-    model = load_model(folder, "causal-lm", labels=None, seed=0, pad_id=tokenizer.pad_id)
+    model = load_model(folder, task_for("causal-lm").head, labels=None, seed=0, pad_id=tokenizer.pad_id)
     assert model.get_input_embeddings().padding_idx is None
 
 
@@ -130,6 +133,6 @@ def test_a_classifier_that_reads_its_answer_off_the_padding_is_refused(tmp_path:
     from finetune_trainer.model.facts import architecture
 
     with pytest.raises(JobError) as caught:
-        architecture({"model_type": "xlnet"}, "text-classification")
+        architecture({"model_type": "xlnet"}, task_for("text-classification").head)
     assert caught.value.reason is Reason.UNSUPPORTED_MODEL
     assert "last position" in caught.value.message

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from finetune_trainer.batches.example import IGNORE, TokenExample
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks import IGNORE, Unlearnable, task_for
-from finetune_trainer.tasks.base import Example
+from finetune_trainer.tasks.base import NothingToLearn
+from finetune_trainer.tasks.registry import task_for
 from support.chat_templates import CHATML, TEXT_CALLS, THINKING, TOOLS, write_tokenizer
 
 TASK = task_for("causal-lm")
@@ -21,15 +22,16 @@ AS_TEXT = json.dumps(ARGUMENTS)
 COLUMNS = {"messages": "m", "tools": "t"}
 
 
-def encode(t: Tokenizer, messages: Any, tools: Any = None) -> Example:
+def encode(t: Tokenizer, messages: Any, tools: Any = None) -> TokenExample:
     row = {"m": messages, "t": tools}
     assert TASK.check_row(row, COLUMNS, None) is None
-    return TASK.encode(row, COLUMNS, None, t, 10_000)
+    (example,) = TASK.encode(row, COLUMNS, None, t, 10_000)
+    assert isinstance(example, TokenExample)
+    return example
 
 
-def learned(t: Tokenizer, example: Example) -> str:
-    assert isinstance(example.labels, list)
-    return t.decode([label for label in example.labels if label != IGNORE])
+def learned(t: Tokenizer, example: TokenExample) -> str:
+    return t.decode([label for label in example.targets if label != IGNORE])
 
 
 def chat(arguments: Any, **content: Any) -> list[dict[str, Any]]:
@@ -89,7 +91,7 @@ def test_a_call_that_the_template_does_not_show_is_hidden_and_the_answer_learned
     t = load_tokenizer(write_tokenizer(tmp_path, CHATML))
     example = encode(t, chat(ARGUMENTS, content=None))
     assert (learned(t, example), example.hidden) == ("It will rain.<|im_end|>", 1)
-    with pytest.raises(Unlearnable, match="none of the assistant's 1 turns"):
+    with pytest.raises(NothingToLearn, match="none of the assistant's 1 turns"):
         encode(t, chat(ARGUMENTS, content=None)[:2])
 
 

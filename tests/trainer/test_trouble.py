@@ -18,7 +18,8 @@ from finetune_api.exits import COMPLETE, EXITS, JobError, Reason
 from finetune_api.report import Outcome
 from finetune_api.run import World
 from finetune_trainer import prepare
-from finetune_trainer.batches.micro_batches import collate
+from finetune_trainer.batches.collate import collate
+from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.checkpoint import Checkpointer
 from finetune_trainer.distributed import rendezvous
 from finetune_trainer.distributed.ddp import DdpGradients
@@ -28,7 +29,8 @@ from finetune_trainer.evaluate import loop as evaluation
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch.launcher import launch
 from finetune_trainer.model.load import load_model
-from finetune_trainer.tasks import Example
+from finetune_trainer.objectives.cross_entropy import cross_entropy
+from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train import finish, loop, prefetch, session, step
 from finetune_trainer.train.step import RankBatch, train_step
 from support.jobs import job_config
@@ -188,10 +190,10 @@ def test_the_launcher_of_every_node_says_it_too(prepared: Path, tmp_path: Path, 
 
 def step_that_fails(ranks: Ranks, folder: Path, kind: Any, micro: int, error: BaseException, when: str) -> Any:
     """Rank 0 raises in the forward or backward pass of its last micro-batch; rank 1 has one micro-batch more."""
-    model = load_model(folder, "text-classification", labels=("a", "b"), seed=0, pad_id=0)
+    model = load_model(folder, task_for("text-classification").head, labels=("a", "b"), seed=0, pad_id=0)
     gradients = kind(model, ranks)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    batch = collate([Example([2, 9, 10, 3], 1, None, 4)] * 2, 0, 16)
+    batch = collate([ClassExample([2, 9, 10, 3], None, 4, label=1)] * 2, 0, 16)
     if ranks.rank == 0:
         calls = 0
         where, name = (gradients, "backward") if when == "backward" else (model.bert, "forward")
@@ -208,7 +210,18 @@ def step_that_fails(ranks: Ranks, folder: Path, kind: Any, micro: int, error: Ba
     before = [p.detach().clone() for p in model.parameters()]
     share = RankBatch([batch] * (micro + ranks.rank), 2 * micro, 8 * micro)
     try:
-        train_step(gradients, optimizer, share, ranks, step=1, rate=1e-3, max_norm=1.0, seed=0, stop=lambda: False)
+        train_step(
+            gradients,
+            cross_entropy,
+            optimizer,
+            share,
+            ranks,
+            step=1,
+            rate=1e-3,
+            max_norm=1.0,
+            seed=0,
+            stop=lambda: False,
+        )
     except JobError as caught:
         same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
         end = ranks.peers.report_failure(problem_for(caught, ranks.rank))

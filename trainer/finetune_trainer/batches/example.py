@@ -40,10 +40,7 @@ class Example(ABC):
         The mask goes by position, so a pad token that is also the EOS is still seen where it ends a text.
         """
         padding = width - self.length
-        found = {
-            "input_ids": self.input_ids + [pad_id] * padding,
-            "attention_mask": [1] * self.length + [0] * padding,
-        }
+        found = {"input_ids": self.input_ids + [pad_id] * padding, "attention_mask": [1] * self.length + [0] * padding}
         if self.type_ids is not None:
             found["token_type_ids"] = self.type_ids + [0] * padding
         return found

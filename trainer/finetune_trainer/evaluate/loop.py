@@ -64,12 +64,7 @@ def evaluate(
 
 
 def _round(
-    model: Any,
-    work: Iterator[MicroBatch],
-    objective: Objective,
-    tally: Tally,
-    ranks: Ranks,
-    stop: Callable[[], bool],
+    model: Any, work: Iterator[MicroBatch], objective: Objective, tally: Tally, ranks: Ranks, stop: Callable[[], bool]
 ) -> bool:
     """Work for a few seconds; whether all is done. What each micro-batch holds does not depend on the clock."""
     deadline = time.monotonic() + ROUND_SECONDS

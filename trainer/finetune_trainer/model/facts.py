@@ -1,4 +1,4 @@
-"""What a model folder says about itself: its class for a task and its longest input; read from files, without torch.
+"""What a model folder says about itself: its class with a task's head and its longest input; read from its files.
 
 transformers' sources are looked at, not imported, so that the prepare step knows within a second what the workers would
 find out after ten. Nothing from the model's own repository is ever run.
@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import TaskName
+from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.model.uri"
-_CLASS = {
-    "text-classification": r"^class (\w+ForSequenceClassification)\b",
-    "causal-lm": r"^class (\w+(?:ForCausalLM|LMHeadModel))\b",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Which class of transformers a model is for a task, and how many tokens it can take (None: no limit of its
+    """Which class of transformers a model is with a head, and how many tokens it can take (None: no limit of its
     own).
     """
 
@@ -49,8 +45,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def architecture(config: dict[str, Any], task: TaskName) -> Architecture:
-    """The model's class for the task.
+def architecture(config: dict[str, Any], head: HeadPolicy) -> Architecture:
+    """The model's class with this head.
 
     Raises JobError when transformers has none, or only by code from the repository.
     """
@@ -72,19 +68,11 @@ def architecture(config: dict[str, Any], task: TaskName) -> Architecture:
             field=FIELD,
             hint="Choose the model in 16 or 32 bits.",
         )
-    if task == "text-classification" and kind == "xlnet" and config.get("summary_type", "last") == "last":
-        raise JobError(
-            Reason.UNSUPPORTED_MODEL,
-            "the model's classifier answers at the last position, which is padding in all rows but the longest",
-            field=FIELD,
-        )
-    found = re.findall(_CLASS[task], source, re.MULTILINE)
-    if task == "causal-lm" and (
-        config.get("is_encoder_decoder") or re.search(r"^class \w+ForMaskedLM\b", source, re.MULTILINE)
-    ):
-        found = []  # sees both sides of a token: it cannot learn to write
+    if refusal := head.refusal(config, source):
+        raise JobError(Reason.UNSUPPORTED_MODEL, refusal, field=FIELD)
+    found = [name for name in re.findall(r"^class (\w+)", source, re.MULTILINE) if head.class_name.fullmatch(name)]
     if not found:
-        raise JobError(Reason.UNSUPPORTED_MODEL, f"model type {kind!r} does not support {task}", field=FIELD)
+        raise JobError(Reason.UNSUPPORTED_MODEL, f"model type {kind!r} does not support {head.serves}", field=FIELD)
     named = [c for c in found if c in (config.get("architectures") or ())]
     return Architecture(module, (named or found)[0], _positions(config, source))
 

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune_api.status import Finding
+from finetune_trainer.model.head import HeadPolicy
 
 
-def head_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes of a base that was saved as a classifier, in the order of its outputs; empty for any other."""
+def head_labels(config: Mapping[str, Any], head: HeadPolicy) -> tuple[str, ...]:
+    """The classes of a base that was saved with this head, in the order of its outputs; empty for any other."""
     named = config.get("id2label")
-    trained = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
-    if not trained or not isinstance(named, Mapping):
+    if not head.is_had_by(config.get("architectures") or ()) or not isinstance(named, Mapping):
         return ()
     try:
         by_id = {int(i): str(name) for i, name in named.items()}

@@ -1,4 +1,4 @@
-"""Load a model for its task from a folder of safetensors, and refuse one whose weights do not fill it.
+"""Load a model with its task's head from a folder of safetensors, and refuse one whose weights do not fill it.
 
 The class is imported directly (transformers' Auto classes import far more). New weights, of a classification head, come
 from spec.training.seed, so that every rank and every attempt starts from the same ones. Nothing is left to chance
@@ -19,9 +19,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import TaskName
 from finetune_trainer.failures import disk, memory
 from finetune_trainer.model.facts import FIELD, architecture, read_config
+from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.labels import head_labels, matches
 from finetune_trainer.model.pads import after_building, before_building
 from finetune_trainer.model.weights import Stored, read_tensors
@@ -29,7 +29,7 @@ from finetune_trainer.model.weights import Stored, read_tensors
 HEAD = re.compile(
     r"(^|\.)(classifier|score|pre_classifier|classification_head|classifier_\w+|logits_proj|sequence_summary|pooler)(\.|$)"
 )
-"""Parts that a classification model may lack in its file: they are learned anew."""
+"""Parts that a model with a new head may lack in its file: they are learned anew."""
 
 FORMATS = {
     "F64": torch.float64,
@@ -50,7 +50,7 @@ DRAWS = ("normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_", "trunc_no
 
 def load_model(
     folder: Path,
-    task: TaskName,
+    head: HeadPolicy,
     *,
     labels: Sequence[str] | None,
     seed: int,
@@ -59,9 +59,9 @@ def load_model(
 ) -> Any:
     """The model in train mode on the CPU.
 
-    `labels`: the classes in the order of the outputs, for text-classification.
+    `labels`: the classes in the order of the outputs, for a head that tells classes apart.
     """
-    cls, config = _class_for(folder, task, labels, pad_id)
+    cls, config = _class_for(folder, head, labels, pad_id)
     torch.manual_seed(seed)
     with _loading(cls):
         model, info = cls.from_pretrained(
@@ -74,19 +74,18 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _check_filled(info, model, new_head=task == "text-classification")
-    after_building(model, pad_id)
+    _check_filled(info, model, new_head=head.is_new)
+    after_building(model, head, pad_id)
     if labels is not None:
-        keep_head(model, folder, labels, seed)
+        keep_head(model, folder, head, labels, seed)
     return model.train()
 
 
-def empty_model(folder: Path, task: TaskName, stored: Mapping[str, Stored]) -> tuple[Any, list[str]]:
+def empty_model(folder: Path, head: HeadPolicy, stored: Mapping[str, Stored]) -> tuple[Any, list[str]]:
     """The model as the workers will have it, without a weight, from what its files hold; and the names of weights that
     have no
     use in it. Only small files are read. Raises JobError where a worker would."""
-    labels = ("a", "b") if task == "text-classification" else None
-    cls, config = _class_for(folder, task, labels, 0)
+    cls, config = _class_for(folder, head, ("a", "b"), 0)  # two classes stand for any
     weights = {
         name: torch.empty(s.shape, dtype=FORMATS.get(s.dtype, torch.uint8), device="meta") for name, s in stored.items()
     }
@@ -100,32 +99,23 @@ def empty_model(folder: Path, task: TaskName, stored: Mapping[str, Stored]) -> t
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _check_filled(info, model, new_head=task == "text-classification")
+    _check_filled(info, model, new_head=head.is_new)
     return model, sorted(str(name) for name in info["unexpected_keys"])
 
 
-def _class_for(folder: Path, task: TaskName, labels: Sequence[str] | None, pad_id: int) -> tuple[Any, Any]:
+def _class_for(folder: Path, head: HeadPolicy, labels: Sequence[str] | None, pad_id: int) -> tuple[Any, Any]:
     """The class, and the config to make it with."""
-    found = architecture(read_config(folder), task)
+    found = architecture(read_config(folder), head)
     try:
         cls = getattr(importlib.import_module(found.module), found.class_name)
     except ImportError as error:
         raise JobError(
             Reason.UNSUPPORTED_MODEL, f"{found.class_name} needs a package that is not here: {error}", field=FIELD
         ) from None
-    settings: dict[str, Any] = {}
-    if task == "text-classification":
-        assert labels
-        settings = {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {name: i for i, name in enumerate(labels)},
-            "problem_type": "single_label_classification",
-        }
     with _loading(cls):
-        config = cls.config_class.from_pretrained(folder, local_files_only=True, **settings)
-    before_building(cls, config, pad_id)
-    if task == "causal-lm":
+        config = cls.config_class.from_pretrained(folder, local_files_only=True, **head.config(labels or ()))
+    before_building(cls, config, head, pad_id)
+    if head.writes:
         config.use_cache = False
     return cls, config
 
@@ -192,11 +182,11 @@ def _check_filled(info: dict[str, Any], model: Any, *, new_head: bool) -> None:
         )
 
 
-def keep_head(model: Any, folder: Path, labels: Sequence[str], seed: int) -> None:
+def keep_head(model: Any, folder: Path, head: HeadPolicy, labels: Sequence[str], seed: int) -> None:
     """Bring the rows of the base's trained output layer to the classes of the same names; other classes start from the
     seed.
     """
-    known = head_labels(read_config(folder))
+    known = head_labels(read_config(folder), head)
     place = output_layer(model)
     if not known or place is None:
         return

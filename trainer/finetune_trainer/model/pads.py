@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from finetune_trainer.model.head import HeadPolicy
+
 
 def pad_id(own: int | None, config: Mapping[str, Any], eos: int | None) -> int:
     """The tokenizer's `own` pad token, else the config's, else the end of text: the first that the model has an
@@ -23,28 +25,23 @@ def pad_id(own: int | None, config: Mapping[str, Any], eos: int | None) -> int:
     return next((i for i in known if isinstance(i, int) and i >= 0 and (not size or i < size)), 0)
 
 
-def before_building(cls: Any, config: Any, pad: int) -> None:
+def before_building(cls: Any, config: Any, head: HeadPolicy, pad: int) -> None:
     """A pad id that is none makes no embedding that never learns (-1 is the last one); encoders number positions by it,
     so they need one.
     """
     size = getattr(config, "vocab_size", None)
     own = getattr(config, "pad_token_id", None)
     if own is None or own < 0 or (size and own >= size):
-        config.pad_token_id = (
-            None if pools_by_pad(cls) or cls.__name__.endswith(("ForCausalLM", "LMHeadModel")) else pad
-        )
+        config.pad_token_id = None if head.writes or pools_by_pad(cls, head) else pad
 
 
-def after_building(model: Any, pad: int) -> None:
+def after_building(model: Any, head: HeadPolicy, pad: int) -> None:
     """Where the classifier looks for it."""
-    if pools_by_pad(type(model)):
+    if pools_by_pad(type(model), head):
         model.config.pad_token_id = pad
         model.config.get_text_config().pad_token_id = pad
 
 
-def pools_by_pad(cls: Any) -> bool:
+def pools_by_pad(cls: Any, head: HeadPolicy) -> bool:
     """Whether a classifier finds a row's last token by the pad id: its forward asks the config for it."""
-    return (
-        cls.__name__.endswith("ForSequenceClassification")
-        and "pad_token_id" in inspect.unwrap(cls.forward).__code__.co_names
-    )
+    return not head.writes and "pad_token_id" in inspect.unwrap(cls.forward).__code__.co_names

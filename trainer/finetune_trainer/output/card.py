@@ -9,10 +9,9 @@ import re
 from typing import Any
 
 from finetune_trainer.output.result import Result, bounds, headline, loadable, name_of
+from finetune_trainer.tasks.registry import task_for
 
-_TAGS = {"text-classification": "text-classification", "causal-lm": "text-generation"}
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_CLASSES = {"text-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
 
 
 def model_card(result: Result) -> str:
@@ -36,10 +35,11 @@ def _header(result: Result) -> str:
     """
     sources = [name_of(s.uri) for s in (result.config.data.train,) if s.uri]
     names = headline(result.metrics)
+    tag = task_for(result.config.task).info.pipeline_tag
     fields: dict[str, Any] = {
         "license": result.license or "unknown",
         "library_name": adapter.library if (adapter := result.method.adapter) else "transformers",
-        "pipeline_tag": _TAGS[result.config.task],
+        "pipeline_tag": tag,
         "metrics": names,
         "tags": ["finetune-operator", result.method.name],
     }
@@ -55,10 +55,7 @@ def _header(result: Result) -> str:
             "split": result.judged_on,
         }
         fields["model-index"] = [
-            {
-                "name": result.title,
-                "results": [{"task": {"type": _TAGS[result.config.task]}, "dataset": dataset, "metrics": measured}],
-            }
+            {"name": result.title, "results": [{"task": {"type": tag}, "dataset": dataset, "metrics": measured}]}
         ]
     return (
         "---\n"
@@ -114,7 +111,8 @@ def _rows_of(result: Result) -> str:
 
 
 def _usage(result: Result) -> str:
-    where, auto = result.config.output.uri, _CLASSES[result.config.task]
+    task = task_for(result.config.task)
+    where, auto = result.config.output.uri, task.head.auto_class
     uri = result.config.model.uri
     base = "base" if uri.startswith("s3://") else loadable(uri)
     lines = [f"from transformers import AutoTokenizer, {auto}", ""]
@@ -133,22 +131,7 @@ def _usage(result: Result) -> str:
             "tokenizer = AutoTokenizer.from_pretrained(folder)",
         ]
         lines += [f"model = {auto}.from_pretrained(folder)"]
-    if result.config.task == "text-classification":
-        lines += ["", 'inputs = tokenizer("some text", return_tensors="pt", truncation=True)']
-        lines += [
-            (
-                f"labels = {json.dumps(list(result.labels), ensure_ascii=False)}"
-                if len(result.labels) <= 20
-                else "labels = model.config.id2label"
-            )
-        ]
-        lines += ["print(labels[model(**inputs).logits.argmax(-1).item()])"]
-    else:
-        lines += [
-            "",
-            'inputs = tokenizer("some text", return_tensors="pt")',
-            "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))",
-        ]
+    lines += ["", *task.usage(result.labels)]
     text = "## How to use it\n\n```python\n" + "\n".join(lines) + "\n```"
     if adapter and result.config.output.merge:
         text += f"\n\n`merged/` holds the whole model with the adapter merged in; it needs no {adapter.library}."

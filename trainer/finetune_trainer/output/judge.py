@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.tasks.base import Example
+from finetune_trainer.batches.example import Example
 
 TOLERANCE = 1e-4
 """Largest difference of two logits, beside the largest logit where that is above 1."""

@@ -49,7 +49,8 @@ from finetune_trainer.stream.profile import Profile, find_profile, save_profile
 from finetune_trainer.stream.sources.listing import Listing, field_of
 from finetune_trainer.stream.sources.source import list_source
 from finetune_trainer.stream.splits import HELD_OUT, interval_of
-from finetune_trainer.tasks.guard import guarded
+from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_for
 
 log = logging.getLogger(__name__)
@@ -61,12 +62,13 @@ def prepare(config: RunConfig, reporter: Reporter) -> Profile:
     reporter.update(stage=Stage.PREPARING)
     out = location(config.output.uri, config.storage)
     claim_output(config, out)
-    model = _Model(config, claimed_at(out))
+    task = task_for(config.task)
+    model = _Model(config, task, claimed_at(out))
     listings = {role: _list(config, role) for role in ("train", *HELD_OUT) if _has_source(config, role)}
     basis = _basis(config, model.revision, listings)
     profile = _reusable(config, out, basis)
     if profile is None:
-        manifest, profile = _examine(config, out, model, listings, basis, reporter)
+        manifest, profile = _examine(config, task, out, model, listings, basis, reporter)
         save_profile(out, manifest, profile)
     else:
         log.info("the profile of an earlier prepare step still holds")
@@ -90,12 +92,12 @@ class _Model:
     Its chat template takes `now` for the present, here and ever after.
     """
 
-    def __init__(self, config: RunConfig, now: datetime) -> None:
+    def __init__(self, config: RunConfig, task: Task, now: datetime) -> None:
         self.now = now
         self.revision = fetch.resolve_revision(config)
         self.folder = folder = fetch.fetch_model(config, weights=False, revision=self.revision)
         self.config = facts.read_config(folder)
-        architecture = facts.architecture(self.config, config.task)
+        architecture = facts.architecture(self.config, task.head)
         self.class_name = architecture.class_name
         self.bytes = model_bytes(config, self.revision)
         self.tokenizer: Tokenizer = load_tokenizer(folder, now)
@@ -159,12 +161,18 @@ def _copies_are_there(out: Location, manifest: DataManifest, profile: Profile) -
 
 
 def _examine(
-    config: RunConfig, out: Location, model: _Model, listings: dict[str, Listing], basis: str, reporter: Reporter
+    config: RunConfig,
+    task: Task,
+    out: Location,
+    model: _Model,
+    listings: dict[str, Listing],
+    basis: str,
+    reporter: Reporter,
 ) -> tuple[DataManifest, Profile]:
     """Look at everything. What was found until a failure is reported before it is raised: status shows both."""
     bad_rows, seen = BadRows(config.data.max_bad_rows), dict[str, Surveyed]()
     try:
-        return _profiled(config, out, model, listings, basis, bad_rows, seen)
+        return _profiled(config, task, out, model, listings, basis, bad_rows, seen)
     except JobError:
         with suppress(JobError):
             sweep_cache(out)  # copies of the user's rows are not left behind
@@ -186,6 +194,7 @@ def _bytes(seen: dict[str, Surveyed]) -> int:
 
 def _profiled(
     config: RunConfig,
+    task: Task,
     out: Location,
     model: _Model,
     listings: dict[str, Listing],
@@ -195,11 +204,11 @@ def _profiled(
 ) -> tuple[DataManifest, Profile]:
     given = _given_labels(config)
     with blaming(field_of("train")):  # what costs little to see goes first: the model's classes take seconds to import
-        columns = pick_columns(config, task_for(config.task), listings["train"])
+        columns = pick_columns(config, task, listings["train"])
         names = label_names(config, listings["train"], columns.get("label"))
     stored = fetch.stored_weights(config, revision=model.revision)
-    fits = fit(config, model.folder, stored, model.tokenizer)
-    task = guarded(task_for(config.task), fits.beyond, fits.embeddings)
+    fits = fit(config, task.head, model.folder, stored, model.tokenizer)
+    task = within_embeddings(task, fits.beyond, fits.embeddings)
     samples = {role: Sample(SAMPLE_SEED) for role in listings}
     held_out = HeldOut(config.data, out)
     with blaming(field_of("train")):
@@ -207,8 +216,8 @@ def _profiled(
         seen["train"] = survey(listings["train"], task, columns, known, bad_rows, samples["train"], held_out, names)
     if not seen["train"].usable:
         raise bad_rows.refusal() if bad_rows.too_many else _empty_split("train", True, seen["train"])
-    of_head = head_labels(model.config) if config.task == "text-classification" else ()
-    labels = _labels(known, seen["train"], columns, bad_rows, of_head) if config.task == "text-classification" else None
+    of_head = head_labels(model.config, task.head) if task.info.labels else ()
+    labels = _labels(known, seen["train"], columns, bad_rows, of_head) if task.info.labels else None
     for role in listings:
         if role != "train":
             with blaming(field_of(role)):

@@ -41,15 +41,14 @@ def answers(
 ) -> list[dict[str, str]]:
     """A few prompts, what the data answers, and what the model writes."""
     chosen = prompts(rows, columns, tokenizer, SAMPLES, max_length - NEW_TOKENS)
-    with torch.inference_mode():
-        return [
-            {
-                "prompt": prompt.text,
-                "reference": prompt.reference,
-                "text": greedy(model, tokenizer, prompt.ids, NEW_TOKENS, stop, ends),
-            }
-            for prompt in chosen
-        ]
+    return [
+        {
+            "prompt": prompt.text,
+            "reference": prompt.reference,
+            "text": greedy(model, tokenizer, prompt.ids, NEW_TOKENS, stop, ends),
+        }
+        for prompt in chosen
+    ]
 
 
 def prompts(

@@ -16,21 +16,20 @@ import torch
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
+from finetune_trainer.batches.example import Example
 from finetune_trainer.checkpoint import CheckpointRef
-from finetune_trainer.evaluate import ClassTally, Stopped, Tally, evaluate, tally_for
+from finetune_trainer.evaluate.loop import Stopped, evaluate
+from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.methods import method_for
 from finetune_trainer.output import ClassScore, Result, Sample, commit, export, versions
 from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.result import license_of, loadable
 from finetune_trainer.stream import sweep_cache
-from finetune_trainer.tasks import Example, learned_ends
-from finetune_trainer.tasks.generate import greedy, prompts
+from finetune_trainer.tasks.ends import learned_ends
 from finetune_trainer.train import skipped_rows
 from finetune_trainer.train.session import Session, scratch_folder
 
-SAMPLES = 3
-NEW_TOKENS = 40
 EXAMPLES = 32
 """Rows by which what is exported is judged."""
 
@@ -45,16 +44,16 @@ def judge(s: Session, split: str) -> Tally:
     def examples() -> Iterator[Example]:
         nonlocal empty
         for row in stream.rows():
-            if (example := s.encode(row)) is not None:
-                yield example
-            else:
-                empty += 1
+            encoded = s.encode(row)
+            empty += not encoded
+            yield from encoded
 
     with s.stream(split) as stream:
-        tally = tally_for(s.config.task, s.profile.labels)
+        tally = s.task.tally(s.profile.labels or ())
         evaluate(
             s.model,
             examples(),
+            s.task.objective(),
             tally,
             s.ranks,
             size=s.micro_batch_size,
@@ -139,7 +138,7 @@ def leave(s: Session) -> JobError:
 
 def result_of(s: Session, tally: Tally | None) -> Result:
     """All that the report is made of."""
-    details = tally.report() if isinstance(tally, ClassTally) else None
+    details = tally.report() if tally is not None else None
     notes = list(s.checkpoints.notes)
     notes += [f"{message}." for message in skipped_rows.messages(s.state.skipped_rows, s.max_length).values()]
     if s.state.stopped_early:
@@ -163,21 +162,19 @@ def result_of(s: Session, tally: Tally | None) -> Result:
 
 
 def samples(s: Session) -> list[dict[str, str]]:
-    """What the model writes to a few validation prompts; none for other tasks, or without validation rows. Rank 0."""
-    if s.config.task != "causal-lm" or not s.rows_in("validation"):
+    """What the model writes to a few validation rows; none where its task writes none, or without such rows. Rank 0."""
+    if s.task.samples is None or not s.rows_in("validation"):
         return []
-    with s.stream("validation") as stream:
-        chosen = prompts(stream.rows(), s.profile.columns, s.tokenizer, SAMPLES, s.max_length - NEW_TOKENS)
-    ends = {*(s.profile.ends or ()), s.tokenizer.eos_id}
-    with torch.inference_mode(), s.ranks.autocast():
-        return [
-            {
-                "prompt": p.text,
-                "reference": p.reference,
-                "text": greedy(s.model, s.tokenizer, p.ids, NEW_TOKENS, s.stop, ends),
-            }
-            for p in chosen
-        ]
+    with s.stream("validation") as stream, torch.inference_mode(), s.ranks.autocast():
+        return s.task.samples(
+            s.model,
+            stream.rows(),
+            s.profile.columns,
+            s.tokenizer,
+            ends={*(s.profile.ends or ()), s.tokenizer.eos_id},
+            max_length=s.max_length,
+            stop=s.stop,
+        )
 
 
 def _write_model(s: Session, folder: Path) -> None:
@@ -198,5 +195,4 @@ def _write_model(s: Session, folder: Path) -> None:
 def _some_examples(s: Session) -> list[Example]:
     """A few rows as the model takes them; held-out ones if there are any. Rank 0."""
     with s.stream(next(split for split in ("test", "validation", "train") if s.rows_in(split))) as stream:
-        encoded = (s.encode(row) for row in islice(stream.rows(), EXAMPLES))
-        return [example for example in encoded if example is not None]
+        return [example for row in islice(stream.rows(), EXAMPLES) for example in s.encode(row)]

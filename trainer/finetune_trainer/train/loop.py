@@ -23,7 +23,7 @@ from finetune_trainer.checkpoint.best import gain, is_better
 from finetune_trainer.distributed.peers import Peers
 from finetune_trainer.distributed.rank_info import RankInfo
 from finetune_trainer.distributed.rendezvous import join, meet
-from finetune_trainer.evaluate import Stopped
+from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.failures.problems import PeerFailed, problem_for
 from finetune_trainer.methods import method_for
 from finetune_trainer.model import deferred_imports
@@ -31,6 +31,7 @@ from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
 from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
+from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train import skipped_rows
 from finetune_trainer.train.finish import finish, judge, samples
 from finetune_trainer.train.optimizer import rate_at
@@ -49,7 +50,8 @@ def warm_up(config: RunConfig) -> Path:
     """Once a node, before the workers are forked: fetch the model, import its classes. The model's folder."""
     _, profile = load_profile(location(config.output.uri, config.storage))
     folder = fetch_model(config, revision=profile.model_revision)
-    modules = [architecture(read_config(folder), config.task).module, *method_for(config.method).packages]
+    head = task_for(config.task).head
+    modules = [architecture(read_config(folder), head).module, *method_for(config.method).packages]
     deferred_imports.import_modules(
         modules, deferred=config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists()
     )
@@ -122,6 +124,7 @@ def loop(s: Session) -> None:
             with s.progress.clock("train"):
                 done = train_step(
                     s.strategy,
+                    s.task.objective(),
                     s.optimizer,
                     batch,
                     s.ranks,

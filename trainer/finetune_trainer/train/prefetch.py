@@ -8,9 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from finetune_trainer.batches.micro_batches import micro_batches
+from finetune_trainer.batches.layout import micro_batches
 from finetune_trainer.stream import Batch, Cursor
 from finetune_trainer.train.step import RankBatch
 
@@ -68,9 +68,12 @@ def rank_batches(s: Session, cursor: Cursor) -> Iterator[Item]:
 
 def rank_batch(s: Session, batch: Batch) -> RankBatch:
     """Encode this rank's rows. A row with nothing to learn weighs nothing, and is counted."""
-    found = [s.encode(row) for row in batch.rows]
-    examples: list[Any] = [e for e in found if e is not None]
+    encoded = [s.encode(row) for row in batch.rows]
+    examples = [example for row in encoded for example in row]
     batches = list(micro_batches(examples, s.micro_batch_size, s.tokenizer.pad_id, s.max_length))
     return RankBatch(
-        batches, sum(e.learned for e in examples), sum(len(e.input_ids) for e in examples), len(found) - len(examples)
+        batches,
+        learned=sum(example.losses for example in examples),
+        tokens=sum(example.length for example in examples),
+        empty=sum(not row for row in encoded),
     )

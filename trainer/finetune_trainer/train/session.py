@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
+from finetune_trainer.batches.example import Example
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
 from finetune_trainer.cpu import use_fast_kernels
 from finetune_trainer.distributed.choose import strategy_for
@@ -28,8 +29,10 @@ from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import DataManifest, Profile, Stream, load_profile
-from finetune_trainer.tasks import Example, Task, Unlearnable, task_for, with_name
-from finetune_trainer.tasks.guard import guarded
+from finetune_trainer.tasks.base import NothingToLearn, Task
+from finetune_trainer.tasks.columns import with_name
+from finetune_trainer.tasks.embeddings import within_embeddings
+from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.state import TrainState
@@ -86,14 +89,14 @@ class Session:
         data = self.profile.data
         return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}[split]
 
-    def encode(self, row: dict[str, Any]) -> Example | None:
-        """The row as the model takes it; None where nothing of it is left to learn."""
+    def encode(self, row: dict[str, Any]) -> Sequence[Example]:
+        """The row as the model takes it; empty where nothing of it is left to learn."""
         try:
             if self.profile.label_names:
                 row = dict(with_name(row, self.profile.columns["label"], self.profile.label_names))
             return self.task.encode(row, self.profile.columns, self.profile.labels, self.tokenizer, self.max_length)
-        except Unlearnable:
-            return None
+        except NothingToLearn:
+            return ()
 
     def snapshot(self) -> Snapshot:
         """All that the next step depends on, by reference: the checkpointer copies what it saves."""
@@ -119,9 +122,9 @@ def open_session(
         task = task_for(config.task)
         tokenizer = load_tokenizer(folder, profile.moment)
         seed = config.training.seed
-        model = load_model(folder, config.task, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
+        model = load_model(folder, task.head, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
         embeddings = len(model.get_input_embeddings().weight)
-        task = guarded(task, tokenizer.beyond(embeddings), embeddings)
+        task = within_embeddings(task, tokenizer.beyond(embeddings), embeddings)
         if config.training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model = apply_method(model, config.method, task.head, seed).to(ranks.device)
@@ -131,7 +134,7 @@ def open_session(
         total, trained = parameter_counts(model)
         resolved = resolved.model_copy(
             update={
-                "architecture": architecture(read_config(folder), config.task).class_name,
+                "architecture": architecture(read_config(folder), task.head).class_name,
                 "parameters": total,
                 "trainable_parameters": trained,
                 "precision": ranks.precision,

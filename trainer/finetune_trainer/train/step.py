@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.batches.micro_batches import MicroBatch, forward, loss_sum
+from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.failures import memory
 from finetune_trainer.failures.problems import problem_for
+from finetune_trainer.objectives.base import Objective
 from finetune_trainer.train.seeding import seed_micro_batch
 
 
@@ -45,6 +46,7 @@ class Stepped:
 
 def train_step(
     strategy: GradientStrategy,
+    objective: Objective,
     optimizer: torch.optim.Optimizer,
     rank_batch: RankBatch,
     ranks: Ranks,
@@ -67,7 +69,7 @@ def train_step(
         if stop():
             break
         try:
-            total += _micro_batch(strategy, batch.to(ranks.device), ranks, seed, step, i)
+            total += _micro_batch(strategy, objective, batch.to(ranks.device), ranks, seed, step, i)
         except Exception as error:
             if not memory.ran_out(error):
                 raise
@@ -112,11 +114,11 @@ def _did_not_fit(step: int, error: Exception) -> JobError:
 
 
 def _micro_batch(
-    strategy: GradientStrategy, batch: MicroBatch, ranks: Ranks, seed: int, step: int, micro: int
+    strategy: GradientStrategy, objective: Objective, batch: MicroBatch, ranks: Ranks, seed: int, step: int, micro: int
 ) -> float:
     """Add one micro-batch's gradient; its sum of losses."""
     seed_micro_batch(seed, step, ranks.rank, micro)
     with ranks.autocast():
-        loss = loss_sum(forward(strategy.model, batch), batch.labels)
+        loss = objective(strategy.model, batch).total
     strategy.backward(loss)
     return float(loss.detach())

@@ -36,7 +36,7 @@ def pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, s
                     error.hint = f"Did you mean {near[0]!r}? {error.hint}"
                 raise
     # No readable row: the survey says where and why, under the names that were asked for.
-    return _as_asked(config)
+    return _as_asked(config) or _first_roles(task)
 
 
 def _wanted(config: RunConfig) -> Columns | None:
@@ -66,7 +66,7 @@ def columns_left_out(
             noted.append(Finding(kind="AmbiguousColumns", count=rows, message=clip(message + advice, 384)))
     known = {name for others in doubts.values() for name in others}
     missing = {name: role for role in task.usual if role not in columns for name in task.usual[role]}
-    usual = [*task.beside, *(name for name, role in missing.items() if not wanted or role in task.optional)]
+    usual = [*task.info.beside, *(name for name, role in missing.items() if not wanted or role in task.optional)]
     left = [name for name in dict.fromkeys(usual) if name in found - used - known]
     if left:
         named = next((missing[name] for name in left if missing.get(name) in task.optional), None)
@@ -115,5 +115,9 @@ def _in_parquet(listing: Listing, column: str) -> tuple[str, ...] | None:
 def _as_asked(config: RunConfig) -> dict[str, str]:
     wanted = _wanted(config)
     asked: dict[str, Any] = wanted.to_json() if wanted else {}
-    usual = {"text": "text", "label": "label"} if config.task == "text-classification" else {"messages": "messages"}
-    return {str(role): str(name) for role, name in asked.items()} or usual
+    return {str(role): str(name) for role, name in asked.items()}
+
+
+def _first_roles(task: Task) -> dict[str, str]:
+    """What a row of the task is usually made of."""
+    return {role.name: role.usual[0] for role in task.info.alternatives[0] if not role.optional}

@@ -14,11 +14,13 @@ import numpy as np
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding, Lengths
 from finetune_api.text import clip
+from finetune_trainer.batches.example import Example
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.prepare.rows.survey import Sampled
-from finetune_trainer.tasks.base import Example, Task, Unlearnable, learned_ends
+from finetune_trainer.tasks.base import NothingToLearn, Task
 from finetune_trainer.tasks.chats.messages import Chat, chat_of
+from finetune_trainer.tasks.ends import learned_ends
 
 UNCUT = 1 << 30
 
@@ -55,14 +57,14 @@ def measure(
     def examples() -> Iterator[Example]:
         for n, row in enumerate(rows):
             try:
-                example = task.encode(row.values, columns, labels, tokenizer, UNCUT)
-            except Unlearnable as error:
+                encoded = task.encode(row.values, columns, labels, tokenizer, UNCUT)
+            except NothingToLearn as error:
                 troubles[n] = str(error)
                 continue
-            lengths[n] = example.length
-            if example.hidden:
-                hidden[n] = example.hidden
-            yield example
+            lengths[n] = max(example.full_length for example in encoded)
+            if turns := sum(example.hidden for example in encoded):
+                hidden[n] = turns
+            yield from encoded
 
     ends = learned_ends(examples(), tokenizer.special_ids)
     return Measured(rows, lengths, troubles, hidden, ends)
@@ -125,7 +127,7 @@ def judge(
     for n in np.flatnonzero(lengths > max_length).tolist() if labels is None else ():  # a class is never cut off
         try:
             task.encode(rows[n].values, columns, labels, tokenizer, max_length)
-        except Unlearnable as error:
+        except NothingToLearn as error:
             troubles[n] = str(error)
     if rows and len(troubles) == len(rows):
         first = rows[min(troubles)]

@@ -20,9 +20,9 @@ from finetune_api.status import Finding
 from finetune_trainer.methods import method_for
 from finetune_trainer.model import deferred_imports
 from finetune_trainer.model.facts import FIELD, architecture, read_config
+from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.model.weights import Stored
-from finetune_trainer.tasks import task_for
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|position_ids|masked_bias|bias|num_batches_tracked)$")
 """Left by older versions, and computed anew."""
@@ -37,14 +37,14 @@ class Fit:
     findings: tuple[Finding, ...]
 
 
-def fit(config: RunConfig, folder: Path, stored: Mapping[str, Stored], tokenizer: Tokenizer) -> Fit:
+def fit(config: RunConfig, head: HeadPolicy, folder: Path, stored: Mapping[str, Stored], tokenizer: Tokenizer) -> Fit:
     """Build the model and look. Raises JobError: UnsupportedModel, InvalidConfig."""
-    deferred_imports.import_modules([architecture(read_config(folder), config.task).module])
+    deferred_imports.import_modules([architecture(read_config(folder), head).module])
     from finetune_trainer.model.load import empty_model
 
-    model, unused = empty_model(folder, config.task, stored)
+    model, unused = empty_model(folder, head, stored)
     method = method_for(config.method)
-    unfit = method.check(model, method.settings(config.method), task_for(config.task).head)
+    unfit = method.check(model, method.settings(config.method), head)
     findings = (*_unused(model, unused), *unfit)
     embeddings = len(model.get_input_embeddings().weight)
     beyond = tokenizer.beyond(embeddings)

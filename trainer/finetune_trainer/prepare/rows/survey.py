@@ -30,7 +30,8 @@ from finetune_trainer.prepare.rows.scan import ObjectScan
 from finetune_trainer.stream.blocks import to_bytes
 from finetune_trainer.stream.manifest import DataObject, Source
 from finetune_trainer.stream.sources.listing import Listing
-from finetune_trainer.tasks.base import Task, with_name
+from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.columns import with_name
 
 log = logging.getLogger(__name__)
 SAMPLE_ROWS = 2_000

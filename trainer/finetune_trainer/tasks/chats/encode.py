@@ -28,8 +28,8 @@ class EncodedChat(NamedTuple):
 def encode_chat(tokenizer: Tokenizer, chat: Chat) -> EncodedChat:
     """Ids and labels of the rendered chat. Turns that are shown whole are learned, the others are counted.
 
-    Special tokens come from the template alone, as at inference, so a BOS is never doubled. Raises NothingToLearn when the
-    template refuses the chat, or shows none of its turns whole.
+    Special tokens come from the template alone, as at inference, so a BOS is never doubled. Raises NothingToLearn when
+    the template refuses the chat, or shows none of its turns whole.
     """
     try:
         text = chat.render(tokenizer)
