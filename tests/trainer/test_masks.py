@@ -115,7 +115,7 @@ def test_a_completion_is_learned_to_its_end_and_its_prompt_is_not(tmp_path: Path
     (example,) = TASK.encode(row, {"prompt": "q", "completion": "a"}, None, t, 100)
     assert t.decode(example.input_ids) == "2 + 2 = 4<|im_end|>"
     assert learned(t, example) == " 4<|im_end|>"
-    assert example.learned == 3
+    assert example.losses == 3
 
 
 def test_what_is_cut_is_cut_on_the_right_and_never_guessed(tmp_path: Path) -> None:

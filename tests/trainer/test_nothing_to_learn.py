@@ -74,7 +74,7 @@ def test_a_held_out_split_that_only_seemed_to_have_others_is_an_error(
 ) -> None:
     bench = make(rows(8, 0), *([{"prompt": name, "completion": "x"}] * 4 for name in ("validation", "test")))
     encode = Session.encode
-    monkeypatch.setattr(Session, "encode", lambda self, row: None if row["prompt"] == split else encode(self, row))
+    monkeypatch.setattr(Session, "encode", lambda self, row: () if row["prompt"] == split else encode(self, row))
     error = bench.failing()
     assert error.reason is Reason.NOTHING_TO_LEARN
     assert error.message.startswith(f"none of the 4 {split} rows")

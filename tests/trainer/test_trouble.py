@@ -25,11 +25,10 @@ from finetune_trainer.distributed import rendezvous
 from finetune_trainer.distributed.ddp import DdpGradients
 from finetune_trainer.distributed.flat import FlatGradients
 from finetune_trainer.distributed.ranks import Ranks
-from finetune_trainer.evaluate import loop as evaluation
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch.launcher import launch
 from finetune_trainer.model.load import load_model
-from finetune_trainer.objectives.cross_entropy import cross_entropy
+from finetune_trainer.objectives import cross_entropy as objective
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train import finish, loop, prefetch, session, step
 from finetune_trainer.train.step import RankBatch, train_step
@@ -106,11 +105,11 @@ FAULTS = {
         Reason.STORAGE_UNAVAILABLE,
     ),
     "batch": (on_rank(1, prefetch, "micro_batches", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
-    "forward": (on_rank(1, step, "forward", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
+    "forward": (on_rank(1, objective, "cross_entropy", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
     "backward": (on_rank(0, FlatGradients, "backward", lambda: CUBLAS_MEMORY, nth=4), Reason.OUT_OF_MEMORY),
     "norm": (on_rank(1, FlatGradients, "finish", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
     "optimizer": (on_rank(0, torch.optim.AdamW, "step", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
-    "evaluation": (on_rank(1, evaluation, "forward", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
+    "evaluation": (on_rank(1, objective, "cross_entropy", lambda: CUDA_MEMORY, nth=5), Reason.OUT_OF_MEMORY),
     "held-out rows": (
         on_rank(0, evaluation, "_windows", lambda: JobError(Reason.DATA_CHANGED, "changed")),
         Reason.DATA_CHANGED,
@@ -212,7 +211,7 @@ def step_that_fails(ranks: Ranks, folder: Path, kind: Any, micro: int, error: Ba
     try:
         train_step(
             gradients,
-            cross_entropy,
+            objective.cross_entropy,
             optimizer,
             share,
             ranks,
