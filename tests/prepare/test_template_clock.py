@@ -65,10 +65,9 @@ def test_resumed_tomorrow_the_tokens_are_the_same(tmp_path: Path, dated: Path, m
     encode = Session.encode
 
     def watched(self: Session, row: Any) -> Any:
-        found = encode(self, row)
-        assert found is not None
+        (found,) = encode(self, row)
         texts.append(self.tokenizer.decode(found.input_ids))
-        return found
+        return (found,)
 
     monkeypatch.setattr(Session, "encode", watched)
     bench.attempt()

@@ -124,7 +124,7 @@ def test_what_is_cut_is_cut_on_the_right_and_never_guessed(tmp_path: Path) -> No
     first = next(n for n, label in enumerate(whole.targets) if label != IGNORE)
     cut = encode(t, CHAT, first + 2)
     assert cut.input_ids == whole.input_ids[: first + 2]
-    assert (learned(t, cut), cut.learned, cut.length) == ("fi", 2, whole.length)
+    assert (learned(t, cut), cut.losses, cut.full_length) == ("fi", 2, whole.length)
     with pytest.raises(NothingToLearn, match=r"none of the first .* raise spec.training.maxLength"):
         encode(t, CHAT, first)
 

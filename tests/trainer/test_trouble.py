@@ -25,12 +25,13 @@ from finetune_trainer.distributed import rendezvous
 from finetune_trainer.distributed.ddp import DdpGradients
 from finetune_trainer.distributed.flat import FlatGradients
 from finetune_trainer.distributed.ranks import Ranks
+from finetune_trainer.evaluate import loop as evaluation
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch.launcher import launch
 from finetune_trainer.model.load import load_model
 from finetune_trainer.objectives import cross_entropy as objective
 from finetune_trainer.tasks.registry import task_for
-from finetune_trainer.train import finish, loop, prefetch, session, step
+from finetune_trainer.train import finish, loop, prefetch, session
 from finetune_trainer.train.step import RankBatch, train_step
 from support.jobs import job_config
 from support.models import mails, write_jsonl
