@@ -77,7 +77,7 @@ lint: venv ## Style, types, import rules, generated files, chart
 	@$(MAKE) crds-check
 	@if command -v helm >/dev/null; then helm lint --strict --quiet charts/finetune-operator; else echo "lint: no helm here, the chart was not linted"; fi
 
-WITHOUT_TORCH := tests/contract tests/plan tests/operator
+WITHOUT_TORCH := tests/contract tests/job tests/operator
 
 .PHONY: test
 test: venv venv-operator transformers-4 ## All tests that need no cluster; those of contract and operator run without torch

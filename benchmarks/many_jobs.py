@@ -31,8 +31,8 @@ from aiohttp import web
 from operator_process import cpu, operator, peak, rss, until
 
 from fakecluster.api import FakeApi
+from fakecluster.planning import Cluster
 from finetune_api.status import Point
-from support.planning import Cluster
 
 UID = "0a1b2c3d"
 """How the model job's UID begins, and with it the names of its children."""

@@ -22,7 +22,7 @@ from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
 from fakecluster.objects import Object
 from finetune_api import KIND
 from finetune_operator.job.observed import Observed
-from finetune_operator.job.policies import hidden
+from finetune_operator.job.policies import hidden_namespace
 from finetune_operator.kube.access import Access
 from finetune_operator.kube.client import KubeClient
 from finetune_operator.kube.errors import Unavailable
@@ -116,7 +116,7 @@ class Bench:
             self.metrics,
             plan_settings=lambda: SETTINGS,
             clock=lambda: self.now,
-            planners={KIND: Planner(lambda observed: self.plan(observed), hidden.plan)},
+            planners={KIND: Planner(lambda observed: self.plan(observed), hidden_namespace.plan)},
             **options,
         )
 

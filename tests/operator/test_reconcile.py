@@ -14,7 +14,7 @@ from finetune_api import KIND
 from finetune_api.report import Report
 from finetune_api.status import Progress
 from finetune_operator.job import decide
-from finetune_operator.job.policies import hidden
+from finetune_operator.job.policies import hidden_namespace
 from finetune_operator.kube.errors import Conflict, Forbidden
 from finetune_operator.kube.kinds import FINETUNE_JOB, JOB
 from finetune_operator.reconcile import PLANNERS, Planner
@@ -154,7 +154,7 @@ async def test_an_error_of_our_own_in_one_job_stops_no_other(driver: Driver, mon
             raise AssertionError("as planned")
         return plan(observed)
 
-    monkeypatch.setitem(PLANNERS, KIND, Planner(broken, hidden.plan))
+    monkeypatch.setitem(PLANNERS, KIND, Planner(broken, hidden_namespace.plan))
     for _ in range(2):
         key = await driver.queue.get()
         await driver.reconciler.attempt(key)

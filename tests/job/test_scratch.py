@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import SPEC, Cluster
 from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.report import Stage
@@ -13,7 +14,6 @@ from finetune_api.status import Resolved
 from finetune_operator.job.children import pod, scratch
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names
-from support.planning import SPEC, Cluster
 
 GIB = 1 << 30
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import Cluster
 from finetune_api.exits import Reason
 from finetune_operator.job.attempt.causes import UNASKED
 from finetune_operator.plan import names
-from support.planning import Cluster
 
 STOPPED = 40
 

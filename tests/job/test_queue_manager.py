@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fakecluster.planning import Cluster
 from finetune_api.exits import Reason
 from finetune_api.times import rfc3339
 from finetune_operator.job.observed import report_order
@@ -12,7 +13,6 @@ from finetune_operator.plan import names
 from finetune_operator.plan.plan import Plan
 from finetune_operator.plan.views.event import EventView
 from finetune_operator.plan.views.pod import PodView
-from support.planning import Cluster
 
 
 def queued() -> Cluster:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import Cluster
 from finetune_api.times import rfc3339
 from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
-from support.planning import Cluster
 
 
 def finished(**spec: Any) -> Cluster:

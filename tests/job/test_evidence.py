@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import Cluster
 from finetune_api.status import DataProfile
 from finetune_api.times import rfc3339
 from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
-from support.planning import Cluster
 
 
 def running(replicas: int = 2) -> Cluster:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import START, Cluster
 from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
 from finetune_api.report import Problem, Stage
 from finetune_operator.job.attempt.causes import Cause, pod_cause
 from finetune_operator.plan import names
 from finetune_operator.plan.views.container import ContainerView
 from finetune_operator.plan.views.pod import PodView
-from support.planning import START, Cluster
 
 UID = "u"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import EVERYTHING, SETTINGS, SPEC
 from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.run import RunConfig
@@ -15,7 +16,6 @@ from finetune_operator.job.children import image, objects
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names
 from finetune_operator.plan.views.job import JobView
-from support.planning import EVERYTHING, SETTINGS, SPEC
 
 UID = "0a1b2c3d-1111-4222-8333-444455556666"
 

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
+from fakecluster.planning import START, Cluster
 from finetune_api.exits import BY_CODE, Reason, Retry
 from finetune_api.report import Problem, Stage
 from finetune_api.status import DataProfile, Finding, Resolved
 from finetune_operator.job.observed import Rival
 from finetune_operator.plan import names
-from support.planning import START, Cluster
 
 FINDING = Finding(
     kind="InvalidJson", count=1, file="s3://mail/train/a.jsonl", line=37, message="the line ends in a string"

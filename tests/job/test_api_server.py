@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import EVERYTHING, SETTINGS, SPEC
 from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_operator.job.children import objects
 from finetune_operator.job.observed import Resource
 from finetune_operator.plan import names
 from support.control_plane import ControlPlane
-from support.planning import EVERYTHING, SETTINGS, SPEC
 
 pytestmark = pytest.mark.apiserver
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fakecluster.planning import Cluster
 from finetune_api.report import Stage
 from finetune_api.status import Best, DataProfile, OutputStatus, Resolved
 from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
-from support.planning import Cluster
 
 
 def test_prepare_comes_first_and_alone() -> None:

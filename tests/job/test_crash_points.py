@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fakecluster.planning import Cluster, Crash
 from finetune_operator.plan import names
 from finetune_operator.plan.plan import Plan
-from support.planning import Cluster, Crash
 
 Life = Callable[[Cluster], None]
 

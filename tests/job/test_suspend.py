@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fakecluster.planning import Cluster, Crash
 from finetune_api.exits import Reason
 from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
-from support.planning import Cluster, Crash
 
 
 def suspend(c: Cluster, value: bool = True) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import Cluster
 from finetune_api.exits import EXITS, Reason
 from finetune_operator.job.observed import Refusal
 from finetune_operator.plan import names
 from finetune_operator.plan.views.event import EventView
-from support.planning import Cluster
 
 POD = 'pods "ft-spam-filter-0a1b2c3d-1-0-{}" is forbidden: '
 QUOTA = "exceeded quota: small, requested: requests.cpu=1, used: requests.cpu=200m, limited: requests.cpu=200m"

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from fakecluster.planning import Cluster
 from finetune_api.exits import Reason
 from finetune_api.status import Progress
 from finetune_operator.plan import names
 from finetune_operator.plan.views.pod import PodView
-from support.planning import Cluster
 
 
 def running(replicas: int = 2, **fields: dict[str, str]) -> Cluster:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Container
 from typing import Any
 
+from fakecluster.controllers import Controllers, condition
 from finetune_api import API_VERSION, KIND
 from finetune_api.report import Report, Stage
 from finetune_api.status import Checkpoint, Progress, Status
@@ -24,7 +25,6 @@ from finetune_operator.plan.plan import Plan
 from finetune_operator.plan.views.event import EventView
 from finetune_operator.plan.views.job import JobView
 from finetune_operator.plan.views.pod import PodView
-from support.controllers import Controllers, condition
 
 START = 1_800_000_000.0
 SETTINGS = PlanSettings(

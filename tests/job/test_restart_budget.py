@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from fakecluster.planning import Cluster
 from finetune_api.exits import Reason
 from finetune_api.report import Problem
 from finetune_api.status import Failure
 from finetune_operator.job.attempt import restart
 from finetune_operator.job.attempt.causes import Cause
 from finetune_operator.plan import names
-from support.planning import Cluster
 
 LOST = Cause(Reason.PEER_LOST, "lost")
 

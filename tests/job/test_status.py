@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from fakecluster.planning import SPEC, START, Cluster
 from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.report import Outcome, Report, Stage
@@ -29,7 +30,6 @@ from finetune_operator.job.status.display import duration, model_name, number
 from finetune_operator.job.status.goodput import goodput
 from finetune_operator.job.status.merge import status_at_end, status_from_report, with_outcome, with_report
 from finetune_operator.plan import names
-from support.planning import SPEC, START, Cluster
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fakecluster.planning import Cluster, Crash
 from finetune_operator.job.decide import plan
-from support.planning import Cluster, Crash
 
 
 def ended(ttl: int, code: int, away: float) -> Cluster:

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from fakecluster.planning import SETTINGS, Cluster
 from finetune_operator.plan import names
-from support.planning import SETTINGS, Cluster
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32
