@@ -1,8 +1,8 @@
 """The base of every model of the contract: frozen, camelCase on the wire, unknown fields refused, rules stated once.
 
-A cross-field rule is written once as a `Rule`: its CEL text goes into the CRD, its Python check runs here, and the corpus
-in tests/contract holds the two to the same verdict. Parsing is strict for people (`parse`) and lenient for stored
-objects (`parse_stored`): an older operator must survive what a newer one wrote, and says what it ignored.
+A cross-field rule is written once as a `Rule`: its CEL text goes into the CRD, its Python check runs here, and the
+corpus in tests/contract holds the two to the same verdict. Parsing is strict for people (`parse`) and lenient for
+stored objects (`parse_stored`): an older operator must survive what a newer one wrote, and says what it ignored.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ NO_SPACE = r"^[^\p{Z}]*$"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of a text: a regular expression that RE2 (the API server) and Rust (pydantic) read alike, and what people are told.
+    """The form of a text: a regular expression that RE2 (the API server) and Rust (pydantic) read alike, and a message.
 
-    Used in `Annotated[str, StringConstraints(max_length=…), Form(…)]`; it becomes CEL, whose message is ours, unlike a pattern's.
+    Used in `Annotated[str, StringConstraints(max_length=…), Form(…)]`; it becomes CEL, whose message is ours, unlike a
+    pattern's.
     """
 
     regex: str
@@ -62,7 +63,10 @@ class Form:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         forms = [(NO_SPACE, self.spaced), (self.regex, self.message)] if self.spaced else [(self.regex, self.message)]
-        steps = [core_schema.custom_error_schema(core_schema.str_schema(pattern=p), "form", custom_error_message=m) for p, m in forms]
+        steps = [
+            core_schema.custom_error_schema(core_schema.str_schema(pattern=p), "form", custom_error_message=m)
+            for p, m in forms
+        ]
         return core_schema.chain_schema([handler(source), *steps])
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -114,14 +118,22 @@ class Model(BaseModel):
     """A frozen value of the contract; JSON in camelCase."""
 
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True,
-        serialize_by_alias=True, allow_inf_nan=False,
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        allow_inf_nan=False,
     )
     RULES: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
     def _keep_rules(self, info: ValidationInfo) -> Self:
-        local = info.context is None or bool(info.context.get("local"))  # values that were judged before are not judged again
+        local = info.context is None or bool(
+            info.context.get("local")
+        )  # values that were judged before are not judged again
         for rule in type(self).RULES:
             if not (rule.cluster_only and local) and not rule.check(self):
                 raise PydanticCustomError("rule", "{message}", {"message": rule.message, "field": rule.field or ""})

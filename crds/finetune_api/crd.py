@@ -1,9 +1,10 @@
-"""The models as a CustomResourceDefinition: one truth, so that the API server and `finetune run` refuse the same things.
+"""The models as a CustomResourceDefinition: one truth, so that the API server and `finetune run` refuse the same
+things.
 
 The schema is structural: references inlined, unknown fields refused, everything described and bounded. Rules that span
-fields become CEL beside their object, a `Form` becomes CEL on its text (its message is for people, a pattern's is not), and
-each field of the spec that is not marked mutable gets a transition rule that freezes it. The status has no defaults: what
-the operator did not say stays unsaid. Only data is made here; crds/generate.py writes the files.
+fields become CEL beside their object, a `Form` becomes CEL on its text (its message is for people, a pattern's is not),
+and each field of the spec that is not marked mutable gets a transition rule that freezes it. The status has no
+defaults: what the operator did not say stays unsaid. Only data is made here; crds/generate.py writes the files.
 """
 
 from __future__ import annotations
@@ -30,14 +31,67 @@ COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", "Time since creation.", 0),
 )
 
-_KEPT = ("description", "type", "format", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
-         "pattern", "minItems", "maxItems", "minProperties", "maxProperties", "required", "x-kubernetes-list-type",
-         "x-kubernetes-list-map-keys", "x-kubernetes-map-type")
+_KEPT = (
+    "description",
+    "type",
+    "format",
+    "enum",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "required",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+)
 # What JSON Schema says beside these is dealt with below; anything else is a mistake of ours.
-_KNOWN = {*_KEPT, "title", "$ref", "$defs", "anyOf", "const", "default", "properties", "additionalProperties", "propertyNames", "items",
-          "x-finetune-mutable", "x-finetune-rules", "x-finetune-form"}
-_CEL_RESERVED = {"true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
-                 "loop", "package", "namespace", "return", "var", "void", "while"}
+_KNOWN = {
+    *_KEPT,
+    "title",
+    "$ref",
+    "$defs",
+    "anyOf",
+    "const",
+    "default",
+    "properties",
+    "additionalProperties",
+    "propertyNames",
+    "items",
+    "x-finetune-mutable",
+    "x-finetune-rules",
+    "x-finetune-form",
+}
+_CEL_RESERVED = {
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+}
 
 
 class _WithRules(GenerateJsonSchema):
@@ -73,7 +127,14 @@ def custom_resource_definition() -> dict[str, Any]:
         "metadata": {"name": f"{PLURAL}.{GROUP}", "labels": {"app.kubernetes.io/part-of": "finetune-operator"}},
         "spec": {
             "group": GROUP,
-            "names": {"kind": KIND, "listKind": f"{KIND}List", "plural": PLURAL, "singular": KIND.lower(), "shortNames": ["ftj"], "categories": ["all"]},
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["ftj"],
+                "categories": ["all"],
+            },
             "scope": "Namespaced",
             "versions": [
                 {

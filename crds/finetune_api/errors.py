@@ -10,9 +10,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
-_KINDS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "an object", "NoneType": "null"}
-_WANTED = {"string": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list", "list": "a list",
-           "dict": "an object", "model": "an object"}
+_KINDS = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "an object",
+    "NoneType": "null",
+}
+_WANTED = {
+    "string": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "an object",
+    "model": "an object",
+}
 
 
 def field_errors(error: ValidationError) -> list[tuple[str, str]]:
@@ -33,7 +49,9 @@ def _field_error(error: Any) -> tuple[str, str]:
     elif (wanted := kind.removesuffix("_type")) in _WANTED and wanted != kind:
         message = _wrong_type(wanted, error["input"])
     else:
-        message = re.sub(r"^(Input|String|Tuple|List|Dictionary|Value) should ", "must ", message).replace(" after validation", "")
+        message = re.sub(r"^(Input|String|Tuple|List|Dictionary|Value) should ", "must ", message).replace(
+            " after validation", ""
+        )
         message = message.replace("be a finite number", "be a number; NaN and infinity are none")
     return _path(where) or "(top)", message
 

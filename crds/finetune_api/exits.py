@@ -125,7 +125,10 @@ COMPLETE = 0
 
 
 class JobError(Exception):
-    """An expected end of a job: names the field or file, says why and what to do. `message` never holds a secret's value."""
+    """An expected end of a job: names the field or file, says why and what to do.
+
+    `message` never holds a secret's value.
+    """
 
     def __init__(self, reason: Reason, message: str, *, hint: str | None = None, field: str | None = None) -> None:
         super().__init__(message)

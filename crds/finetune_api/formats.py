@@ -9,7 +9,12 @@ FormatName = Literal["jsonl", "csv", "parquet", "json-array"]
 Compression = Literal["", "gz", "zst"]
 
 _ENDINGS: dict[str, FormatName] = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
 }
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
 
@@ -47,9 +52,20 @@ def format_of(key: str, wanted: str = "auto") -> Format | None:
 
 
 _MAGIC = {
-    b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet", b"\xff\xfe": "text in UTF-16", b"\xfe\xff": "text in UTF-16",
-    b"PK\x03\x04": "a zip archive (or a workbook of Excel)", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4", b"ARROW1\0\0": "Arrow (Feather)",
-    b"Obj\x01": "Avro", b"%PDF-": "PDF", b"SQLite format 3\x00": "SQLite", b"\x89HDF": "HDF5", b"\xd0\xcf\x11\xe0": "an old document of Office",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PAR1": "parquet",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+    b"PK\x03\x04": "a zip archive (or a workbook of Excel)",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"ARROW1\0\0": "Arrow (Feather)",
+    b"Obj\x01": "Avro",
+    b"%PDF-": "PDF",
+    b"SQLite format 3\x00": "SQLite",
+    b"\x89HDF": "HDF5",
+    b"\xd0\xcf\x11\xe0": "an old document of Office",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
 }
 _LETTERS = {b"BZh": "bzip2", b"ORC": "ORC", b"PARE": "encrypted parquet"}

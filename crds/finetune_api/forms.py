@@ -1,6 +1,7 @@
 """One Unicode form for what is compared: names of columns and classes are equal when people cannot tell them apart.
 
-"é" is one character (NFC) or an "e" with an accent behind it (NFD), as files come from macOS; a text that is learned stays as it is.
+"é" is one character (NFC) or an "e" with an accent behind it (NFD), as files come from macOS; a text that is learned
+stays as it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """FineTuneJob's spec: what a user writes. Nothing is accepted and then ignored.
 
-A field left out that says "chosen when absent" is resolved from the model and the data, and the value used is written to
-status.resolved. The spec is frozen from creation, but for the fields marked `mutable`.
+A field left out that says "chosen when absent" is resolved from the model and the data, and the value used is written
+to status.resolved. The spec is frozen from creation, but for the fields marked `mutable`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,43 @@ from finetune_api.uris import (
 from finetune_api.workers import Prepare, Workers
 
 __all__ = [
-    "CertificateAuthority", "Checkpoints", "Column", "Columns", "Data", "DataUri", "EarlyStopping", "Endpoint",
-    "Evaluation", "Freeze", "HeldOutSource", "Hub", "Image", "Lora", "Manifest", "Metadata", "Method", "MethodName",
-    "MetricChoice", "ModelSource", "ModelUri", "Namespace", "Output", "OutputUri", "Prepare", "Region", "RestartPolicy",
-    "Revision", "S3Uri", "Spec", "Split", "Storage", "TaskName", "TrainSource", "Training", "Workers", "mutable",
+    "CertificateAuthority",
+    "Checkpoints",
+    "Column",
+    "Columns",
+    "Data",
+    "DataUri",
+    "EarlyStopping",
+    "Endpoint",
+    "Evaluation",
+    "Freeze",
+    "HeldOutSource",
+    "Hub",
+    "Image",
+    "Lora",
+    "Manifest",
+    "Metadata",
+    "Method",
+    "MethodName",
+    "MetricChoice",
+    "ModelSource",
+    "ModelUri",
+    "Namespace",
+    "Output",
+    "OutputUri",
+    "Prepare",
+    "Region",
+    "RestartPolicy",
+    "Revision",
+    "S3Uri",
+    "Spec",
+    "Split",
+    "Storage",
+    "TaskName",
+    "TrainSource",
+    "Training",
+    "Workers",
+    "mutable",
 ]
 
 TaskName = Annotated[str, OneOf(*TASKS)]
@@ -81,8 +114,10 @@ def _not_in(role: str) -> Rule:
 
     return Rule(
         f"{there}!{reads_cel(f'{source}.uri', 'self.output.uri')}",
-        f"lies among the objects that data.{role}.uri names, so the job would read what it writes itself; choose another prefix",
-        check, field="output.uri",
+        f"lies among the objects that data.{role}.uri names, so the job would read what it writes itself;"
+        " choose another prefix",
+        check,
+        field="output.uri",
     )
 
 
@@ -113,27 +148,44 @@ class Spec(Model):
         labels_rule(TASKS),
         metric_rule(TASKS),
         Rule(
-            "has(self.data.validation) || !(has(self.evaluation.everySteps) || has(self.evaluation.everyEpochs) || self.evaluation.metric != 'auto')",
-            "needs data.validation to judge by; add it, as {fraction: 0.1}, or remove everySteps, everyEpochs and metric",
-            lambda s: s.data.validation is not None
-            or (s.evaluation.every_steps is None and s.evaluation.every_epochs is None and s.evaluation.metric == AUTO), field="evaluation",
+            "has(self.data.validation) || !(has(self.evaluation.everySteps) || has(self.evaluation.everyEpochs)"
+            " || self.evaluation.metric != 'auto')",
+            "needs data.validation to judge by; add it, as {fraction: 0.1}, or remove everySteps, everyEpochs"
+            " and metric",
+            lambda s: (
+                s.data.validation is not None
+                or (
+                    s.evaluation.every_steps is None
+                    and s.evaluation.every_epochs is None
+                    and s.evaluation.metric == AUTO
+                )
+            ),
+            field="evaluation",
         ),
         Rule(
-            "!has(self.evaluation.earlyStopping) || has(self.data.validation)", "needs data.validation to judge by; add it, as {fraction: 0.1}",
-            lambda s: s.evaluation.early_stopping is None or s.data.validation is not None, field="evaluation.earlyStopping",
+            "!has(self.evaluation.earlyStopping) || has(self.data.validation)",
+            "needs data.validation to judge by; add it, as {fraction: 0.1}",
+            lambda s: s.evaluation.early_stopping is None or s.data.validation is not None,
+            field="evaluation.earlyStopping",
         ),
         merge_rule(METHODS),
         Rule(
             "!(self.output.uri + '/').startsWith(self.model.uri.endsWith('/') ? self.model.uri : self.model.uri + '/')",
             "must not lie in model.uri; choose another prefix",
-            lambda s: not f"{s.output.uri}/".startswith(f"{s.model.uri.removesuffix('/')}/"), field="output.uri",
+            lambda s: not f"{s.output.uri}/".startswith(f"{s.model.uri.removesuffix('/')}/"),
+            field="output.uri",
         ),
-        _not_in("train"), _not_in("validation"), _not_in("test"),
+        _not_in("train"),
+        _not_in("validation"),
+        _not_in("test"),
     )
 
 
 class Metadata(Model):
-    """An object's metadata. We read name, namespace, labels and annotations; the rest is the API server's, as `kubectl get -o yaml` shows it."""
+    """An object's metadata: name, namespace, labels and annotations count.
+
+    The rest is the API server's, as `kubectl get -o yaml` shows it.
+    """
 
     name: Name = Field(description="Name, unique in its namespace.")
     namespace: Namespace | None = Field(None, description="Namespace; the current one when absent.")

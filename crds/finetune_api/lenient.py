@@ -1,7 +1,7 @@
 """Reading what another version wrote, part by part: what does not fit is left out and named, and the rest stays.
 
-An older operator must go on from a status that a newer one wrote (a phase or condition that it does not know, a longer list),
-and must never take a finished job for a new one.
+An older operator must go on from a status that a newer one wrote (a phase or condition that it does not know, a longer
+list), and must never take a finished job for a new one.
 """
 
 from __future__ import annotations

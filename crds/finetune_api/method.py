@@ -1,7 +1,7 @@
 """The methods: one row each, with all that contract, command line, docs and trainer must agree on.
 
-A new method of the contract is a new row, and a field of tuning.Method for its settings if it has any. What the trainer does for a
-method stands in finetune_trainer/methods, one file a method.
+A new method of the contract is a new row, and a field of tuning.Method for its settings if it has any. What the trainer
+does for a method stands in finetune_trainer/methods, one file a method.
 """
 
 from __future__ import annotations

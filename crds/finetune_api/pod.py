@@ -6,48 +6,42 @@ immutability rules are costed by the API server at creation.
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Form, Model, Rule, Says
+from finetune_api.base import Form, Model, Rule
+from finetune_api.quantity import Quantity, exact_quantity, quantity
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _WORD = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 
-Name = Annotated[str, StringConstraints(max_length=253), Form(
-    f"^{_SUBDOMAIN}$", "must be the name of an object: lower-case letters, digits, - and ., starting and ending with a letter or digit")]
-Key = Annotated[str, StringConstraints(max_length=253), Form(r"^[-._a-zA-Z0-9]+$", "must be a key of letters, digits, -, _ and .")]
-LabelKey = Annotated[str, StringConstraints(max_length=317), Form(
-    f"^({_SUBDOMAIN}/)?{_WORD}$", "must be name or prefix/name, of letters, digits, -, _ and ., such as example.org/team")]
-LabelValue = Annotated[str, StringConstraints(max_length=63), Form(
-    f"^({_WORD})?$", "must be letters, digits, -, _ and ., starting and ending with a letter or digit")]
-QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-_A_QUANTITY = Says('must be an amount such as 2, "500m" or "8Gi"')
-QuantityText = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=QUANTITY), _A_QUANTITY]
-Quantity = Annotated[Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=QUANTITY)], _A_QUANTITY]
-"""An amount as Kubernetes writes it: 2, "500m", "8Gi"."""
-
-_FACTORS: dict[str, int | Decimal] = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
-            "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
-
-
-def exact_quantity(value: int | str) -> Decimal:
-    """The amount, exactly: cores, bytes or devices. Kubernetes' resource.Quantity, decimal and binary suffixes."""
-    if isinstance(value, int):
-        return Decimal(value)
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)", value)
-    assert match, f"{value} passed validation as a quantity"
-    return Decimal(match[1]) * _FACTORS[match[2]]
-
-
-def quantity(value: int | str) -> float:
-    """The amount as a number: cores, bytes or devices."""
-    return float(exact_quantity(value))
-
+Name = Annotated[
+    str,
+    StringConstraints(max_length=253),
+    Form(
+        f"^{_SUBDOMAIN}$",
+        "must be the name of an object: lower-case letters, digits, - and ., starting and ending with a letter or"
+        " digit",
+    ),
+]
+Key = Annotated[
+    str, StringConstraints(max_length=253), Form(r"^[-._a-zA-Z0-9]+$", "must be a key of letters, digits, -, _ and .")
+]
+LabelKey = Annotated[
+    str,
+    StringConstraints(max_length=317),
+    Form(
+        f"^({_SUBDOMAIN}/)?{_WORD}$",
+        "must be name or prefix/name, of letters, digits, -, _ and ., such as example.org/team",
+    ),
+]
+LabelValue = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    Form(f"^({_WORD})?$", "must be letters, digits, -, _ and ., starting and ending with a letter or digit"),
+]
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
 
@@ -56,13 +50,16 @@ def _names(field: str) -> Rule:
     return Rule(
         f"!has(self.{field}) || self.{field}.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.indexOf('/') > 0)",
         "keys: must be cpu, memory, ephemeral-storage, or a device with its prefix, such as nvidia.com/gpu",
-        lambda s: all(k in _STANDARD or "/" in k for k in getattr(s, field) or {}), field=field,
+        lambda s: all(k in _STANDARD or "/" in k for k in getattr(s, field) or {}),
+        field=field,
     )
 
 
 def _requests_fit(resources: Resources) -> bool:
     limits = resources.limits or {}
-    return all(exact_quantity(v) <= exact_quantity(limits[k]) for k, v in (resources.requests or {}).items() if k in limits)
+    return all(
+        exact_quantity(v) <= exact_quantity(limits[k]) for k, v in (resources.requests or {}).items() if k in limits
+    )
 
 
 def _devices_are_limited(resources: Resources) -> bool:
@@ -83,24 +80,32 @@ class Resources(Model):
         Rule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
             "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
-            "may not be more than limits; lower the request or raise the limit", _requests_fit, field="requests",
+            "may not be more than limits; lower the request or raise the limit",
+            _requests_fit,
+            field="requests",
         ),
         Rule(
-            "!has(self.requests) || self.requests.all(k, k.indexOf('/') < 0 || (has(self.limits) && k in self.limits && "
-            "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) == 0))",
-            "devices such as nvidia.com/gpu go into limits; move them there", _devices_are_limited, field="requests",
+            "!has(self.requests) || self.requests.all(k, k.indexOf('/') < 0 || (has(self.limits) && k in self.limits"
+            " && quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) == 0))",
+            "devices such as nvidia.com/gpu go into limits; move them there",
+            _devices_are_limited,
+            field="requests",
         ),
         Rule(
-            "!has(self.limits) || self.limits.all(k, k.indexOf('/') < 0 || quantity(string(self.limits[k])).isInteger())",
+            "!has(self.limits)"
+            " || self.limits.all(k, k.indexOf('/') < 0 || quantity(string(self.limits[k])).isInteger())",
             "devices such as nvidia.com/gpu are whole; write 1, 2, …",
-            lambda s: all("/" not in k or exact_quantity(v) % 1 == 0 for k, v in (s.limits or {}).items()), field="limits",
+            lambda s: all("/" not in k or exact_quantity(v) % 1 == 0 for k, v in (s.limits or {}).items()),
+            field="limits",
         ),
     )
 
     @property
     def accelerators(self) -> int:
         """Whole devices named by an extended resource whose name ends in /gpu (nvidia.com/gpu, amd.com/gpu)."""
-        return sum(int(quantity(v)) for k, v in {**(self.requests or {}), **(self.limits or {})}.items() if k.endswith("/gpu"))
+        return sum(
+            int(quantity(v)) for k, v in {**(self.requests or {}), **(self.limits or {})}.items() if k.endswith("/gpu")
+        )
 
 
 class Toleration(Model):
@@ -114,24 +119,32 @@ class Toleration(Model):
 
     RULES = (
         Rule(
-            "has(self.key) || self.operator == 'Exists'", "set operator: Exists, or name the key of the taint",
-            lambda s: s.key is not None or s.operator == "Exists", field="operator",
+            "has(self.key) || self.operator == 'Exists'",
+            "set operator: Exists, or name the key of the taint",
+            lambda s: s.key is not None or s.operator == "Exists",
+            field="operator",
         ),
         Rule(
-            "!has(self.value) || self.value == '' || self.operator == 'Equal'", "only operator Equal compares values; remove it",
-            lambda s: not s.value or s.operator == "Equal", field="value",
+            "!has(self.value) || self.value == '' || self.operator == 'Equal'",
+            "only operator Equal compares values; remove it",
+            lambda s: not s.value or s.operator == "Equal",
+            field="value",
         ),
         Rule(
-            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')", "only for effect NoExecute; remove it",
-            lambda s: s.toleration_seconds is None or s.effect == "NoExecute", field="tolerationSeconds",
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "only for effect NoExecute; remove it",
+            lambda s: s.toleration_seconds is None or s.effect == "NoExecute",
+            field="tolerationSeconds",
         ),
     )
 
 
 _VALUES = Rule(
-    "self.operator in ['Exists', 'DoesNotExist'] ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0",
+    "self.operator in ['Exists', 'DoesNotExist'] ? !has(self.values) || size(self.values) == 0"
+    " : has(self.values) && size(self.values) > 0",
     "Exists and DoesNotExist take no values; every other operator needs some",
-    lambda s: bool(s.values) == (s.operator not in ("Exists", "DoesNotExist")), field="values",
+    lambda s: bool(s.values) == (s.operator not in ("Exists", "DoesNotExist")),
+    field="values",
 )
 
 
@@ -145,9 +158,14 @@ class NodeRequirement(Model):
     RULES = (
         _VALUES,
         Rule(
-            "!(self.operator in ['Gt', 'Lt']) || !has(self.values) || (size(self.values) == 1 && self.values[0].matches('^[0-9]+$'))",
+            "!(self.operator in ['Gt', 'Lt']) || !has(self.values)"
+            " || (size(self.values) == 1 && self.values[0].matches('^[0-9]+$'))",
             "Gt and Lt compare with exactly one whole number, in quotes",
-            lambda s: s.operator not in ("Gt", "Lt") or not s.values or (len(s.values) == 1 and s.values[0].isascii() and s.values[0].isdigit()),
+            lambda s: (
+                s.operator not in ("Gt", "Lt")
+                or not s.values
+                or (len(s.values) == 1 and s.values[0].isascii() and s.values[0].isdigit())
+            ),
             field="values",
         ),
     )

@@ -1,9 +1,11 @@
-"""Records of text formats with their exact lines and bytes, for the trainer and the command line alike: one reader a format.
+"""Records of text formats with their exact lines and bytes, for the trainer and the command line alike: one reader a
+format.
 
-jsonl holds one JSON object a line. csv is what Python's csv module reads strictly: fields in double quotes may hold line
-breaks, a quote inside them is written twice, and no backslash escapes anything; tsv is csv with tabs. The csv module itself
-decides where a record ends, so blocks are cut only where it would begin a new one. A JSON array of objects is read element
-by element. No record is held that is larger than MOST_BYTES, and nothing but `Unreadable` is raised for what is read.
+jsonl holds one JSON object a line. csv is what Python's csv module reads strictly: fields in double quotes may hold
+line breaks, a quote inside them is written twice, and no backslash escapes anything; tsv is csv with tabs. The csv
+module itself decides where a record ends, so blocks are cut only where it would begin a new one. A JSON array of
+objects is read element by element. No record is held that is larger than MOST_BYTES, and nothing but `Unreadable` is
+raised for what is read.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ MOST_BYTES = 64 << 20
 """A larger record is a file in the wrong format: a line, or a csv field whose quote is never closed."""
 UNCLOSED = "UnclosedQuote"
 """Kind of the fault of a csv record that ends only where the object does."""
-CARRIAGE_RETURNS = "its lines end with carriage returns only, which is read as one long line; convert it, as with tr '\\r' '\\n'"
+CARRIAGE_RETURNS = (
+    "its lines end with carriage returns only, which is read as one long line; convert it, as with tr '\\r' '\\n'"
+)
 CONVERT = "jq -c . FILE > FILE.jsonl"
 
 
@@ -57,7 +61,9 @@ def bounded_lines(source: BinaryIO) -> Iterator[bytes]:
     while raw := source.readline(MOST_BYTES + 1):
         if len(raw) > MOST_BYTES:
             raise Unreadable(
-                line, f"the line holds more than {MOST_BYTES >> 20} MiB", "Write one row a line; split rows that are so long."
+                line,
+                f"the line holds more than {MOST_BYTES >> 20} MiB",
+                "Write one row a line; split rows that are so long.",
             )
         yield raw
         line += 1
@@ -100,7 +106,10 @@ def _json_message(error: json.JSONDecodeError) -> str:
     if error.msg == "Extra data" and text[:1] == "{":
         return f"{message}: the line holds more than one value; write one object a line"
     if text[:1] == "{" and error.pos >= len(error.doc.rstrip()):
-        return f"{message}: the object does not end in its line; jsonl holds one whole object a line, which {CONVERT} makes of others"
+        return (
+            f"{message}: the object does not end in its line; jsonl holds one whole object a line, which {CONVERT}"
+            " makes of others"
+        )
     return message
 
 
@@ -110,7 +119,10 @@ def is_array(start: bytes) -> bool:
 
 
 def array_records(source: BinaryIO) -> Iterator[Record]:
-    """The elements of a JSON array, one in memory at a time; their numbers, from 1, stand for lines. Raises Unreadable."""
+    """The elements of a JSON array, one in memory at a time; their numbers, from 1, stand for lines.
+
+    Raises Unreadable.
+    """
     text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="strict", newline="")
     window, number = _Window(text), 1
     window.expect("[", number)
@@ -124,11 +136,15 @@ def array_records(source: BinaryIO) -> Iterator[Record]:
             if following == "]":
                 break
             if following != ",":
-                raise Unreadable(number, f"row {number} of the JSON array is followed by {following!r}, not by a comma or its end")
+                raise Unreadable(
+                    number, f"row {number} of the JSON array is followed by {following!r}, not by a comma or its end"
+                )
             number += 1
     if window.next(number, at_end=True):
         raise Unreadable(
-            number, f"more follows behind the JSON array of {number} rows: write one array, or one object a line", f"{CONVERT} makes jsonl of it."
+            number,
+            f"more follows behind the JSON array of {number} rows: write one array, or one object a line",
+            f"{CONVERT} makes jsonl of it.",
         )
 
 
@@ -183,12 +199,14 @@ class _Window:
                 if self._ended or not isinstance(error, json.JSONDecodeError) or _clearly_wrong(error, len(self._text)):
                     what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:100]
                     cut = ": it breaks off here" if self._ended else ""
-                    raise Unreadable(number, f"row {number} of the JSON array is not valid JSON: {what.removesuffix(' at')}{cut}") from None
+                    raise Unreadable(
+                        number, f"row {number} of the JSON array is not valid JSON: {what.removesuffix(' at')}{cut}"
+                    ) from None
             self._more(number)
 
 
 def _clearly_wrong(error: json.JSONDecodeError, length: int) -> bool:
-    """Whether reading on cannot mend it: it lies well before the end of what was read, and is no string that goes on."""
+    """Whether reading on cannot mend it: it lies well before the end of what was read, and no string goes on there."""
     return "Unterminated string" not in error.msg and error.pos < length - 16
 
 
@@ -219,7 +237,9 @@ class _Consumed:
         self.taken.append(raw)
         self._size += len(raw)
         if self._size > MOST_BYTES:
-            raise Unreadable(self.line, f"a quote that opens in this record is not closed within {MOST_BYTES >> 20} MiB", _CLOSE)
+            raise Unreadable(
+                self.line, f"a quote that opens in this record is not closed within {MOST_BYTES >> 20} MiB", _CLOSE
+            )
         return raw.decode("utf-8", "surrogateescape")
 
     def forget(self) -> None:
@@ -273,11 +293,15 @@ def _csv_message(error: csv.Error, delimiter: str) -> str:
     dialect = "tsv (csv with tabs)" if delimiter == "\t" else "csv"
     if "expected after" in text:
         return (
-            f"not valid {dialect}: text follows a closing quote. A field that begins with a quote must end with one; a quote inside it is written "
+            f"not valid {dialect}: text follows a closing quote. A field that begins with a quote must end with one; a"
+            " quote inside it is written "
             'twice (""), and a backslash escapes nothing'
         )
     if "new-line character" in text:
-        return f"not valid {dialect}: a carriage return stands outside quotes. Lines must end with LF or CR LF; convert it, as with tr '\\r' '\\n'"
+        return (
+            f"not valid {dialect}: a carriage return stands outside quotes. Lines must end with LF or CR LF; convert"
+            " it, as with tr '\\r' '\\n'"
+        )
     if "unexpected end" in text:
         return f"not valid {dialect}: a quote that opens in this record is never closed"
     return f"not valid {dialect}: {text[:100]}"
@@ -300,7 +324,8 @@ def undecodable(text: str) -> bool:
 
 
 def csv_header(lines: Iterator[bytes]) -> tuple[tuple[str, ...], str, list[bytes]]:
-    """Columns, delimiter and the lines that the header took, blank ones before it included. Empty columns for an empty object.
+    """Columns, delimiter and the lines that the header took, blank ones before it included. Empty columns for an empty
+    object.
 
     The delimiter is what cuts the first line into most fields: a comma, a tab or a semicolon. Raises Unreadable.
     """
@@ -324,7 +349,9 @@ def csv_header(lines: Iterator[bytes]) -> tuple[tuple[str, ...], str, list[bytes
         if "new-line character" in str(error):
             raise Unreadable(line, CARRIAGE_RETURNS) from None
         if consumed.ended:
-            raise Unreadable(line, f"the quote opened in line {line} never closes: all of the object would be its header", _CLOSE) from None
+            raise Unreadable(
+                line, f"the quote opened in line {line} never closes: all of the object would be its header", _CLOSE
+            ) from None
         raise Unreadable(line, f"the header is {_csv_message(error, ',')}") from None
     return tuple(field.strip() for field in fields), delimiter, consumed.taken
 

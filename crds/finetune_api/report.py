@@ -1,7 +1,7 @@
 """Report: a full snapshot of what a trainer knows; Outcome: its launcher's last word (the termination message).
 
-A report carries everything, so that any later one replaces any earlier one: late, repeated and lost reports do no harm. The
-operator takes a report only if (attempt, sequence) is higher than what it has.
+A report carries everything, so that any later one replaces any earlier one: late, repeated and lost reports do no harm.
+The operator takes a report only if (attempt, sequence) is higher than what it has.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Report(Model):
 
 
 class Outcome(Model):
-    """The launcher's last word, at most TERMINATION_BYTES as JSON; carries the end result when no report got through."""
+    """The launcher's last word, at most TERMINATION_BYTES as JSON; has the end result if no report got through."""
 
     version: Literal[1] = 1
     job_id: str = Field(max_length=64)
@@ -107,5 +107,9 @@ class Outcome(Model):
             text = value.model_dump_json(by_alias=True, exclude_none=True)
             if len(text.encode()) <= TERMINATION_BYTES:
                 return text
-        problem = value.problem and value.problem.model_copy(update={"message": value.problem.message[:256], "hint": value.problem.hint[:128]})
-        return Outcome(job_id=value.job_id, attempt=value.attempt, exit_code=value.exit_code, problem=problem, step=value.step).model_dump_json(by_alias=True, exclude_none=True)
+        problem = value.problem and value.problem.model_copy(
+            update={"message": value.problem.message[:256], "hint": value.problem.hint[:128]}
+        )
+        return Outcome(
+            job_id=value.job_id, attempt=value.attempt, exit_code=value.exit_code, problem=problem, step=value.step
+        ).model_dump_json(by_alias=True, exclude_none=True)

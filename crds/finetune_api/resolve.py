@@ -17,7 +17,9 @@ from finetune_api.tasks import TASKS, TaskInfo
 DEFAULT_EPOCHS = 3.0
 
 
-def resolve(config: RunConfig, *, train_rows: int, model_max_length: int, longest_row: int, p99_length: int) -> Resolved:
+def resolve(
+    config: RunConfig, *, train_rows: int, model_max_length: int, longest_row: int, p99_length: int
+) -> Resolved:
     """The values in force. Lengths in tokens; train_rows counts usable rows."""
     t, task = config.training, TASKS[config.task]
     batch = t.global_batch_size or default_batch(t, train_rows)
@@ -33,10 +35,15 @@ def resolve(config: RunConfig, *, train_rows: int, model_max_length: int, longes
     e = config.evaluation
     every = e.every_steps or max(1, math.ceil((e.every_epochs or 1.0) * steps_per_epoch))
     return Resolved(
-        epochs=round(total / steps_per_epoch, 4), total_steps=total, global_batch_size=batch, micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share),
+        epochs=round(total / steps_per_epoch, 4),
+        total_steps=total,
+        global_batch_size=batch,
+        micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share),
         learning_rate=t.learning_rate or learning_rate(task, METHODS[config.method.type]),
-        warmup_steps=min(total, math.ceil(t.warmup_ratio * total)), max_length=longest,
-        metric=metric(config.task, e.metric), evaluate_every_steps=every,
+        warmup_steps=min(total, math.ceil(t.warmup_ratio * total)),
+        max_length=longest,
+        metric=metric(config.task, e.metric),
+        evaluate_every_steps=every,
     )
 
 
@@ -46,12 +53,18 @@ def default_batch(training: Training, train_rows: int) -> int:
 
 
 def default_micro_batch(longest: int) -> int:
-    """8 rows at once; of short rows as many as make 2,048 tokens, at most 32: fewer leave cores idle, more gain nothing (measured)."""
+    """8 rows at once; of short rows as many as make 2,048 tokens, at most 32.
+
+    Fewer leave cores idle, more gain nothing (measured).
+    """
     return max(8, min(32, 2048 // longest))
 
 
 def max_length(training: Training, task: TaskInfo, model_max_length: int, longest_row: int, p99_length: int) -> int:
-    """A given length (refused by the prepare step when above the model's), else the 99th percentile up to a multiple of 8."""
+    """A given length, else the 99th percentile up to a multiple of 8.
+
+    The prepare step refuses a given length above the model's.
+    """
     if training.max_length:
         return training.max_length
     wanted = longest_row if longest_row <= 128 else math.ceil(p99_length / 8) * 8

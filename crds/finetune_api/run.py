@@ -81,10 +81,33 @@ class RunConfig(Model):
     grace_period_seconds: int = Field(120, ge=1, description="From SIGTERM to SIGKILL; the checkpoint must be written within it.")
 
 
-def run_config(spec: Spec, *, job: Identity, attempt: int, world: World, storage: StorageAccess, hub: HubAccess, reporting: Reporting, scratch: str = "/tmp/finetune") -> RunConfig:
+def run_config(
+    spec: Spec,
+    *,
+    job: Identity,
+    attempt: int,
+    world: World,
+    storage: StorageAccess,
+    hub: HubAccess,
+    reporting: Reporting,
+    scratch: str = "/tmp/finetune",
+) -> RunConfig:
     """The RunConfig of a spec; what the environment decides is given."""
     return RunConfig(
-        job=job, attempt=attempt, task=spec.task, model=spec.model, data=spec.data, method=spec.method, training=spec.training,
-        evaluation=spec.evaluation, checkpoints=spec.checkpoints, output=spec.output, world=world, storage=storage, hub=hub,
-        reporting=reporting, scratch=scratch, grace_period_seconds=spec.workers.termination_grace_period_seconds,
+        job=job,
+        attempt=attempt,
+        task=spec.task,
+        model=spec.model,
+        data=spec.data,
+        method=spec.method,
+        training=spec.training,
+        evaluation=spec.evaluation,
+        checkpoints=spec.checkpoints,
+        output=spec.output,
+        world=world,
+        storage=storage,
+        hub=hub,
+        reporting=reporting,
+        scratch=scratch,
+        grace_period_seconds=spec.workers.termination_grace_period_seconds,
     )

@@ -50,7 +50,11 @@ class HeldOutSource(Model):
     RULES = (
         no_file(optional=True),
         REVISION_OF_HUB,
-        Rule("has(self.uri) != has(self.fraction)", "set exactly one of uri and fraction", lambda s: (s.uri is None) != (s.fraction is None)),
+        Rule(
+            "has(self.uri) != has(self.fraction)",
+            "set exactly one of uri and fraction",
+            lambda s: (s.uri is None) != (s.fraction is None),
+        ),
         Rule(
             "!has(self.split) || (has(self.uri) && self.uri.startsWith('hf://'))",
             "only hf:// data sets have named splits; use a URI that matches the files wanted",
@@ -65,7 +69,10 @@ _NAMED = "[" + ", ".join(f"has(self.{role}) ? self.{role} : ''" for role in _ROL
 
 
 class Columns(Model):
-    """Which columns hold what. Columns left out are found by their usual names (text, label, messages, tools, prompt, context, completion; instruction, input, output); status.resolved.columns shows those in force."""
+    """Which columns hold what.
+
+    Columns left out are found by their usual names (see tasks.py); status.resolved.columns shows those in force.
+    """
 
     text: Column | None = Field(None, description="The text to classify.")
     text_pair: Column | None = Field(None, description="A second text, for pairs of sentences.")
@@ -78,25 +85,37 @@ class Columns(Model):
 
     RULES = (
         Rule(
-            "has(self.prompt) == has(self.completion)", "prompt and completion go together; set both or neither",
+            "has(self.prompt) == has(self.completion)",
+            "prompt and completion go together; set both or neither",
             lambda s: (s.prompt is None) == (s.completion is None),
         ),
         Rule(
-            "!(has(self.messages) && has(self.prompt))", "set either messages or prompt and completion",
-            lambda s: s.messages is None or s.prompt is None, field="messages",
+            "!(has(self.messages) && has(self.prompt))",
+            "set either messages or prompt and completion",
+            lambda s: s.messages is None or s.prompt is None,
+            field="messages",
         ),
         Rule(
-            "!has(self.textPair) || has(self.text)", "set text too", lambda s: s.text_pair is None or s.text is not None, field="textPair",
+            "!has(self.textPair) || has(self.text)",
+            "set text too",
+            lambda s: s.text_pair is None or s.text is not None,
+            field="textPair",
         ),
         Rule(
-            "!has(self.tools) || has(self.messages)", "set messages too; only chats have tools", lambda s: s.tools is None or s.messages is not None, field="tools",
+            "!has(self.tools) || has(self.messages)",
+            "set messages too; only chats have tools",
+            lambda s: s.tools is None or s.messages is not None,
+            field="tools",
         ),
         Rule(
-            "!has(self.context) || has(self.prompt)", "set prompt and completion too; only a prompt has a context",
-            lambda s: s.context is None or s.prompt is not None, field="context",
+            "!has(self.context) || has(self.prompt)",
+            "set prompt and completion too; only a prompt has a context",
+            lambda s: s.context is None or s.prompt is not None,
+            field="context",
         ),
         Rule(
-            f"{_NAMED}.all(c, c == '' || {_NAMED}.exists_one(d, d == c))", "one column cannot play two roles; choose another for one of them",
+            f"{_NAMED}.all(c, c == '' || {_NAMED}.exists_one(d, d == c))",
+            "one column cannot play two roles; choose another for one of them",
             lambda s: len(set(s.to_json().values())) == len(s.to_json()),
         ),
     )
@@ -111,17 +130,26 @@ class Data(Model):
     format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, with .gz or .zst). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing.")
     columns: Columns | None = Field(None, description="Which columns hold what; found by their usual names when absent.")
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None = Field(
-        None, min_length=2, max_length=256, description="The classes, in the order of the model's outputs; when absent the data set's own names of them, else all that occur, sorted.")
+        None,
+        min_length=2,
+        max_length=256,
+        description="The classes, in the order of the model's outputs; when absent the data set's own names of them,"
+        " else all that occur, sorted.",
+    )
     max_bad_rows: int = Field(0, ge=0, le=1_000_000, description="How many unreadable or unusable rows to leave out, counted and reported, before the job is refused.")
 
     RULES = (
         Rule(
-            "!has(self.labels) || self.labels.all(x, self.labels.exists_one(y, y == x))", "each label may be named once; remove the repeated ones",
-            lambda s: s.labels is None or len(set(s.labels)) == len(s.labels), field="labels",
+            "!has(self.labels) || self.labels.all(x, self.labels.exists_one(y, y == x))",
+            "each label may be named once; remove the repeated ones",
+            lambda s: s.labels is None or len(set(s.labels)) == len(s.labels),
+            field="labels",
         ),
         Rule(
-            "!(has(self.validation) && has(self.validation.fraction) && has(self.test) && has(self.test.fraction)) || self.validation.fraction + self.test.fraction <= 0.5",
+            "!(has(self.validation) && has(self.validation.fraction) && has(self.test) && has(self.test.fraction))"
+            " || self.validation.fraction + self.test.fraction <= 0.5",
             "validation.fraction and test.fraction together may be 0.5 at most; lower one of them",
-            lambda s: sum(h.fraction for h in (s.validation, s.test) if h and h.fraction) <= 0.5, field="test",
+            lambda s: sum(h.fraction for h in (s.validation, s.test) if h and h.fraction) <= 0.5,
+            field="test",
         ),
     )

@@ -1,7 +1,8 @@
 """FineTuneJob's status: what the operator says, and what no other system keeps on the resource.
 
-Every list, map and string is bounded, and `finetune_api.status_budget` keeps the whole below 32 KiB in the worst case (a test fills
-every bound). The conditions carry the truth, after the Kubernetes API conventions; the phase is derived from them.
+Every list, map and string is bounded, and `finetune_api.status_budget` keeps the whole below 32 KiB in the worst case
+(a test fills every bound). The conditions carry the truth, after the Kubernetes API conventions; the phase is derived
+from them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ def _moment(text: str) -> str:
     return text
 
 
-Time = Annotated[str, StringConstraints(max_length=32), AfterValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 32})]
+Time = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    AfterValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 32}),
+]
 """RFC 3339 in UTC, to the second: 2026-01-31T12:00:00Z."""
 
 HISTORY_POINTS = 128

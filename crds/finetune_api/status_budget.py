@@ -1,9 +1,9 @@
 """Keep a status within its budget: each part has a bound of its own, and all of them at once would be too much.
 
 A list of 128 points, 12 checkpoints and 12 attempts, each with everything set, is about 100 KiB; etcd and every watcher
-pay for that on each write. So the least important parts go first, step by step, until the whole is at most STATUS_BYTES:
-what the job is, why, and what to do about it always stay. The full record lies beside the output (events.jsonl). Equal
-input gives equal output, and what fits is left as it is.
+pay for that on each write. So the least important parts go first, step by step, until the whole is at most
+STATUS_BYTES: what the job is, why, and what to do about it always stay. The full record lies beside the output
+(events.jsonl). Equal input gives equal output, and what fits is left as it is.
 """
 
 from __future__ import annotations
@@ -96,6 +96,21 @@ def _message(status: Status) -> Status:
 
 
 _STEPS = (
-    _points(64), _old_attempts_in_short, _points(32), _attempts(6), _checkpoints(6), _condition_messages(256), _data_in_short(1),
-    _points(8), _attempts(3), _checkpoints(3), _condition_messages(64), _message, _checkpoints(1), _attempts(1), _points(2), _condition_messages(1), _data_in_short(0),
+    _points(64),
+    _old_attempts_in_short,
+    _points(32),
+    _attempts(6),
+    _checkpoints(6),
+    _condition_messages(256),
+    _data_in_short(1),
+    _points(8),
+    _attempts(3),
+    _checkpoints(3),
+    _condition_messages(64),
+    _message,
+    _checkpoints(1),
+    _attempts(1),
+    _points(2),
+    _condition_messages(1),
+    _data_in_short(0),
 )

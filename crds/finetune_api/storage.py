@@ -17,12 +17,19 @@ class CertificateAuthority(Model):
     key: Key = Field("ca.crt", description="Key within it.")
 
     RULES = (
-        Rule("has(self.configMap) != has(self.secret)", "set exactly one of configMap and secret", lambda s: (s.config_map is None) != (s.secret is None)),
+        Rule(
+            "has(self.configMap) != has(self.secret)",
+            "set exactly one of configMap and secret",
+            lambda s: (s.config_map is None) != (s.secret is None),
+        ),
     )
 
 
 class Storage(Model):
-    """The S3-compatible storage of all s3:// URIs. Without credentialsSecret the default chain is used: service account, instance profile or environment."""
+    """The S3-compatible storage of all s3:// URIs.
+
+    Without credentialsSecret the default chain is used: service account, instance profile or environment.
+    """
 
     endpoint: Endpoint | None = Field(None, description="URL of the S3 server; AWS when absent.")
     region: Region | None = Field(None, description="Region; us-east-1 when absent.")

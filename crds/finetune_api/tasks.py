@@ -1,7 +1,8 @@
 """The tasks: one row each, with all that contract, command line, docs and trainer must agree on.
 
-A new task of the contract is a new row: the spec's rules, the defaults, the reference and what the command line proposes follow
-from it. What the trainer does for a task stands in finetune_trainer/tasks, one file a task, which starts from its row here.
+A new task of the contract is a new row: the spec's rules, the defaults, the reference and what the command line
+proposes follow from it. What the trainer does for a task stands in finetune_trainer/tasks, one file a task, which
+starts from its row here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ class Role:
     """What a column of the data is for; a field of spec.data.columns."""
 
     name: str
-    usual: tuple[str, ...] = ()  # columns of these names are taken for it where spec.data.columns says nothing, best first
+    usual: tuple[
+        str, ...
+    ] = ()  # columns of these names are taken for it where spec.data.columns says nothing, best first
     optional: bool = False  # rows do without it
     needs: str = ""  # the role without which it may not be named
 
@@ -29,7 +32,9 @@ class TaskInfo:
     name: str
     kind: str  # for people
     alternatives: tuple[tuple[Role, ...], ...]  # what a row may be made of, the first that the data has columns for
-    beside: tuple[str, ...]  # other columns that often say something; a warning names them where the model sees nothing of them
+    beside: tuple[
+        str, ...
+    ]  # other columns that often say something; a warning names them where the model sees nothing of them
     labels: bool  # rows belong to classes
     new_head: bool  # the model gets an untrained head, which learns fastest
     metrics: tuple[str, ...]  # names in metrics.py
@@ -59,8 +64,18 @@ TASKS = {
                     Role("label", usual=("label", "labels", "class", "category", "target")),
                 ),
             ),
-            beside=tuple(
-                "sentence1 sentence2 question1 question2 premise hypothesis text_a text_b text_pair context question".split()
+            beside=(
+                "sentence1",
+                "sentence2",
+                "question1",
+                "question2",
+                "premise",
+                "hypothesis",
+                "text_a",
+                "text_b",
+                "text_pair",
+                "context",
+                "question",
             ),
             labels=True,
             new_head=True,
@@ -86,8 +101,18 @@ TASKS = {
                     Role("completion", usual=("completion", "response", "answer", "output"), needs="prompt"),
                 ),
             ),
-            beside=tuple(
-                "system system_prompt history functions documents reasoning reasoning_content thinking thought chosen rejected".split()
+            beside=(
+                "system",
+                "system_prompt",
+                "history",
+                "functions",
+                "documents",
+                "reasoning",
+                "reasoning_content",
+                "thinking",
+                "thought",
+                "chosen",
+                "rejected",
             ),
             labels=False,
             new_head=False,

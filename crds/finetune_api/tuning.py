@@ -28,7 +28,11 @@ class Lora(Model):
     alpha: float | None = Field(None, gt=0, le=4096, description="Scale of the update is alpha/rank; 2·rank when absent.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
     target_modules: tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...] | None = Field(
-        None, min_length=1, max_length=64, description="Names of the modules to adapt; all linear layers but the head when absent.")
+        None,
+        min_length=1,
+        max_length=64,
+        description="Names of the modules to adapt; all linear layers but the head when absent.",
+    )
 
 
 class Freeze(Model):
@@ -53,7 +57,7 @@ class Method(Model):
 
 
 class Training(Model):
-    """Hyper-parameters. Those without a default are chosen from the model and the data, and written to status.resolved."""
+    """Hyper-parameters; those without a default are chosen from model and data, and written to status.resolved."""
 
     epochs: float | None = Field(None, gt=0, le=1000, description="Passes over the training rows; 3 when absent and maxSteps is absent too.")
     max_steps: int | None = Field(None, ge=1, le=100_000_000, description="Stop after so many optimizer steps, whatever the epochs.")
@@ -73,7 +77,9 @@ class Training(Model):
         Rule(
             "!has(self.microBatchSize) || !has(self.globalBatchSize) || self.microBatchSize <= self.globalBatchSize",
             "may not be larger than globalBatchSize; lower it",
-            lambda s: s.micro_batch_size is None or s.global_batch_size is None or s.micro_batch_size <= s.global_batch_size,
+            lambda s: (
+                s.micro_batch_size is None or s.global_batch_size is None or s.micro_batch_size <= s.global_batch_size
+            ),
             field="microBatchSize",
         ),
     )
@@ -89,7 +95,9 @@ class EarlyStopping(Model):
 def _defaults() -> str:
     """Which metric is the default of which kinds of tasks."""
     chosen = dict.fromkeys(task.default_metric for task in TASKS.values())
-    return ", ".join(f"{name} for {listed([t.kind for t in TASKS.values() if t.default_metric == name])}" for name in chosen)
+    return ", ".join(
+        f"{name} for {listed([t.kind for t in TASKS.values() if t.default_metric == name])}" for name in chosen
+    )
 
 
 class Evaluation(Model):
@@ -102,8 +110,10 @@ class Evaluation(Model):
 
     RULES = (
         Rule(
-            "!(has(self.everySteps) && has(self.everyEpochs))", "set either everySteps or everyEpochs",
-            lambda s: s.every_steps is None or s.every_epochs is None, field="everySteps",
+            "!(has(self.everySteps) && has(self.everyEpochs))",
+            "set either everySteps or everyEpochs",
+            lambda s: s.every_steps is None or s.every_epochs is None,
+            field="everySteps",
         ),
     )
 
@@ -120,8 +130,10 @@ class Checkpoints(Model):
     RULES = (
         no_file("resumeFrom", optional=True),
         Rule(
-            "!(has(self.everySteps) && has(self.everyMinutes))", "set either everySteps or everyMinutes",
-            lambda s: s.every_steps is None or s.every_minutes is None, field="everySteps",
+            "!(has(self.everySteps) && has(self.everyMinutes))",
+            "set either everySteps or everyMinutes",
+            lambda s: s.every_steps is None or s.every_minutes is None,
+            field="everySteps",
         ),
     )
 

@@ -28,18 +28,56 @@ _S3_URI = Form(_uri(_PATH, _S3, _FILE), "must be s3://bucket/prefix, or file:///
 S3Uri = Annotated[str, StringConstraints(max_length=1024), _S3_URI]
 OutputUri = Annotated[str, StringConstraints(max_length=640), _S3_URI]
 """Shorter: what lies below it must stay within S3's 1024 bytes and the status' bounds."""
-ModelUri = Annotated[str, StringConstraints(max_length=1024), Form(
-    _uri(_PATH, _S3, _HF, _FILE), "must be s3://bucket/prefix, hf://organisation/name, or file:///folder with `finetune run`", _SPACED)]
-DataUri = Annotated[str, StringConstraints(max_length=1024), Form(
-    _uri(_GLOB, _S3, _HF, _FILE), "must be s3://bucket/prefix/*.jsonl, hf://organisation/data-set, or file:///path with `finetune run`", _SPACED_GLOB)]
-Endpoint = Annotated[str, StringConstraints(max_length=512), Form(
-    r"^https?://[^\p{Z}\p{Cc}/?#@]+/?$", "must be http://host:port or https://host:port, without a path or credentials")]
-Revision = Annotated[str, StringConstraints(max_length=128), Form(r"^[^\p{Z}\p{Cc}]+$", "must be a branch, tag or commit")]
-Split = Annotated[str, StringConstraints(max_length=128), Form(r"^[^\p{Z}\p{Cc}]+$", "must be the name of a split, such as train")]
-Region = Annotated[str, StringConstraints(max_length=64), Form(r"^[-A-Za-z0-9._]+$", "must be the name of a region, such as eu-central-1")]
-Image = Annotated[str, StringConstraints(max_length=512), Form(r"^[a-zA-Z0-9][-a-zA-Z0-9._:/@]*$", "must be an image, such as registry.example.org/trainer:1.0")]
-Namespace = Annotated[str, StringConstraints(max_length=63), Form(
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "must be lower-case letters, digits and -, starting and ending with a letter or digit")]
+ModelUri = Annotated[
+    str,
+    StringConstraints(max_length=1024),
+    Form(
+        _uri(_PATH, _S3, _HF, _FILE),
+        "must be s3://bucket/prefix, hf://organisation/name, or file:///folder with `finetune run`",
+        _SPACED,
+    ),
+]
+DataUri = Annotated[
+    str,
+    StringConstraints(max_length=1024),
+    Form(
+        _uri(_GLOB, _S3, _HF, _FILE),
+        "must be s3://bucket/prefix/*.jsonl, hf://organisation/data-set, or file:///path with `finetune run`",
+        _SPACED_GLOB,
+    ),
+]
+Endpoint = Annotated[
+    str,
+    StringConstraints(max_length=512),
+    Form(
+        r"^https?://[^\p{Z}\p{Cc}/?#@]+/?$",
+        "must be http://host:port or https://host:port, without a path or credentials",
+    ),
+]
+Revision = Annotated[
+    str, StringConstraints(max_length=128), Form(r"^[^\p{Z}\p{Cc}]+$", "must be a branch, tag or commit")
+]
+Split = Annotated[
+    str, StringConstraints(max_length=128), Form(r"^[^\p{Z}\p{Cc}]+$", "must be the name of a split, such as train")
+]
+Region = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    Form(r"^[-A-Za-z0-9._]+$", "must be the name of a region, such as eu-central-1"),
+]
+Image = Annotated[
+    str,
+    StringConstraints(max_length=512),
+    Form(r"^[a-zA-Z0-9][-a-zA-Z0-9._:/@]*$", "must be an image, such as registry.example.org/trainer:1.0"),
+]
+Namespace = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    Form(
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "must be lower-case letters, digits and -, starting and ending with a letter or digit",
+    ),
+]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 _NO_FILE = "file:// is for `finetune run` on this machine; pods cannot see it: upload the files to s3:// and name them"
@@ -49,8 +87,11 @@ def no_file(field: str = "uri", optional: bool = False) -> Rule:
     guard = f"!has(self.{field}) || " if optional else ""
     snake = {"resumeFrom": "resume_from"}.get(field, field)
     return Rule(
-        f"{guard}!self.{field}.startsWith('file://')", _NO_FILE,
-        lambda s: not (getattr(s, snake) or "").startswith("file://"), field=field, cluster_only=True,
+        f"{guard}!self.{field}.startsWith('file://')",
+        _NO_FILE,
+        lambda s: not (getattr(s, snake) or "").startswith("file://"),
+        field=field,
+        cluster_only=True,
     )
 
 

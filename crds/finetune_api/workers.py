@@ -8,18 +8,8 @@ from pydantic import Field, StringConstraints
 
 from finetune_api import GROUP
 from finetune_api.base import Keyed, Model, Rule
-from finetune_api.pod import (
-    Affinity,
-    EnvVar,
-    LabelKey,
-    LabelValue,
-    Name,
-    ObjectRef,
-    QuantityText,
-    Resources,
-    Toleration,
-    exact_quantity,
-)
+from finetune_api.pod import Affinity, EnvVar, LabelKey, LabelValue, Name, ObjectRef, Resources, Toleration
+from finetune_api.quantity import QuantityText, exact_quantity
 
 
 class Prepare(Model):
@@ -36,11 +26,18 @@ def _reserved(label: str) -> bool:
 
 def _shared_memory_fits(workers: Workers) -> bool:
     limit = (workers.resources.limits or {}).get("memory") if workers.resources else None
-    return limit is None or workers.shared_memory_size is None or exact_quantity(workers.shared_memory_size) < exact_quantity(limit)
+    return (
+        limit is None
+        or workers.shared_memory_size is None
+        or exact_quantity(workers.shared_memory_size) < exact_quantity(limit)
+    )
 
 
 class Workers(Model):
-    """The pods that train, and the pod fields that a job may set. Labels, annotations, env, image pull secrets and service account hold for the prepare pod too."""
+    """The pods that train, and the pod fields that a job may set.
+
+    Labels, annotations, env, image pull secrets and service account hold for the prepare pod too.
+    """
 
     replicas: int = Field(1, ge=1, le=512, description="How many pods train together.")
     processes_per_worker: int | None = Field(None, ge=1, le=64, description="Processes in each pod; one for each accelerator, else one, when absent.")
@@ -63,14 +60,17 @@ class Workers(Model):
 
     RULES = (
         Rule(
-            f"!has(self.labels) || self.labels.all(k, !k.contains('{GROUP}/') && !k.startsWith('batch.kubernetes.io/') && k != 'app.kubernetes.io/managed-by')",
-            f"the prefixes {GROUP}/ and batch.kubernetes.io/ and app.kubernetes.io/managed-by are the operator's; choose other keys",
+            f"!has(self.labels) || self.labels.all(k, !k.contains('{GROUP}/') && !k.startsWith('batch.kubernetes.io/')"
+            " && k != 'app.kubernetes.io/managed-by')",
+            f"the prefixes {GROUP}/ and batch.kubernetes.io/ and app.kubernetes.io/managed-by are the operator's;"
+            " choose other keys",
             lambda s: not any(map(_reserved, s.labels or ())),
             field="labels",
         ),
         Rule(
-            "!has(self.sharedMemorySize) || !has(self.resources) || !has(self.resources.limits) || !('memory' in self.resources.limits) || "
-            "quantity(self.sharedMemorySize).isLessThan(quantity(string(self.resources.limits['memory'])))",
+            "!has(self.sharedMemorySize) || !has(self.resources) || !has(self.resources.limits)"
+            " || !('memory' in self.resources.limits)"
+            " || quantity(self.sharedMemorySize).isLessThan(quantity(string(self.resources.limits['memory'])))",
             "is held in memory and must be less than resources.limits.memory; raise the limit",
             _shared_memory_fits,
             field="sharedMemorySize",

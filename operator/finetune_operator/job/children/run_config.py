@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from finetune_api.job import Spec
-from finetune_api.pod import Resources, quantity
+from finetune_api.pod import Resources
+from finetune_api.quantity import quantity
 from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names
