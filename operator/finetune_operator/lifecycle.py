@@ -27,7 +27,7 @@ from finetune_operator.kube.lease import Lease, Leases
 from finetune_operator.metrics import Metrics, metrics_app
 from finetune_operator.probe import Watchdog, probe_app
 from finetune_operator.queue import WorkQueue
-from finetune_operator.reconcile import Reconciler
+from finetune_operator.reconcile.loop import Reconciler
 from finetune_operator.relist import Relister
 from finetune_operator.report_server.guard import Guard, Limits
 from finetune_operator.report_server.issuer import Issuer
@@ -188,8 +188,7 @@ class Operator:
     async def _work(self) -> None:
         await self.relister.synced.wait()
         await self.lease.opened()
-        if not self.store.listening_since:
-            self.store.listening_since = time.time()
+        self.store.listen(time.time())
         await self.reconciler.work()
 
     async def _watch(self, stop: asyncio.Event) -> None:

@@ -22,7 +22,7 @@ from finetune_operator.kube.kinds import Kind
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan import names
 from finetune_operator.queue import WorkQueue
-from finetune_operator.reconcile import Reconciler
+from finetune_operator.reconcile.loop import Reconciler
 from finetune_operator.relist import Relister
 from finetune_operator.store.key import Key
 from finetune_operator.store.store import Store
@@ -165,7 +165,7 @@ class Driver:
         self.metrics = Metrics()
         self.kube = _Mortal(self.api, self.kill, self.metrics.requested)
         self.store, self.queue = Store(self.metrics.malformed), WorkQueue[Key]()
-        self.store.listening_since = self.now
+        self.store.listen(self.now)
         self.relister = Relister(
             self.store,
             self.kube,

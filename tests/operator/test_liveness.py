@@ -32,7 +32,7 @@ from finetune_operator.lifecycle import Operator
 from finetune_operator.metrics import Metrics
 from finetune_operator.plan.plan import Plan
 from finetune_operator.queue import WorkQueue
-from finetune_operator.reconcile import Planner, Reconciler
+from finetune_operator.reconcile.loop import Planner, Reconciler
 from finetune_operator.relist import Relister
 from finetune_operator.settings import Settings
 from finetune_operator.store.key import Key

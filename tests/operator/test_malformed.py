@@ -154,7 +154,7 @@ async def test_extreme_values_of_a_report_reach_the_status_and_stop_nothing(api:
     pod = driver.store.pod(uid, worker["metadata"]["uid"])
     assert pod
     report = Report(job_id=uid, attempt=1, sequence=1, time=1, stage="training", **EXTREME[name])  # type: ignore[arg-type]
-    driver.store.memory(uid).report = Received.of(report, pod, driver.now)
+    driver.store.memory(uid).report_received(Received.of(report, pod, driver.now))
     await driver.round()
     status = driver.status()
     Status.model_validate_json(json.dumps(status), by_name=False)

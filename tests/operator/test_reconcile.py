@@ -17,7 +17,7 @@ from finetune_operator.job import decide
 from finetune_operator.job.policies import hidden_namespace
 from finetune_operator.kube.errors import Conflict, Forbidden
 from finetune_operator.kube.kinds import FINETUNE_JOB, JOB
-from finetune_operator.reconcile import PLANNERS, Planner
+from finetune_operator.reconcile.loop import PLANNERS, Planner
 from finetune_operator.store.memory import Received
 
 
@@ -134,7 +134,7 @@ async def test_a_report_reaches_the_status_and_is_forgotten_once_the_job_has_end
         f'{{"jobId": "{uid}", "attempt": 1, "sequence": 3, "time": 1, "stage": "training", '
         '"progress": {"step": 5, "totalSteps": 10, "percent": 50.0, "loss": 0.25}}'
     )
-    driver.store.memory(uid).report = Received.of(report, view, driver.now)
+    driver.store.memory(uid).report_received(Received.of(report, view, driver.now))
     await driver.reconciler.reconcile(KEY)
     assert driver.status()["progress"]["step"] == 5
     assert driver.status()["phase"] == "Running"
@@ -217,7 +217,7 @@ async def test_a_patch_that_fails_never_keeps_the_status_from_being_written(driv
     report = Report(
         job_id=uid, attempt=1, sequence=1, time=1, stage="training", progress=Progress(step=3, total_steps=10)
     )
-    driver.store.memory(uid).report = Received.of(report, pod, driver.now)
+    driver.store.memory(uid).report_received(Received.of(report, pod, driver.now))
     with pytest.raises(Forbidden):
         await driver.round()
     assert driver.status()["progress"]["step"] == 3

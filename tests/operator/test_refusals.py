@@ -13,7 +13,7 @@ from fakecluster.api import Call
 from fakecluster.driver import KEY, NAMESPACE, REF, Driver
 from fakecluster.objects import Refusal
 from finetune_operator.kube.errors import Unauthorized
-from finetune_operator.reconcile import REFUSED_LONGEST, REFUSED_SECONDS
+from finetune_operator.store.memory import REFUSED_LONGEST, REFUSED_SECONDS
 
 
 def conditions(driver: Driver) -> dict[str, tuple[str, str]]:

@@ -231,7 +231,7 @@ async def test_progress_waits_for_the_interval_and_a_new_stage_does_not(api: Fak
 
     async def written() -> float:
         key = await desk.queue.get()
-        desk.store.memory(UID).written = base + loop.time()
+        desk.store.memory(UID).status_written(base + loop.time())
         desk.queue.done(key)
         return loop.time()
 

@@ -10,6 +10,7 @@ import pytest
 
 from fakecluster.driver import KEY, NAMESPACE, SETTINGS, SPEC, child
 from finetune_operator.kube.kinds import FINETUNE_JOB, JOB, POD, SERVICE
+from finetune_operator.plan.plan import Create
 from finetune_operator.store.store import Store
 
 UID = "11111111-u"
@@ -139,7 +140,8 @@ def test_a_relist_of_pods_leaves_jobs_alone(store: Store) -> None:
 
 
 def test_a_job_deleted_and_made_again_by_the_same_name_starts_with_nothing(store: Store) -> None:
-    store.memory(UID).conflicts = ("taken",)
+    create = Create({"kind": "Job", "metadata": {"name": "j"}})
+    assert store.memory(UID).creates_done(1, (create,), ("taken",), (), 0.0)
     store.put(POD, pod("p", uid="p1", version=10))
     assert store.put(FINETUNE_JOB, resource(20, uid="22222222-u")) == {KEY}
     observed = store.snapshot(KEY, SETTINGS, 0)

@@ -153,7 +153,7 @@ class ReportServer:
         last, new = memory.report, Received.of(report, pod, now)
         if last and new.order <= last.order:
             raise Dropped(409, "late", f"sequence: {report.sequence} is not later than what was taken before")
-        memory.report = new
+        memory.report_received(new)
         transition = last is None or (last.component, last.stage, last.order[:3]) != (
             new.component,
             new.stage,

@@ -39,13 +39,10 @@ from finetune_operator.store.services import Services
 
 log = logging.getLogger(__name__)
 
-TERMINAL = ("Succeeded", "Failed")
 SPECS, RESOURCES = 2048, 64
 """So many specs, and whole jobs, are kept parsed; a status with its history takes a hundred times its packed size."""
 COMPLAINTS = 1024
 """Of so many objects that cannot be read it is remembered that the log has said so."""
-LOOKS = 16
-"""Of so many attempts of a job it is remembered that they were looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Store:
         self._specs: Recent[tuple[str, int], StoredSpec] = Recent(SPECS)
         self._resources: Recent[tuple[str, int], Resource] = Recent(RESOURCES)
         self._malformed, self._complained = malformed, OrderedDict[str, None]()
-        self.listening_since = 0.0  # since when reports are taken
+        self._listening_since = 0.0
 
     # ------------------------------------------------------------ what comes in
 
@@ -113,7 +110,7 @@ class Store:
         self._children.pop(uid)
         if isinstance(child.view, JobView):
             for key in keys:  # its pods may outlive it, and still report
-                self.memory(self._records[key].uid).controllers[uid] = child.view.name
+                self.memory(self._records[key].uid).child_deleted(uid, child.view.name)
         return keys
 
     def gone(self, kind: Kind, obj: Any) -> set[Key]:
@@ -123,6 +120,10 @@ class Store:
         except Exception as error:
             self._complain(kind, obj, error)
             return set()
+
+    def listen(self, now: float) -> None:
+        """Reports are taken from now on; only the first call counts."""
+        self._listening_since = self._listening_since or now
 
     def begin_relist(self, kind: Kind) -> frozenset[str]:
         """Before a LIST of `kind` is sent: the UIDs known now."""
@@ -147,17 +148,14 @@ class Store:
     def begin_look(self, uid: str, name: str) -> Look:
         """Before the Job of that name is fetched, if it is not known, and its pods are listed."""
         record = self._records[self._keys[uid]]
-        pods = self._children.pods(record.family, uid, self.memory(uid).controllers, record.attempt)
+        pods = self._children.pods(record.family, uid, self.memory(uid).deleted_jobs, record.attempt)
         return Look(name, self._job(record, name), frozenset(p.uid for p in pods if p.owner_job == name))
 
     def end_look(self, uid: str, look: Look, seen: set[str]) -> None:
         """After it: pods that were known before and were not listed are gone."""
         for pod in look.pods - seen:
             self.drop(POD, pod)
-        looked_up = self.memory(uid).looked_up
-        looked_up[look.name] = look.job
-        while len(looked_up) > LOOKS:
-            del looked_up[next(iter(looked_up))]
+        self.memory(uid).pods_listed(look.name, look.job)
 
     # ------------------------------------------------------------ what goes out
 
@@ -175,7 +173,7 @@ class Store:
             report=received.unpack() if received else None,
             report_component=received.component if received else names.WORKER,
             report_received=received.time if received else None,
-            listening_since=self.listening_since,
+            listening_since=self._listening_since,
             conflicts=memory.conflicts,
             refusals=memory.refusals,
             events=dict(memory.events),
@@ -257,7 +255,7 @@ class Store:
         return child.family[0] if child else service.namespace if service else key.namespace if key else ""
 
     def _untidy(self, record: JobRecord) -> bool:
-        """Whether a finished job has children that plan/finish.py does not keep."""
+        """Whether a finished job has children that the policy of cleaning up does not keep."""
         jobs = [v for v in self._children.jobs(record.family, record.uid) if not v.deleting]
         newest = {v.component: max(w.attempt for w in jobs if w.component == v.component) for v in jobs}
         if any(not v.terminal or v.attempt <= newest[v.component] - KEEP for v in jobs):
@@ -265,7 +263,7 @@ class Store:
         return bool(idle_services(self._services.of(record.key.namespace, record.uid), jobs))
 
     def _pods(self, record: JobRecord) -> list[PodView]:
-        return self._children.pods(record.family, record.uid, self.memory(record.uid).controllers, record.attempt)
+        return self._children.pods(record.family, record.uid, self.memory(record.uid).deleted_jobs, record.attempt)
 
     def _job(self, record: JobRecord, name: str) -> JobView | None:
         return next((job for job in self._children.jobs(record.family, record.uid) if job.name == name), None)
@@ -278,7 +276,7 @@ class Store:
         view = child.view
         if isinstance(view, JobView):
             return view.owner_uid == record.uid
-        gone = self.memory(record.uid).controllers
+        gone = self.memory(record.uid).deleted_jobs
         return self._children.ours(view, record.family, record.uid, gone, record.attempt)
 
     def _complain(self, kind: Kind, obj: Any, error: Exception) -> None:
