@@ -31,7 +31,7 @@ print(json.dumps({
 IMPORTS = """
 import json, time
 began = time.perf_counter()
-import finetune_trainer.train.loop
+import finetune_trainer.train.worker
 print(json.dumps({"seconds": time.perf_counter() - began}))
 """
 

@@ -21,9 +21,10 @@ from finetune_api.exits import JobError, Reason
 def train(*_):
     raise JobError(Reason(sys.argv[1]), "provoked")
 
-stub = types.ModuleType("finetune_trainer.train.loop")
-stub.train, stub.warm_up = train, lambda config: None
-sys.modules["finetune_trainer.train.loop"] = stub
+worker = types.ModuleType("finetune_trainer.train.worker")  # without torch: twenty imports of it would take minutes
+warm_up = types.ModuleType("finetune_trainer.launch.warm_up")
+worker.run_worker, warm_up.warm_up = train, lambda config: None
+sys.modules |= {module.__name__: module for module in (worker, warm_up)}
 from finetune_trainer.launch import launcher
 
 launcher.report_completed = lambda *_: False  # there is no storage

@@ -16,7 +16,7 @@ from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.train.session import Session
+from finetune_trainer.train.data import TrainingData
 from support.attempts import Bench
 from support.chat_templates import DATED
 from support.jobs import job_config
@@ -62,14 +62,14 @@ def test_resumed_tomorrow_the_tokens_are_the_same(tmp_path: Path, dated: Path, m
     move(monkeypatch, timedelta(days=1))
     assert load_tokenizer(dated).render(CHAT) != written, "the clock was moved"
     texts: list[str] = []
-    encode = Session.encode
+    encode = TrainingData.encode
 
-    def watched(self: Session, row: Any) -> Any:
+    def watched(self: TrainingData, row: Any) -> Any:
         (found,) = encode(self, row)
         texts.append(self.tokenizer.decode(found.input_ids))
         return (found,)
 
-    monkeypatch.setattr(Session, "encode", watched)
+    monkeypatch.setattr(TrainingData, "encode", watched)
     bench.attempt()
     said = profile.moment.strftime(CLOCK)
     assert texts

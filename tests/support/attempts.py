@@ -16,8 +16,9 @@ from finetune_api.report import Report
 from finetune_api.run import RunConfig, World
 from finetune_trainer import prepare
 from finetune_trainer.distributed.rank_info import RankInfo
+from finetune_trainer.launch.warm_up import warm_up
 from finetune_trainer.report.outcome import load_snapshot
-from finetune_trainer.train.loop import train, warm_up
+from finetune_trainer.train.worker import run_worker
 from support.jobs import job_config
 
 ALONE = World(device="cpu", threads_per_process=1)
@@ -52,7 +53,7 @@ class Bench:
         config, folder = self.config(number), self.folder / f"attempt-{number}"
         folder.mkdir(parents=True)
         Path(config.scratch).mkdir(exist_ok=True)
-        train(config, RankInfo(), warm_up(config), folder, time.monotonic(), stop)
+        run_worker(config, RankInfo(), warm_up(config), folder, time.monotonic(), stop)
         return self.snapshot(number)
 
     def failing(self, number: int = 1, stop: Callable[[], bool] = lambda: False) -> JobError:

@@ -15,4 +15,4 @@ import transformers.models.llama.modeling_llama  # noqa: E402, F401
 
 import finetune_trainer.launch.launcher  # noqa: E402
 import finetune_trainer.prepare  # noqa: E402
-import finetune_trainer.train.loop  # noqa: E402, F401
+import finetune_trainer.train.worker  # noqa: E402, F401

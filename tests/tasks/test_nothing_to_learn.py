@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from finetune_api.exits import Reason
-from finetune_trainer.train.session import Session
+from finetune_trainer.train.data import TrainingData
 from support.attempts import Bench
 from support.models import write_jsonl
 
@@ -73,8 +73,8 @@ def test_a_held_out_split_that_only_seemed_to_have_others_is_an_error(
     make: Make, split: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make(rows(8, 0), *([{"prompt": name, "completion": "x"}] * 4 for name in ("validation", "test")))
-    encode = Session.encode
-    monkeypatch.setattr(Session, "encode", lambda self, row: () if row["prompt"] == split else encode(self, row))
+    encode = TrainingData.encode
+    monkeypatch.setattr(TrainingData, "encode", lambda self, row: () if row["prompt"] == split else encode(self, row))
     error = bench.failing()
     assert error.reason is Reason.NOTHING_TO_LEARN
     assert error.message.startswith(f"none of the 4 {split} rows")
@@ -83,7 +83,7 @@ def test_a_held_out_split_that_only_seemed_to_have_others_is_an_error(
 
 def test_an_epoch_that_teaches_nothing_ends_the_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make(rows(10, 0), rows(4, 0), rows(4, 0))
-    monkeypatch.setattr(Session, "encode", lambda self, row: ())
+    monkeypatch.setattr(TrainingData, "encode", lambda self, row: ())
     error = bench.failing()
     assert error.reason is Reason.NOTHING_TO_LEARN
     assert error.message.startswith("none of the 10 training rows")

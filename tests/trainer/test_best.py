@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.checkpoint.best import gain, is_better
-from finetune_trainer.train import finish
-from finetune_trainer.train.finish import check_finite
+from finetune_trainer.train import evaluation
+from finetune_trainer.train.evaluation import check_finite
 from support.attempts import Bench, Flag
 from support.models import mails, write_jsonl
 
@@ -55,14 +55,14 @@ def overfitting(tmp_path: Path, bert: Path) -> Make:
 
 def stop_in_evaluation(monkeypatch: pytest.MonkeyPatch, number: int) -> Flag:
     """A flag that goes up in the midst of this attempt's evaluation of that number, from 0."""
-    flag, real, left = Flag(), finish.evaluate, [number]
+    flag, real, left = Flag(), evaluation.evaluate, [number]
 
     def evaluate(*args: Any, **kwargs: Any) -> Any:
         flag.up = left[0] == 0
         left[0] -= 1
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(finish, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
     return flag
 
 
@@ -122,14 +122,14 @@ def test_a_gain_below_min_delta_does_not_count_for_patience(overfitting: Make) -
 def test_a_validation_loss_that_is_no_number_ends_the_run_with_its_reason(
     overfitting: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench, real = overfitting("nan"), finish.evaluate
+    bench, real = overfitting("nan"), evaluation.evaluate
 
     def poisoned(model: Any, *args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             next(model.parameters()).fill_(math.nan)
         return real(model, *args, **kwargs)
 
-    monkeypatch.setattr(finish, "evaluate", poisoned)
+    monkeypatch.setattr(evaluation, "evaluate", poisoned)
     error = bench.failing()
     assert error.reason is Reason.NON_FINITE_LOSS
     assert error.message == "the loss on the validation rows became nan at step 4"

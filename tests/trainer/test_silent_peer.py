@@ -24,7 +24,7 @@ from finetune_trainer.distributed.rendezvous import join, meet
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.launch import processes
 from finetune_trainer.launch.worker import worker as worker_main
-from finetune_trainer.train import loop
+from finetune_trainer.train import worker as train_worker
 from support.jobs import job_config
 
 
@@ -52,7 +52,7 @@ def timeout() -> float:
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float) -> Iterator[list[Any]]:
     """Two workers of one group, forked as the launcher does, that add up."""
-    monkeypatch.setattr(loop, "train", adds_up)
+    monkeypatch.setattr(train_worker, "run_worker", adds_up)
     world = World(
         device="cpu",
         processes_per_worker=2,

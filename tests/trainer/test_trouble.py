@@ -31,7 +31,7 @@ from finetune_trainer.launch.launcher import launch
 from finetune_trainer.model.load import load_model
 from finetune_trainer.objectives import cross_entropy as objective
 from finetune_trainer.tasks.registry import task_for
-from finetune_trainer.train import finish, loop, prefetch, session
+from finetune_trainer.train import finish, prefetch, session, worker
 from finetune_trainer.train.step import RankBatch, train_step
 from support.jobs import job_config
 from support.models import mails, write_jsonl
@@ -119,7 +119,7 @@ FAULTS = {
         on_rank(0, Checkpointer, "_commit", lambda: JobError(Reason.ACCESS_DENIED, "no")),
         Reason.ACCESS_DENIED,
     ),
-    "best": (on_rank(1, loop, "finish", lambda: ValueError("ours")), Reason.INTERNAL_ERROR),
+    "best": (on_rank(1, worker, "finish", lambda: ValueError("ours")), Reason.INTERNAL_ERROR),
     "export": (
         on_rank(0, finish, "export", lambda: OSError(errno.ENOSPC, "No space left on device")),
         Reason.DISK_FULL,

@@ -79,7 +79,7 @@ def _prepare_node(config: RunConfig) -> Path:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is told once, in words, not by a stack of C++
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(config)))
-    from finetune_trainer.train.loop import warm_up  # late: the variables are read when torch is imported
+    from finetune_trainer.launch.warm_up import warm_up  # late: the variables are read when torch is imported
 
     return warm_up(config)
 

@@ -24,9 +24,9 @@ def worker(config: RunConfig, info: RankInfo, model: Path, folder: Path, started
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     code, problem = COMPLETE, None
     try:
-        from finetune_trainer.train.loop import train
+        from finetune_trainer.train.worker import run_worker
 
-        train(config, info, model, folder, started, stop)
+        run_worker(config, info, model, folder, started, stop)
     except BaseException as error:
         problem = problem_for(error, info.rank, [config.scratch])
         code = EXITS[problem.reason].code or INTERNAL

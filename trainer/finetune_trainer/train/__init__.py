@@ -1,1 +1,1 @@
-"""The training loop and what it works with."""
+"""One rank's training: its worker, the loop, the end of the run, and what they work with."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from finetune_trainer.batches.layout import micro_batches
 from finetune_trainer.stream import Batch, Cursor
+from finetune_trainer.train.data import TrainingData
+from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.step import RankBatch
-
-if TYPE_CHECKING:
-    from finetune_trainer.train.session import Session
 
 AHEAD = 2
 """Steps that wait ready."""
@@ -23,8 +21,8 @@ AHEAD = 2
 Item = tuple[RankBatch, int, Cursor]
 
 
-def rank_batches(s: Session, cursor: Cursor) -> Iterator[Item]:
-    """This rank's batch of each global batch from the cursor on, the rows of the whole batch, and the cursor after it.
+def rank_batches(data: TrainingData, cursor: Cursor, progress: TrainingProgress) -> Iterator[Item]:
+    """This rank's part of each global batch from the cursor on, the rows of the whole batch, and the cursor after it.
 
     Endless.
     """
@@ -42,19 +40,19 @@ def rank_batches(s: Session, cursor: Cursor) -> Iterator[Item]:
 
     def work() -> None:
         try:
-            with s.stream("train") as stream:
+            with data.stream("train") as stream:
                 for batch, after in stream.batches(cursor):
-                    if not offer((rank_batch(s, batch), batch.size, after)):
+                    if not offer((rank_batch(data, batch), batch.size, after)):
                         return
             offer(None)
         except BaseException as error:
             offer(error)
 
-    thread = threading.Thread(target=work, name="feed", daemon=True)
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
-            with s.progress.clock("data"):
+            with progress.clock("data"):
                 item = ready.get()
             if item is None:
                 return
@@ -66,11 +64,11 @@ def rank_batches(s: Session, cursor: Cursor) -> Iterator[Item]:
         thread.join(10.0)
 
 
-def rank_batch(s: Session, batch: Batch) -> RankBatch:
+def rank_batch(data: TrainingData, batch: Batch) -> RankBatch:
     """Encode this rank's rows. A row with nothing to learn weighs nothing, and is counted."""
-    encoded = [s.encode(row) for row in batch.rows]
+    encoded = [data.encode(row) for row in batch.rows]
     examples = [example for row in encoded for example in row]
-    batches = list(micro_batches(examples, s.micro_batch_size, s.tokenizer.pad_id, s.max_length))
+    batches = list(micro_batches(examples, data.micro_batch_size, data.tokenizer.pad_id, data.max_length))
     return RankBatch(
         batches,
         learned=sum(example.losses for example in examples),

@@ -11,16 +11,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import Progress, Resolved
 from finetune_trainer.report.reporter import Reporter
+from finetune_trainer.train.state import TrainState
 from finetune_trainer.train.step import Stepped
-
-if TYPE_CHECKING:
-    from finetune_trainer.train.state import TrainState
 
 RATE_SECONDS = 60.0
 """Rates and the time to the end are means over the steps of so many seconds."""
@@ -74,12 +72,12 @@ class TrainingProgress:
         self._tick()
         return {cause: round(value, 3) for cause, value in self._seconds.items()}
 
-    def stepped(self, state: TrainState, done: Stepped, rate: float, resolved: Resolved, rows: int) -> None:
+    def stepped(self, step: int, done: Stepped, rate: float, resolved: Resolved, rows: int) -> None:
         """A step was made."""
         if not self._reporter:
             return
         now = time.monotonic()
-        self._step = state.step
+        self._step = step
         self._recent.append((now, rows, done.tokens))
         while len(self._recent) > 2 and self._recent[0][0] < now - RATE_SECONDS:
             self._recent.popleft()
@@ -87,27 +85,27 @@ class TrainingProgress:
             self._losses.append((now, done.loss))
         while len(self._losses) > 1 and self._losses[0][0] < now - self._interval:
             self._losses.popleft()
-        total = resolved.total_steps or state.step
+        total = resolved.total_steps or step
         span = now - self._recent[0][0]
         steps = len(self._recent) - 1
         per_second = [sum(entry[i] for entry in list(self._recent)[1:]) / span if span > 0 else None for i in (1, 2)]
         self._reporter.update(
             progress=Progress(
-                step=state.step,
+                step=step,
                 total_steps=total,
-                epoch=round(_epoch(state.step, resolved), 4),
-                percent=round(min(100.0, 100.0 * state.step / total), 2),
+                epoch=round(_epoch(step, resolved), 4),
+                percent=round(min(100.0, 100.0 * step / total), 2),
                 loss=sum(loss for _, loss in self._losses) / len(self._losses) if self._losses else None,
                 learning_rate=rate,
                 grad_norm=done.norm,
                 rows_per_second=per_second[0],
                 tokens_per_second=per_second[1],
-                eta_seconds=span / steps * (total - state.step) if steps else None,
+                eta_seconds=span / steps * (total - step) if steps else None,
             ),
             seconds=self.seconds(),
         )
         if done.learned:
-            self._reporter.point(state.step, loss=done.loss)
+            self._reporter.point(step, loss=done.loss)
 
     def evaluated(self, state: TrainState, metric: str) -> None:
         """The validation rows were judged."""
@@ -137,7 +135,7 @@ class TrainingProgress:
         ]
 
     @property
-    def snapshot(self) -> Any:
+    def last_report(self) -> Any:
         """The latest Report; None but on rank 0."""
         return self._reporter.snapshot if self._reporter else None
 

@@ -1,13 +1,12 @@
-"""Everything that the loop works with, made once at the start: model, optimizer, data, checkpoints, and the run's
-state.
+"""Everything that a worker's attempt works with, made once at its start: model, data, checkpoints, and the state of the
+run, which goes on from the newest checkpoint.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
-from finetune_trainer.batches.example import Example
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
 from finetune_trainer.cpu import use_fast_kernels
 from finetune_trainer.distributed.choose import strategy_for
@@ -25,78 +23,51 @@ from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts
-from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+from finetune_trainer.model.tokenizer import load_tokenizer
+from finetune_trainer.objectives.base import Objective
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
-from finetune_trainer.stream import DataManifest, Profile, Stream, load_profile
-from finetune_trainer.tasks.base import NothingToLearn, Task
-from finetune_trainer.tasks.columns import with_name
+from finetune_trainer.stream import Profile, load_profile
 from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_for
+from finetune_trainer.train.data import TrainingData
+from finetune_trainer.train.evaluation import Evaluator
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.progress import TrainingProgress
+from finetune_trainer.train.skipped_rows import SkippedRows
 from finetune_trainer.train.state import TrainState
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
-    """What a process works with. Rank 0 reports and writes; the others do the same steps silently."""
+    """For the loop and the end of the run; parts get from it what they need. Rank 0 reports and writes; the others do
+    the same steps silently.
+    """
 
     config: RunConfig
     out: Location
     ranks: Ranks
     progress: TrainingProgress
     stop: Callable[[], bool]
-    manifest: DataManifest
-    profile: Profile
+    data: TrainingData
     resolved: Resolved
-    task: Task
-    tokenizer: Tokenizer
     model_folder: Path
     model: Any
+    objective: Objective
     strategy: GradientStrategy
     optimizer: torch.optim.Optimizer
     checkpoints: Checkpointer
     events: EventLog
     state: TrainState
+    skipped_rows: SkippedRows
+    evaluator: Evaluator
 
     @property
     def first(self) -> bool:
         """Whether this is rank 0."""
         return self.ranks.rank == 0
-
-    @property
-    def max_length(self) -> int:
-        """Most tokens of a row."""
-        assert self.resolved.max_length
-        return self.resolved.max_length
-
-    @property
-    def micro_batch_size(self) -> int:
-        """Most rows at once."""
-        return self.resolved.micro_batch_size or 8
-
-    def stream(self, split: str) -> Stream:
-        """This rank's rows of a split."""
-        return Stream(
-            self.config, self.manifest, self.profile, split=split, rank=self.ranks.rank, world=self.ranks.size
-        )
-
-    def rows_in(self, split: str) -> int:
-        """How many rows a split has, over all ranks."""
-        data = self.profile.data
-        return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}[split]
-
-    def encode(self, row: dict[str, Any]) -> Sequence[Example]:
-        """The row as the model takes it; empty where nothing of it is left to learn."""
-        try:
-            if self.profile.label_names:
-                row = dict(with_name(row, self.profile.columns["label"], self.profile.label_names))
-            return self.task.encode(row, self.profile.columns, self.profile.labels, self.tokenizer, self.max_length)
-        except NothingToLearn:
-            return ()
 
     def snapshot(self) -> Snapshot:
         """All that the next step depends on, by reference: the checkpointer copies what it saves."""
@@ -118,7 +89,6 @@ def open_session(
     """Load everything (the model from `folder`), and go on from the newest checkpoint if there is one. Collective."""
     with progress.clock("load"):
         manifest, profile = load_profile(out)
-        resolved = profile.resolved
         task = task_for(config.task)
         tokenizer = load_tokenizer(folder, profile.moment)
         seed = config.training.seed
@@ -132,7 +102,7 @@ def open_session(
             use_fast_kernels(model, ranks.precision)
         check_same_weights(model, ranks)
         total, trained = parameter_counts(model)
-        resolved = resolved.model_copy(
+        resolved = profile.resolved.model_copy(
             update={
                 "architecture": architecture(read_config(folder), task.head).class_name,
                 "parameters": total,
@@ -142,29 +112,30 @@ def open_session(
             }
         )
         progress.report(resolved=resolved, data=profile.data)
-        optimizer = adamw(model, config.training)
+        optimizer, strategy = adamw(model, config.training), strategy_for(model, ranks)
         checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress)
-        session = Session(
-            config,
-            out,
-            ranks,
-            progress,
-            stop,
-            manifest,
-            profile,
-            resolved,
-            task,
-            tokenizer,
-            folder,
-            model,
-            strategy_for(model, ranks),
-            optimizer,
-            checkpoints,
-            EventLog(),
-            TrainState(),
-        )
-        _resume(session)
-    return session
+        state, events = _resume(checkpoints, strategy, optimizer, ranks, progress)
+    data = TrainingData(config, manifest, profile, task, tokenizer, ranks.rank, ranks.size)
+    skipped_rows = SkippedRows(state, profile.data, data.max_length, progress)
+    return Session(
+        config=config,
+        out=out,
+        ranks=ranks,
+        progress=progress,
+        stop=stop,
+        data=data,
+        resolved=resolved,
+        model_folder=folder,
+        model=model,
+        objective=task.objective(),
+        strategy=strategy,
+        optimizer=optimizer,
+        checkpoints=checkpoints,
+        events=events,
+        state=state,
+        skipped_rows=skipped_rows,
+        evaluator=Evaluator(model, ranks, data, skipped_rows, resolved.metric or "loss", stop),
+    )
 
 
 def _checkpointer(
@@ -187,37 +158,30 @@ def _checkpointer(
     )
 
 
-def _resume(session: Session) -> None:
+def _resume(
+    checkpoints: Checkpointer,
+    strategy: GradientStrategy,
+    optimizer: torch.optim.Optimizer,
+    ranks: Ranks,
+    progress: TrainingProgress,
+) -> tuple[TrainState, EventLog]:
     """Rank 0 claims a generation, which fixes the checkpoint that all ranks go on from. Collective."""
 
     def claim() -> dict[str, Any] | None:
-        found = session.checkpoints.claim(session.strategy.shapes()).resume
+        found = checkpoints.claim(strategy.shapes()).resume
         return found.to_json() if found else None
 
-    if not session.first:
-        session.checkpoints.read_ahead()
-    chosen = session.ranks.from_first(claim)
+    if ranks.rank != 0:
+        checkpoints.read_ahead()
+    chosen = ranks.from_first(claim)
     if chosen is None:
-        return
+        return TrainState(), EventLog()
     ref = CheckpointRef.from_json(chosen)
-    snapshot = session.checkpoints.load(ref)
-    session.strategy.load_state(session.optimizer, snapshot.tensors)
-    session.state = (
-        TrainState.restored(snapshot) if ref.generation is not None else TrainState.restored(snapshot).handed_over()
-    )
-    log.info("going on from step %d, %s", session.state.step, ref.uri)
-    session.events = EventLog.restore(snapshot.blobs["events"])
-    session.progress.resumed(session.state, snapshot.meta["history"])
-
-
-@contextmanager
-def scratch_folder(config: RunConfig, name: str) -> Iterator[Path]:
-    """An empty folder in scratch, gone afterwards."""
-    import shutil
-    import tempfile
-
-    path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=config.scratch))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    snapshot = checkpoints.load(ref)
+    strategy.load_state(optimizer, snapshot.tensors)
+    state = TrainState.restored(snapshot)
+    if ref.generation is None:
+        state = state.handed_over()
+    log.info("going on from step %d, %s", state.step, ref.uri)
+    progress.resumed(state, snapshot.meta["history"])
+    return state, EventLog.restore(snapshot.blobs["events"])

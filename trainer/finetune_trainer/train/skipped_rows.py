@@ -1,24 +1,23 @@
-"""Rows that nothing can be learned from: counted, said as findings, and an error where nothing else is left (I8).
+"""Rows that nothing can be learned from: counted, reported as findings, and an error where nothing else is left (I8).
 
 The prepare step looks at a sample; here every row is met. In training such a row weighs nothing; held-out ones cannot
-be
-judged. All ranks know the same counts.
+be judged. All ranks know the same counts.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.status import FINDINGS, Finding
-
-if TYPE_CHECKING:
-    from finetune_trainer.train.session import Session
+from finetune_api.status import FINDINGS, DataProfile, Finding
+from finetune_trainer.train.progress import TrainingProgress
+from finetune_trainer.train.state import TrainState
 
 ADVICE = "raise spec.training.maxLength, or shorten what comes before"
 
 
-def messages(skipped: dict[str, int], max_length: int) -> dict[str, str]:
+def messages(counts: Mapping[str, int], max_length: int) -> dict[str, str]:
     """What people should know, by split."""
     where = f"nothing left to learn within maxLength {max_length}"
     return {
@@ -27,45 +26,58 @@ def messages(skipped: dict[str, int], max_length: int) -> dict[str, str]:
             if split == "train"
             else f"{count} {split} rows had {where} and were left out of the scores: {ADVICE}"
         )
-        for split, count in skipped.items()
+        for split, count in counts.items()
     }
 
 
-def report(s: Session) -> None:
-    """Report the counts so far beside what the prepare step found."""
-    if s.state.skipped_rows:
-        said = messages(s.state.skipped_rows, s.max_length)
-        own = [Finding(kind="NothingToLearn", count=s.state.skipped_rows[split], message=said[split]) for split in said]
-        findings = (*own, *s.profile.data.findings)[:FINDINGS]
-        s.progress.report(data=s.profile.data.model_copy(update={"findings": findings}))
+@dataclass(frozen=True)
+class SkippedRows:
+    """Counts them in the train state, and reports the counts beside what the prepare step found in the data."""
 
+    state: TrainState
+    data: DataProfile
+    max_length: int
+    progress: TrainingProgress
 
-def trained(s: Session, learned: int, empty: int, epoch: int) -> None:
-    """Count a step, which began in this epoch. Raises NothingToLearn at the end of one that taught nothing."""
-    state = s.state
-    state.learned += learned
-    if empty:
-        state.skipped_rows["train"] = state.skipped_rows.get("train", 0) + empty
-    if state.cursor.epoch > epoch:
-        report(s)
-        if state.learned == 0:
+    def report(self) -> None:
+        """Report the counts so far."""
+        counts = self.state.skipped_rows
+        if counts:
+            told = messages(counts, self.max_length)
+            own = [Finding(kind="NothingToLearn", count=counts[split], message=told[split]) for split in told]
+            findings = (*own, *self.data.findings)[:FINDINGS]
+            self.progress.report(data=self.data.model_copy(update={"findings": findings}))
+
+    def notes(self) -> list[str]:
+        """As sentences, for the report."""
+        return [f"{message}." for message in messages(self.state.skipped_rows, self.max_length).values()]
+
+    def add_step(self, learned: int, empty: int, *, epoch_before: int) -> None:
+        """Count a step that was made. Raises NothingToLearn at the end of an epoch that taught nothing."""
+        state = self.state
+        state.learned += learned
+        if empty:
+            state.skipped_rows["train"] = state.skipped_rows.get("train", 0) + empty
+        if state.cursor.epoch > epoch_before:
+            self.report()
+            if state.learned == 0:
+                raise JobError(
+                    Reason.NOTHING_TO_LEARN,
+                    f"none of the {self.data.train_rows} training rows has anything left to learn within maxLength"
+                    f" {self.max_length}",
+                    field="spec.training.maxLength",
+                )
+            state.learned = 0
+
+    def add_evaluation(self, split: str, rows: int, empty: int) -> None:
+        """Count those of a held-out split. Raises NothingToLearn where none of its rows can be judged."""
+        if empty == rows:
             raise JobError(
                 Reason.NOTHING_TO_LEARN,
-                f"none of the {s.rows_in('train')} training rows has anything left to learn within maxLength"
-                f" {s.max_length}",
+                f"none of the {empty} {split} rows can be judged: nothing of them is left within maxLength"
+                f" {self.max_length}",
                 field="spec.training.maxLength",
             )
-        state.learned = 0
-
-
-def judged(s: Session, split: str, empty: int) -> None:
-    """Count the rows of a held-out split that could not be judged. Raises NothingToLearn where it has no others."""
-    if empty == s.rows_in(split):
-        raise JobError(
-            Reason.NOTHING_TO_LEARN,
-            f"none of the {empty} {split} rows can be judged: nothing of them is left within maxLength {s.max_length}",
-            field="spec.training.maxLength",
-        )
-    if empty and s.state.skipped_rows.get(split) != empty:
-        s.state.skipped_rows[split] = empty
-        report(s)
+        if empty and self.state.skipped_rows.get(split) != empty:
+            self.state.skipped_rows[split] = empty
+            self.report()

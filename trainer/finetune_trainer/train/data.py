@@ -1,0 +1,57 @@
+"""This rank's rows, split by split, and the examples that the task makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_api.run import RunConfig
+from finetune_trainer.batches.example import Example
+from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.stream import DataManifest, Profile, Stream
+from finetune_trainer.tasks.base import NothingToLearn, Task
+from finetune_trainer.tasks.columns import with_name
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the prepare step laid out, as one of `size` ranks reads it."""
+
+    config: RunConfig
+    manifest: DataManifest
+    profile: Profile
+    task: Task
+    tokenizer: Tokenizer
+    rank: int
+    size: int
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of an example."""
+        assert self.profile.resolved.max_length
+        return self.profile.resolved.max_length
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Most examples at once."""
+        return self.profile.resolved.micro_batch_size or 8
+
+    def stream(self, split: str) -> Stream:
+        """This rank's rows of a split."""
+        return Stream(self.config, self.manifest, self.profile, split=split, rank=self.rank, world=self.size)
+
+    def rows_in(self, split: str) -> int:
+        """How many rows a split has, over all ranks."""
+        data = self.profile.data
+        return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}[split]
+
+    def encode(self, row: dict[str, Any]) -> Sequence[Example]:
+        """The row as the model takes it; empty where nothing of it is left to learn."""
+        profile = self.profile
+        try:
+            if profile.label_names:
+                row = dict(with_name(row, profile.columns["label"], profile.label_names))
+            return self.task.encode(row, profile.columns, profile.labels, self.tokenizer, self.max_length)
+        except NothingToLearn:
+            return ()

@@ -1,0 +1,93 @@
+"""Evaluations of the model in training: when one is due, over all ranks, and what follows: the best, early stopping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.status import Best
+from finetune_api.tuning import EarlyStopping
+from finetune_trainer.batches.example import Example
+from finetune_trainer.checkpoint.best import gain, is_better
+from finetune_trainer.distributed.ranks import Ranks
+from finetune_trainer.evaluate.loop import evaluate
+from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.train.data import TrainingData
+from finetune_trainer.train.skipped_rows import SkippedRows
+from finetune_trainer.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Judges the model on the rows of a split. `metric` is the one that chooses."""
+
+    model: Any
+    ranks: Ranks
+    data: TrainingData
+    skipped_rows: SkippedRows
+    metric: str
+    stop: Callable[[], bool]
+
+    def judge(self, split: str, step: int) -> Tally:
+        """Over all ranks. Collective.
+
+        Raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together.
+        """
+        data, empty = self.data, 0
+
+        def examples() -> Iterator[Example]:
+            nonlocal empty
+            for row in stream.rows():
+                encoded = data.encode(row)
+                empty += not encoded
+                yield from encoded
+
+        with data.stream(split) as stream:
+            tally = data.task.tally(data.profile.labels or ())
+            evaluate(
+                self.model,
+                examples(),
+                data.task.objective(),
+                tally,
+                self.ranks,
+                size=data.micro_batch_size,
+                pad_id=data.tokenizer.pad_id,
+                max_length=data.max_length,
+                stop=self.stop,
+            )
+        self.skipped_rows.add_evaluation(split, data.rows_in(split), int(self.ranks.sum([empty])[0]))
+        check_finite(tally.metrics(), self.metric, split, step)
+        return tally
+
+
+def check_finite(metrics: dict[str, float], metric: str, split: str, step: int) -> None:
+    """A model whose loss, or whose metric that chooses, is no number cannot be judged, nor be the best.
+
+    Raises NonFiniteLoss.
+    """
+    for name in ("loss", metric):
+        if not math.isfinite(metrics[name]):
+            also = "" if name == "loss" else f", at a loss of {metrics['loss']:.6g}"
+            raise JobError(
+                Reason.NON_FINITE_LOSS, f"the {name} on the {split} rows became {metrics[name]} at step {step}{also}"
+            )
+
+
+def is_due(state: TrainState, every: int, *, last: bool) -> bool:
+    """After every so many steps and after the last; once for each step."""
+    return state.step > 0 and state.evaluated != state.step and (state.step % every == 0 or last)
+
+
+def take_metrics(state: TrainState, metrics: dict[str, float], metric: str, rule: EarlyStopping | None) -> bool:
+    """Note this step's evaluation; whether it is the best so far. Without a gain for too long the run stops early."""
+    state.evaluated, state.evaluation = state.step, metrics
+    improved = is_better(metrics, state.best_evaluation, metric)
+    enough = gain(metrics, state.best_evaluation, metric) > (rule.min_delta if rule else 0.0)
+    state.stale = 0 if enough else state.stale + 1
+    state.stopped_early = rule is not None and state.stale >= rule.patience
+    if improved:
+        state.best, state.best_evaluation = Best(step=state.step, metric=metric, value=metrics[metric]), metrics
+    return improved

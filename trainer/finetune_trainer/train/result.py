@@ -1,0 +1,68 @@
+"""What a run came to, as the output room takes it: the report's content and the model's files. Rank 0."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from finetune_trainer.batches.example import Example
+from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.methods import method_for
+from finetune_trainer.output import ClassScore, Result, Sample, versions
+from finetune_trainer.output.judge import Judge
+from finetune_trainer.output.model import write_model
+from finetune_trainer.output.result import license_of, loadable
+from finetune_trainer.tasks.ends import learned_ends
+from finetune_trainer.train.data import TrainingData
+from finetune_trainer.train.samples import write_samples
+from finetune_trainer.train.session import Session
+
+EXAMPLES = 32
+"""Rows by which what is exported is judged."""
+
+
+def result_of(s: Session, tally: Tally | None) -> Result:
+    """All that the report is made of; `tally`: of the test rows."""
+    details = tally.report() if tally is not None else None
+    notes = [*s.checkpoints.notes, *s.skipped_rows.notes()]
+    if s.state.stopped_early:
+        notes.append(f"Stopped early at step {s.state.step}: {s.resolved.metric} no longer improved.")
+    before = s.state.samples
+    after = write_samples(s.model, s.data, s.ranks, s.stop) if before else []
+    return Result(
+        config=s.config,
+        report=s.progress.last_report,
+        labels=s.data.profile.labels or (),
+        classes=tuple(ClassScore(**c) for c in details["classes"]) if details else (),
+        confusion=tuple(tuple(row) for row in details["confusion"]) if details else None,
+        samples=tuple(
+            Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)
+        ),
+        attempts=tuple(s.progress.attempts()),
+        notes=tuple(notes),
+        license=license_of(s.model_folder),
+        versions=versions(),
+    )
+
+
+def write_model_files(s: Session, folder: Path) -> None:
+    """The tuned model as `from_pretrained` and serving engines load it, judged by a few examples."""
+    profile, examples = s.data.profile, some_examples(s.data)
+    write_model(
+        folder,
+        s.model,
+        s.model_folder,
+        Judge.of(examples, s.ranks.device),
+        adapter=method_for(s.config.method).adapter,
+        base=loadable(s.config.model.uri),
+        revision=profile.model_revision,
+        merge=s.config.output.merge,
+        stops=learned_ends(examples, s.data.tokenizer.special_ids) if profile.ends is None else profile.ends,
+    )
+
+
+def some_examples(data: TrainingData) -> list[Example]:
+    """A few rows as the model takes them; held-out ones if there are any."""
+    split = next(split for split in ("test", "validation", "train") if data.rows_in(split))
+    with data.stream(split) as stream:
+        return [example for row in islice(stream.rows(), EXAMPLES) for example in data.encode(row)]
