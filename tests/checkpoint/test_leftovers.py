@@ -11,7 +11,7 @@ import pytest
 
 from finetune_api.run import RunConfig
 from finetune_trainer.checkpoint import Checkpointer
-from finetune_trainer.prepare.checks.output_owner import _sweep
+from finetune_trainer.prepare.checks.output_owner import sweep_output
 from finetune_trainer.storage import Location, Unfinished, location
 from finetune_trainer.storage.file import TEMPORARY
 from support.checkpoints import state
@@ -65,7 +65,7 @@ def test_a_new_owner_frees_what_the_job_before_left(anywhere: tuple[Location, Ru
     out, _ = anywhere
     begin(out, "ckpt/1/2/model-00000-dead.safetensors")
     begin(out, "model.safetensors")
-    _sweep(out)
+    sweep_output(out)
     assert left(out) == []
 
 

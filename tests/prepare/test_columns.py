@@ -118,7 +118,7 @@ def test_a_pair_of_which_one_half_is_left_out_is_said(folder: Path, run: Any) ->
     ],
 )
 def test_labels_are_texts_unless_all_are_plain_numbers(labels: list[str], order: tuple[str, ...]) -> None:
-    from finetune_trainer.prepare.rows.survey import sort_labels
+    from finetune_trainer.prepare.checks.labels import sort_labels
 
     assert sort_labels(labels) == order
 
@@ -228,7 +228,9 @@ def test_a_wrong_column_is_told_before_the_model_is_looked_at(
     folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its classes take seconds to import."""
-    monkeypatch.setattr("finetune_trainer.prepare.pipeline.fit", lambda *_: pytest.fail("the model was built"))
+    monkeypatch.setattr(
+        "finetune_trainer.prepare.pipeline.check_model_fits", lambda *_: pytest.fail("the model was built")
+    )
     write_jsonl(folder / "data" / "a.jsonl", mails(4))
     data = {"train": {"uri": f"{folder.as_uri()}/data/*"}, "columns": {"text": "body"}}
     assert "'body'" in run.refused(job_config(folder, data=data)).message

@@ -133,7 +133,7 @@ def test_a_take_over_leaves_nothing_of_the_earlier_job_but_what_was_not_its_own(
 def test_a_take_over_that_was_killed_half_way_is_finished(out: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     left_by_an_earlier_job(out)
     with monkeypatch.context() as patch:
-        patch.setattr(output_owner, "_sweep", lambda out: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(output_owner, "sweep_output", lambda out: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             claim_output(config("new", overwrite=True), out)
     assert "ckpt/1/10/MANIFEST.json" in keys(out)

@@ -65,7 +65,9 @@ def test_the_profile_is_reused_while_nothing_changed_and_made_anew_when_it_did(
     write_jsonl(folder / "data" / "a.jsonl", mails(50))
     first = run(job_config(folder))
     with monkeypatch.context() as patch:
-        patch.setattr("finetune_trainer.prepare.pipeline.survey", lambda *_: pytest.fail("looked at the rows again"))
+        patch.setattr(
+            "finetune_trainer.prepare.rows.evidence.survey", lambda *_: pytest.fail("looked at the rows again")
+        )
         assert run(job_config(folder, attempt=2)) == first
     write_jsonl(folder / "data" / "b.jsonl", mails(10, seed=1))
     second = run(job_config(folder))

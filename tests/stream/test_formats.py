@@ -236,7 +236,7 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, data: bytes) -> None
 def test_large_compressed_objects_are_copied_in_small_blocks_and_swept(
     put: Any, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.layout.copies.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("finetune_trainer.prepare.rows.copies.BLOCK_BYTES", 2000)
     rows = rows_of(400)
     put(f"data/a.{ending}", encode(rows, ending))
     config = put.config(data={"validation": {"fraction": 0.2}})

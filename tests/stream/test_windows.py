@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_api.run import RunConfig
-from finetune_trainer.prepare.layout.reblock import ROW_BYTES, reblock, weigh
+from finetune_trainer.prepare.layout.reblock import reblock, weigh
 from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.scan import ROW_BYTES
 from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.storage.file import FileStore
@@ -200,7 +201,7 @@ def test_blocks_are_weighed_by_what_they_take_in_memory(tmp_path: Path, ending: 
 
 
 def test_a_few_large_row_groups_are_copied_and_many_are_not(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.layout.copies.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("finetune_trainer.prepare.rows.copies.BLOCK_BYTES", 2000)
     config = job_config(groups)
     manifest, profile = profiled(config)
     source, out = manifest.sources["train"], location(config.output.uri, config.storage)
@@ -233,8 +234,8 @@ def test_a_few_large_row_groups_are_copied_and_many_are_not(groups: Path, monkey
 def test_held_out_rows_are_read_without_the_training_rows(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_trainer.prepare.layout.copies.BLOCK_BYTES", 600)
-    monkeypatch.setattr("finetune_trainer.prepare.layout.copies._CHUNK", 16)
+    monkeypatch.setattr("finetune_trainer.prepare.rows.copies.BLOCK_BYTES", 600)
+    monkeypatch.setattr("finetune_trainer.prepare.rows.copies._CHUNK", 16)
     write(tmp_path / "data", f"a.{ending}", rows_of(150))
     write(tmp_path / "data", f"b.{ending}", rows_of(77, 150))
     data = {"train": {"uri": f"{tmp_path.as_uri()}/data/*"}, "validation": {"fraction": 0.2}, "test": {"fraction": 0.1}}

@@ -14,9 +14,9 @@ import zstandard
 
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Resolved
-from finetune_trainer.prepare.layout.copies import HeldOut
 from finetune_trainer.prepare.layout.layout import lay_out
 from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.copies import HeldOutCopies
 from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.stream.manifest import DataManifest
@@ -78,7 +78,7 @@ def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[
     """Manifest and profile of the data alone: no model is needed."""
     columns = columns or {"text": "text", "label": "label"}
     out = location(config.output.uri, config.storage)
-    bad_rows, held_out = BadRows(config.data.max_bad_rows), HeldOut(config.data, out)
+    bad_rows, held_out = BadRows(config.data.max_bad_rows), HeldOutCopies(config.data, out)
     listings, seen = {}, {}
     for role in ("train", *HELD_OUT):
         interval = interval_of(role, config.data)

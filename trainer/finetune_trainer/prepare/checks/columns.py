@@ -16,12 +16,20 @@ from finetune_api.run import RunConfig
 from finetune_api.status import Finding
 from finetune_api.text import clip
 from finetune_trainer.prepare.rows.scan import peek_columns
+from finetune_trainer.storage import blaming
 from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader
-from finetune_trainer.stream.sources.listing import Listing
+from finetune_trainer.stream.sources.listing import Listing, field_of
 from finetune_trainer.tasks.base import Task
 
 
-def pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:
+def check_columns(config: RunConfig, task: Task, listing: Listing) -> tuple[dict[str, str], tuple[str, ...] | None]:
+    """role -> column, and the data set's names of the classes where the label column holds numbers. Raises JobError."""
+    with blaming(field_of("train")):
+        columns = _pick_columns(config, task, listing)
+        return columns, _label_names(config, listing, columns.get("label"))
+
+
+def _pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:
     """The mapping, from the columns of the first object that has any."""
     for info, kind in listing.objects[:20]:
         found = [one_form(name) for name in peek_columns(listing.store, info, kind)]
@@ -84,7 +92,7 @@ def _named(names: list[str]) -> str:
     return ("column " if len(names) == 1 else "columns ") + ", ".join(repr(name) for name in names)
 
 
-def label_names(config: RunConfig, listing: Listing, column: str | None) -> tuple[str, ...] | None:
+def _label_names(config: RunConfig, listing: Listing, column: str | None) -> tuple[str, ...] | None:
     """The data set's own names of the numbers in its label column, by its card or its parquet files; None if it has
     none.
 

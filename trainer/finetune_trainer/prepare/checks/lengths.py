@@ -1,115 +1,80 @@
-"""Token lengths from the sample: what maxLength should be, how much it cuts, and whether anything is left to learn.
+"""What maxLength should be and how much it cuts, and whether anything is left to learn.
 
-Lengths are estimated (tokenising everything takes minutes for a million rows); a job that would learn nothing is
-refused.
+A job that would learn nothing is refused. What the model's chat template leaves out of the rows is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.status import Finding, Lengths
+from finetune_api.resolve import resolve
+from finetune_api.run import RunConfig
+from finetune_api.status import Finding, Lengths, Resolved
 from finetune_api.text import clip
-from finetune_trainer.batches.example import Example
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.prepare.rows.survey import Sampled
+from finetune_trainer.prepare.checks.model import ModelFacts
+from finetune_trainer.prepare.rows.evidence import Evidence
+from finetune_trainer.prepare.rows.lengths import Measured, measure
+from finetune_trainer.prepare.rows.sample import SampledRow
 from finetune_trainer.tasks.base import NothingToLearn, Task
 from finetune_trainer.tasks.chats.messages import Chat, chat_of
-from finetune_trainer.tasks.ends import learned_ends
-
-UNCUT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Lengths in tokens of the sampled rows before any cut, 0 where even the whole row has nothing to learn."""
+class LengthCheck:
+    """`resolved`: what the spec left open. `lengths`, `tokens_per_epoch` and `ends` are those of the training rows."""
 
-    rows: Sequence[Sampled]
-    lengths: np.ndarray
-    troubles: Mapping[int, str]
-    hidden: Mapping[int, int]
-    """row -> turns of the assistant that its template does not show whole."""
+    resolved: Resolved
+    lengths: Lengths
+    tokens_per_epoch: int
     ends: tuple[int, ...]
-    """Tokens that are learned as the end of a turn or a text, the most frequent first."""
-
-    @property
-    def longest(self) -> int:
-        return int(self.lengths.max(initial=0))
-
-    def quantile(self, share: float) -> int:
-        """The smallest length that so many rows do not exceed."""
-        return int(np.quantile(self.lengths, share, method="inverted_cdf")) if len(self.lengths) else 0
+    findings: tuple[Finding, ...]
 
 
-def measure(
-    rows: Sequence[Sampled], task: Task, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer
-) -> Measured:
-    """Encode the sample without cutting."""
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    troubles: dict[int, str] = {}
-    hidden: dict[int, int] = {}
+def check_lengths(
+    config: RunConfig,
+    task: Task,
+    model: ModelFacts,
+    columns: Mapping[str, str],
+    labels: Sequence[str] | None,
+    evidence: Evidence,
+    split_rows: Mapping[str, int],
+) -> LengthCheck:
+    """Resolve what depends on the rows' lengths, and judge the sample of each source by it. Raises JobError."""
 
-    def examples() -> Iterator[Example]:
-        for n, row in enumerate(rows):
-            try:
-                encoded = task.encode(row.values, columns, labels, tokenizer, UNCUT)
-            except NothingToLearn as error:
-                troubles[n] = str(error)
-                continue
-            lengths[n] = max(example.full_length for example in encoded)
-            if turns := sum(example.hidden for example in encoded):
-                hidden[n] = turns
-            yield from encoded
+    def measured(role: str) -> Measured:
+        return measure(evidence.samples[role], task, columns, labels, model.tokenizer)
 
-    ends = learned_ends(examples(), tokenizer.special_ids)
-    return Measured(rows, lengths, troubles, hidden, ends)
-
-
-def chat_findings(
-    measured: Measured, split: str, total: int, columns: Mapping[str, str], tokenizer: Tokenizer
-) -> list[Finding]:
-    """What the model's chat template leaves out of these rows."""
-    rows, hidden, found = measured.rows, measured.hidden, []
-    if hidden:
-        n, share = min(hidden), len(hidden) / len(rows)
-        message = (
-            f"In {share:.1%} of the {split} rows looked at the chat template does not show all that the assistant wrote"
-            f" (reasoning of earlier turns, say): {sum(hidden.values())} turns are not learned, the others are."
+    def judged(role: str, found: Measured) -> tuple[Lengths, int, list[Finding]]:
+        quantiles, tokens, findings = _check_split(
+            found, task, columns, labels, model.tokenizer, max_length, split_rows[role]
         )
-        found.append(_finding("HiddenTurns", rows[n], share * total, message))
-    if "tools" in columns:
-        unseen = [
-            n for n, row in enumerate(rows) if n not in measured.troubles and _tools_hidden(row, columns, tokenizer)
-        ]
-        if unseen:
-            message = (
-                f"The model's chat template shows nothing of the tools in column {columns['tools']!r}: calls are"
-                " learned without it."
-            )
-            found.append(_finding("HiddenTools", rows[unseen[0]], len(unseen) / len(rows) * total, message))
-    return found
+        findings += _chat_findings(found, role, evidence.surveys[role].usable, columns, model.tokenizer)
+        return quantiles, tokens, findings
 
-
-def _tools_hidden(row: Sampled, columns: Mapping[str, str], tokenizer: Tokenizer) -> bool:
-    chat = chat_of(row.values[columns["messages"]], row.values.get(columns["tools"]), tokenizer)
-    try:
-        return bool(chat.tools) and chat.render(tokenizer) == Chat(chat.messages).render(tokenizer)
-    except RefusedChat:
-        return False
-
-
-def _finding(kind: str, row: Sampled, count: float, message: str) -> Finding:
-    return Finding(
-        kind=kind, count=max(1, round(count)), file=row.file[-256:], line=row.line, message=clip(message, 384)
+    train = measured("train")
+    resolved = resolve(
+        config,
+        train_rows=split_rows["train"],
+        model_max_length=model.max_length,
+        longest_row=train.longest,
+        p99_length=train.quantile(0.99),
     )
+    assert resolved.max_length is not None
+    max_length = resolved.max_length
+    lengths, tokens, findings = judged("train", train)
+    for role in evidence.surveys:
+        if role != "train":
+            findings += judged(role, measured(role))[2]
+    return LengthCheck(resolved, lengths, tokens, train.ends, tuple(findings))
 
 
-def judge(
+def _check_split(
     measured: Measured,
     task: Task,
     columns: Mapping[str, str],
@@ -155,3 +120,42 @@ def judge(
         p50=measured.quantile(0.5), p95=measured.quantile(0.95), max=measured.longest, truncated_fraction=round(cut, 6)
     )
     return quantiles, tokens, findings
+
+
+def _chat_findings(
+    measured: Measured, split: str, total: int, columns: Mapping[str, str], tokenizer: Tokenizer
+) -> list[Finding]:
+    """What the model's chat template leaves out of these rows."""
+    rows, hidden, found = measured.rows, measured.hidden, []
+    if hidden:
+        n, share = min(hidden), len(hidden) / len(rows)
+        message = (
+            f"In {share:.1%} of the {split} rows looked at the chat template does not show all that the assistant wrote"
+            f" (reasoning of earlier turns, say): {sum(hidden.values())} turns are not learned, the others are."
+        )
+        found.append(_finding("HiddenTurns", rows[n], share * total, message))
+    if "tools" in columns:
+        unseen = [
+            n for n, row in enumerate(rows) if n not in measured.troubles and _tools_hidden(row, columns, tokenizer)
+        ]
+        if unseen:
+            message = (
+                f"The model's chat template shows nothing of the tools in column {columns['tools']!r}: calls are"
+                " learned without it."
+            )
+            found.append(_finding("HiddenTools", rows[unseen[0]], len(unseen) / len(rows) * total, message))
+    return found
+
+
+def _tools_hidden(row: SampledRow, columns: Mapping[str, str], tokenizer: Tokenizer) -> bool:
+    chat = chat_of(row.values[columns["messages"]], row.values.get(columns["tools"]), tokenizer)
+    try:
+        return bool(chat.tools) and chat.render(tokenizer) == Chat(chat.messages).render(tokenizer)
+    except RefusedChat:
+        return False
+
+
+def _finding(kind: str, row: SampledRow, count: float, message: str) -> Finding:
+    return Finding(
+        kind=kind, count=max(1, round(count)), file=row.file[-256:], line=row.line, message=clip(message, 384)
+    )

@@ -1,8 +1,7 @@
 """Whether the workers will be able to use the model: it is built here as they will build it, without its weights.
 
 Headers of the weight files are compared with the built model: what is missing, has another shape or has no place in it
-ends
-the job before an accelerator is asked for. So does a method that does not fit, and a tokenizer whose text has no
+ends the job before an accelerator is asked for. So does a method that does not fit, and a tokenizer whose text has no
 embedding.
 """
 
@@ -11,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -19,17 +17,17 @@ from finetune_api.run import RunConfig
 from finetune_api.status import Finding
 from finetune_trainer.methods import method_for
 from finetune_trainer.model import deferred_imports
-from finetune_trainer.model.facts import FIELD, architecture, read_config
+from finetune_trainer.model.facts import FIELD, architecture
+from finetune_trainer.model.fetch import stored_weights
 from finetune_trainer.model.head import HeadPolicy
-from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.model.weights import Stored
+from finetune_trainer.prepare.checks.model import ModelFacts
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|position_ids|masked_bias|bias|num_batches_tracked)$")
 """Left by older versions, and computed anew."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class ModelFit:
     """`embeddings`: how many tokens the model knows; `beyond`: those of the tokenizer that it does not, by name."""
 
     embeddings: int
@@ -37,18 +35,19 @@ class Fit:
     findings: tuple[Finding, ...]
 
 
-def fit(config: RunConfig, head: HeadPolicy, folder: Path, stored: Mapping[str, Stored], tokenizer: Tokenizer) -> Fit:
+def check_model_fits(config: RunConfig, head: HeadPolicy, facts: ModelFacts) -> ModelFit:
     """Build the model and look. Raises JobError: UnsupportedModel, InvalidConfig."""
-    deferred_imports.import_modules([architecture(read_config(folder), head).module])
+    stored = stored_weights(config, revision=facts.revision)
+    deferred_imports.import_modules([architecture(facts.config, head).module])
     from finetune_trainer.model.load import empty_model
 
-    model, unused = empty_model(folder, head, stored)
+    model, unused = empty_model(facts.folder, head, stored)
     method = method_for(config.method)
     unfit = method.check(model, method.settings(config.method), head)
     findings = (*_unused(model, unused), *unfit)
     embeddings = len(model.get_input_embeddings().weight)
-    beyond = tokenizer.beyond(embeddings)
-    words = [token for token in beyond if token not in tokenizer.added]
+    beyond = facts.tokenizer.beyond(embeddings)
+    words = [token for token in beyond if token not in facts.tokenizer.added]
     if words:
         raise JobError(
             Reason.UNSUPPORTED_MODEL,
@@ -57,13 +56,11 @@ def fit(config: RunConfig, head: HeadPolicy, folder: Path, stored: Mapping[str, 
             field=FIELD,
             hint="Use the tokenizer that the model was made with, or resize the model's embeddings.",
         )
-    return Fit(embeddings, beyond, findings)
+    return ModelFit(embeddings, beyond, findings)
 
 
 def _unused(model: Any, names: Sequence[str]) -> list[Finding]:
-    """Weights inside the layers that the model makes nothing of; heads of other tasks are left behind without a
-    word.
-    """
+    """Weights inside the layers that the model makes nothing of; heads of other tasks are passed over in silence."""
     inside = [name for name in names if re.search(r"\.\d+\.", name) and not BUFFERS.search(name)]
     if not inside:
         return []

@@ -45,7 +45,7 @@ def claim_output(config: RunConfig, out: Location) -> None:
             out.put(MARKER, _marker(config, swept=False))
             found = {"swept": False}
         if not found.get("swept", True):
-            _sweep(out)
+            sweep_output(out)
             out.put(MARKER, _marker(config, swept=True))
         else:
             out.put("prepare/.writable", b"")  # the marker is older than the credentials may be
@@ -121,7 +121,7 @@ def _refuse_foreign_model(config: RunConfig, out: Location) -> None:
         )
 
 
-def _sweep(out: Location) -> None:
+def sweep_output(out: Location) -> None:
     """Remove what an earlier job left: its commit marker first, the files that this named, then its working state."""
     result = out.find("result.json")
     out.delete(["result.json"])

@@ -12,7 +12,7 @@ from finetune_api.exits import JobError
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding
 from finetune_trainer.prepare.layout.reblock import reblock, weigh
-from finetune_trainer.prepare.rows.survey import Surveyed
+from finetune_trainer.prepare.rows.survey import SourceSurvey
 from finetune_trainer.storage import Location, location
 from finetune_trainer.stream import order
 from finetune_trainer.stream.manifest import DataManifest
@@ -35,7 +35,7 @@ def lay_out(
     config: RunConfig,
     out: Location,
     listings: Mapping[str, Listing],
-    seen: Mapping[str, Surveyed],
+    seen: Mapping[str, SourceSurvey],
     columns: Mapping[str, str],
     bad: ExcludedRows,
 ) -> Layout:
@@ -56,7 +56,7 @@ def _laid_out(
     config: RunConfig,
     out: Location,
     listings: Mapping[str, Listing],
-    seen: Mapping[str, Surveyed],
+    seen: Mapping[str, SourceSurvey],
     columns: Mapping[str, str],
     bad: ExcludedRows,
     version: int,
@@ -82,9 +82,7 @@ def intervals_of(config: RunConfig) -> dict[str, tuple[str, float, float] | None
 
 
 def _order_of_checkpoint(config: RunConfig) -> str | None:
-    """The digest that the checkpoint of checkpoints.resumeFrom was written with; the workers check all the rest of
-    it.
-    """
+    """The digest that the checkpoint of checkpoints.resumeFrom was written with; the workers check the rest of it."""
     uri = config.checkpoints.resume_from
     if not uri:
         return None

@@ -2,9 +2,8 @@
 has a row group.
 
 Only needed where a source is too large to be held whole: there a window must draw from many blocks. Of parquet, whose
-row
-groups are read by ranges, only those are copied that are more of the set than a window should draw from one place. The
-copies lie below the output's prefix, are announced, and are swept when the job has succeeded.
+row groups are read by ranges, only those are copied that are more of the set than a window should draw from one place.
+The copies lie below the output's prefix, are announced, and are swept when the job has succeeded.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import Finding
-from finetune_trainer.prepare.layout.copies import Writer
-from finetune_trainer.prepare.rows.scan import ObjectScan
+from finetune_trainer.prepare.rows.copies import BlockWriter
+from finetune_trainer.prepare.rows.scan import ROW_BYTES, ObjectScan
 from finetune_trainer.storage import Location, ObjectInfo, ObjectStore
 from finetune_trainer.stream import order
 from finetune_trainer.stream.blocks import CACHE, to_bytes
@@ -24,8 +23,6 @@ from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject, Sou
 
 LARGEST_BLOCK = 4 * BLOCK_BYTES
 MOST_BYTES = 64 << 30
-ROW_BYTES = 64
-"""What a row takes in memory besides its own bytes."""
 
 
 def weigh(source: Source, weights: Sequence[Sequence[int]], *, full: int = order.FULL_BYTES) -> Source:
@@ -120,7 +117,7 @@ class _Copies:
 
     def _copied(self, n: int, block: Block) -> Iterator[Block]:
         grouped = self._item.format.name == "parquet"
-        writer = Writer(self._out, f"{self._name}-{n:06}" if grouped else self._name, block.row)
+        writer = BlockWriter(self._out, f"{self._name}-{n:06}" if grouped else self._name, block.row)
         for line, raw in self._group(block) if grouped else self._whole():
             writer.add(raw, line)
         overhead = ROW_BYTES if self._version >= order.ROW_RANGES else 0

@@ -38,6 +38,8 @@ from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject
 
 PEEK_ROWS = 100
 LONGEST_NAME = 256
+ROW_BYTES = 64
+"""What a row takes in memory besides its own bytes."""
 
 
 class ObjectScan:

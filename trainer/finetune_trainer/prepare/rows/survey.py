@@ -1,5 +1,4 @@
-"""Look at every row of every source: is it usable, which class has it, what is its fingerprint; keep a sample for
-lengths.
+"""Read every row of a source: is it usable, which class has it, what is its fingerprint; keep a sample of them.
 
 Labels and bad rows are exact (I8). Memory is a few bytes a row: fingerprints and classes in flat arrays, and a bounded
 sample.
@@ -7,13 +6,7 @@ sample.
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import json
 import logging
-import random
-import re
-import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,10 +16,11 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
-from finetune_trainer.prepare.layout.copies import HeldOut
-from finetune_trainer.prepare.layout.reblock import ROW_BYTES
 from finetune_trainer.prepare.rows.bad_rows import BadRows
-from finetune_trainer.prepare.rows.scan import ObjectScan
+from finetune_trainer.prepare.rows.copies import HeldOutCopies
+from finetune_trainer.prepare.rows.fingerprint import UNUSABLE, fingerprint, fingerprint_text
+from finetune_trainer.prepare.rows.sample import Sample
+from finetune_trainer.prepare.rows.scan import ROW_BYTES, ObjectScan
 from finetune_trainer.stream.blocks import to_bytes
 from finetune_trainer.stream.manifest import DataObject, Source
 from finetune_trainer.stream.sources.listing import Listing
@@ -34,19 +28,13 @@ from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.columns import with_name
 
 log = logging.getLogger(__name__)
-SAMPLE_ROWS = 2_000
-SAMPLE_BYTES = 12 << 20
-LEAST_SAMPLE = 64
 MOST_CLASSES = 1_000
 MOST_CHARACTERS = 2 << 20
 """More text in one row is a file in the wrong place: hundreds of thousands of tokens, of which no model takes part."""
-_NUMBER = re.compile("-?[0-9]{1,18}")
-BAD = 0
-"""Fingerprint of a row that cannot be used."""
 
 
 @dataclass(slots=True)
-class Surveyed:
+class SourceSurvey:
     """What was seen of one source. prints, classes: one entry a row, bad ones included, over all objects in order."""
 
     source: Source
@@ -73,43 +61,6 @@ class Surveyed:
         return sum(item.size for item in self.source.objects)
 
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """A row of the sample and where it stands."""
-
-    values: dict[str, Any]
-    file: str
-    line: int
-
-
-class Sample:
-    """A uniform sample without replacement, bounded in rows and bytes: the rows with the smallest random keys."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._heap: list[tuple[float, int, int, Sampled]] = []
-        self._limit = 1.0
-        self._bytes = self._count = 0
-
-    def offer(self, values: dict[str, Any], size: int, file: str, line: int) -> None:
-        """Maybe keep the row."""
-        key = self._random.random()
-        self._count += 1
-        if key >= self._limit:
-            return
-        heapq.heappush(self._heap, (-key, self._count, size, Sampled(values, file, line)))
-        self._bytes += size
-        while len(self._heap) > SAMPLE_ROWS or (self._bytes > SAMPLE_BYTES and len(self._heap) > LEAST_SAMPLE):
-            key, _, size, _ = heapq.heappop(self._heap)
-            self._limit = -key
-            self._bytes -= size
-
-    @property
-    def rows(self) -> list[Sampled]:
-        """The sample, in the order of the data."""
-        return [entry[3] for entry in sorted(self._heap, key=lambda entry: entry[1])]
-
-
 def survey(
     listing: Listing,
     task: Task,
@@ -117,13 +68,13 @@ def survey(
     labels: Sequence[str] | None,
     bad_rows: BadRows,
     sample: Sample | None,
-    held_out: HeldOut | None = None,
+    held_out: HeldOutCopies | None = None,
     label_names: Sequence[str] | None = None,
-) -> Surveyed:
+) -> SourceSurvey:
     """Read a source. `labels` None: any class will do; `label_names`: of the numbers in the label column. Raises
-    JobError
-    for what no allowance covers."""
-    found = Surveyed(Source(listing.uri, (), listing.revision))
+    JobError for what no allowance covers.
+    """
+    found = SourceSurvey(Source(listing.uri, (), listing.revision))
     names = tuple(dict.fromkeys(columns.values()))
     codes: dict[str, int] = {}
     objects: list[DataObject] = []
@@ -164,7 +115,7 @@ def survey(
                     fault = Fault("InvalidRow", "is nested too deeply to be read; write it flat")
             if fault is not None:
                 bad_rows.add(listing.role, number, row, scan.name, line, fault)
-                found.prints.append(BAD)
+                found.prints.append(UNUSABLE)
                 found.classes.append(0)
                 continue
             if kind.name != "jsonl":
@@ -223,7 +174,7 @@ def _problem(
 
 
 def _class(
-    name: str | None, codes: dict[str, int], found: Surveyed, listing: Listing, columns: Mapping[str, str]
+    name: str | None, codes: dict[str, int], found: SourceSurvey, listing: Listing, columns: Mapping[str, str]
 ) -> int:
     if name is None:
         return 0
@@ -239,26 +190,3 @@ def _class(
                 hint="Name the column that holds the class in spec.data.columns.label.",
             )
     return codes[name]
-
-
-def fingerprint_text(values: Mapping[str, Any], columns: Mapping[str, str]) -> str:
-    """What makes a row the same as another: its inputs, not its class."""
-    parts = [values.get(name) for role, name in columns.items() if role != "label"]
-    return "\x1f".join(
-        part if isinstance(part, str) else json.dumps(part, sort_keys=True, ensure_ascii=False, default=str)
-        for part in parts
-    )
-
-
-def fingerprint(text: str) -> int:
-    """64 bits of the text after NFKC, case folding and collapsing white space; never BAD."""
-    normal = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    plain = " ".join(normal.casefold().split()).encode()
-    return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little") or 1
-
-
-def sort_labels(names: Sequence[str]) -> tuple[str, ...]:
-    """Classes in order: by value if all are plain whole numbers, else as text."""
-    if all(_NUMBER.fullmatch(name) for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))

@@ -11,11 +11,12 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.formats import Format, format_of
 from finetune_api.job import HeldOutSource, TrainSource
 from finetune_api.run import RunConfig
-from finetune_trainer.storage import ObjectInfo, ObjectStore, open_store
+from finetune_trainer.storage import ObjectInfo, ObjectStore, blaming, open_store
 from finetune_trainer.stream.sources.globs import fixed_prefix, has_glob, matcher, spelt_out
 from finetune_trainer.stream.sources.listing import Listing, field_of
 from finetune_trainer.stream.sources.nearest import nearest
 from finetune_trainer.stream.sources.tables import table_findings
+from finetune_trainer.stream.splits import HELD_OUT, interval_of
 
 _HIDDEN = ("_", ".")
 
@@ -40,6 +41,17 @@ def source_of(config: RunConfig, role: str) -> TrainSource | HeldOutSource:
     source = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}[role]
     assert source is not None
     return source
+
+
+def list_sources(config: RunConfig) -> dict[str, Listing]:
+    """All sources by role: train, and those splits that have objects of their own. Raises JobError."""
+    found = {}
+    for role in ("train", *HELD_OUT):
+        interval = interval_of(role, config.data)
+        if interval is not None and interval.source == role:
+            with blaming(field_of(role)):
+                found[role] = list_source(config, role)
+    return found
 
 
 def list_source(config: RunConfig, role: str) -> Listing:

@@ -1,8 +1,7 @@
 """Copies of rows below the output's prefix, in blocks that can be read one by one; swept when the job has succeeded.
 
-Held-out rows are copied while the training rows are surveyed: else every evaluation would read the whole training set
-again.
-The copies hold the same rows in the same order as the set itself, so scores do not depend on them.
+Held-out rows are copied while the training rows are read: else every evaluation would read the whole training set
+again. The copies hold the same rows in the same order as the set itself, so scores do not depend on them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from finetune_trainer.stream.splits import HELD_OUT, Interval, interval_of
 _CHUNK = 4096
 
 
-class Writer:
+class BlockWriter:
     """Writes rows one after the other as blocks of about BLOCK_BYTES, named after `name`; the first has the number
     `row`.
     """
@@ -60,7 +59,7 @@ class Writer:
         self._rows, self._size = [], 0
 
 
-class HeldOut:
+class HeldOutCopies:
     """Copies of what `fraction` holds out, made while the training rows go by."""
 
     def __init__(self, data: Data, out: Location) -> None:
@@ -68,7 +67,7 @@ class HeldOut:
         self._intervals: dict[str, Interval] = {
             s: interval for s, interval in intervals.items() if interval and interval.source == "train"
         }
-        self._writers = {split: Writer(out, f"held-out-{split}") for split in self._intervals}
+        self._writers = {split: BlockWriter(out, f"held-out-{split}") for split in self._intervals}
         self._chunk: tuple[int, int] | None = None
         self._taken: dict[str, np.ndarray] = {}
 

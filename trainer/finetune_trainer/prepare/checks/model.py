@@ -1,0 +1,52 @@
+"""The model: it is there, its class is known, and it takes rows as long as the spec wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.run import RunConfig
+from finetune_trainer.model import facts, fetch
+from finetune_trainer.model.head import HeadPolicy
+from finetune_trainer.model.size import model_bytes
+from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the model's small files say; they lie in `folder`.
+
+    revision: commit of an hf:// model. bytes: of the files that each node fetches. max_length: tokens of a row, at
+    most. config: its config.json.
+    """
+
+    folder: Path
+    revision: str | None
+    config: dict[str, Any]
+    class_name: str
+    bytes: int
+    tokenizer: Tokenizer
+    max_length: int
+
+
+def check_model(config: RunConfig, head: HeadPolicy, now: datetime) -> ModelFacts:
+    """Fetch the small files and look. The chat template takes `now` for the present. Raises JobError."""
+    revision = fetch.resolve_revision(config)
+    folder = fetch.fetch_model(config, weights=False, revision=revision)
+    said = facts.read_config(folder)
+    architecture = facts.architecture(said, head)
+    size = model_bytes(config, revision)
+    tokenizer = load_tokenizer(folder, now)
+    max_length = facts.model_max_length(architecture, tokenizer.max_length)
+    wanted = config.training.max_length
+    if wanted is not None and wanted > max_length:
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"maxLength {wanted} is more than the {max_length} tokens that the model takes",
+            field="spec.training.maxLength",
+            hint=f"Set it to {max_length} or less, or leave it out.",
+        )
+    return ModelFacts(folder, revision, said, architecture.class_name, size, tokenizer, max_length)

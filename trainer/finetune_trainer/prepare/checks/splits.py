@@ -1,0 +1,161 @@
+"""The splits: none is empty, and what a comparison of their texts shows: repeated rows, contradictions, overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune_api.exits import JobError, Reason
+from finetune_api.job import Data
+from finetune_api.status import Finding
+from finetune_api.text import clip
+from finetune_trainer.prepare.rows.evidence import Evidence
+from finetune_trainer.prepare.rows.fingerprint import UNUSABLE
+from finetune_trainer.prepare.rows.survey import SourceSurvey
+from finetune_trainer.stream.sources.listing import field_of
+from finetune_trainer.stream.splits import HELD_OUT, Interval, interval_of, usable
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Usable rows of each split, and training rows of each class."""
+
+    rows: Mapping[str, int]
+    classes: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+
+def check_splits(data: Data, evidence: Evidence) -> Splits:
+    """Raises JobError for an empty split."""
+    rows, classes = dict[str, int](), dict[str, int]()
+    found: list[Finding] = []
+    train = np.zeros(0, dtype=np.uint64)
+    bad = evidence.bad_rows.rows
+    for split in ("train", *HELD_OUT):
+        interval = interval_of(split, data)
+        if interval is None:
+            continue
+        seen = evidence.surveys[interval.source]
+        numbers = _split_numbers(seen, bad.get(interval.source, {}), interval)
+        rows[split] = len(numbers)
+        if not len(numbers):
+            raise empty_split(split, interval.whole, seen)
+        prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
+        if split == "train":
+            train, classes = prints, _class_counts(seen, numbers)
+            found += _duplicates(seen, numbers)
+        else:
+            found += _overlap(train, prints, split, seen, numbers)
+            found += _unjudged(classes, _class_counts(seen, numbers), split)
+    return Splits(rows, classes, tuple(found))
+
+
+def empty_split(split: str, whole: bool, seen: SourceSurvey) -> JobError:
+    if whole:
+        return JobError(
+            Reason.INVALID_DATA,
+            f"{seen.source.uri} has no usable rows",
+            field=field_of(split),
+            hint="Check that the objects are not empty, and that the URI matches the right ones.",
+        )
+    return JobError(
+        Reason.INVALID_CONFIG,
+        f"the {split} share of {seen.usable} rows holds no row",
+        field=f"spec.data.{split}",
+        hint="Provide more rows, change the fraction, or name objects of their own.",
+    )
+
+
+def _split_numbers(seen: SourceSurvey, bad: Mapping[int, Sequence[int]], interval: Interval) -> np.ndarray:
+    """Positions in the source's arrays (`prints`, `classes`) of the rows that a split has."""
+    parts: list[np.ndarray] = []
+    before = 0
+    for number, item in enumerate(seen.source.objects):
+        parts.extend(before + usable(number, block, bad.get(number, ()), interval) for block in item.blocks)
+        before += item.rows
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _locate(seen: SourceSurvey, position: int) -> tuple[str, int | None]:
+    """Object and line of a position; no line where it cannot be told without reading again."""
+    for item, first in zip(seen.source.objects, seen.first_lines, strict=True):
+        if position < item.rows:
+            return item.key[-256:], None if first is None else first + position
+        position -= item.rows
+    raise AssertionError("no such row")
+
+
+def _class_counts(seen: SourceSurvey, numbers: np.ndarray) -> dict[str, int]:
+    """class -> rows, of the rows at these positions."""
+    counts = np.bincount(np.frombuffer(seen.classes, dtype=np.uint16)[numbers], minlength=len(seen.label_counts) + 1)
+    return {name: int(n) for name, n in zip(seen.label_counts, counts[1:], strict=True) if n}
+
+
+def _duplicates(seen: SourceSurvey, numbers: np.ndarray) -> list[Finding]:
+    """Equal texts among the training rows, and those of them whose classes differ."""
+    prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
+    classes = np.frombuffer(seen.classes, dtype=np.uint16)[numbers]
+    order = np.argsort(prints, kind="stable")
+    same = (prints[order][1:] == prints[order][:-1]) & (prints[order][1:] != UNUSABLE)
+    found = []
+    if contradictions := int((same & (classes[order][1:] != classes[order][:-1])).sum()):
+        first = int(np.flatnonzero(same & (classes[order][1:] != classes[order][:-1]))[0])
+        file, line = _locate(seen, int(numbers[order[first + 1]]))
+        found.append(
+            Finding(
+                kind="Contradiction",
+                count=contradictions,
+                file=file,
+                line=line,
+                message="The same text stands in several rows with different classes; correct or remove them.",
+            )
+        )
+    if same.any():
+        file, line = _locate(seen, int(numbers[order[int(np.flatnonzero(same)[0]) + 1]]))
+        found.append(
+            Finding(
+                kind="Duplicates",
+                count=int(same.sum()),
+                file=file,
+                line=line,
+                message=f"{same.sum()} training rows repeat the text of another; they weigh more than the rest.",
+            )
+        )
+    return found
+
+
+def _overlap(
+    train: np.ndarray, held: np.ndarray, split: str, where: SourceSurvey, numbers: np.ndarray
+) -> list[Finding]:
+    """Texts of a held-out split that are among the training rows, too; arguments are fingerprints."""
+    shared = np.isin(held, train)
+    if not shared.any():
+        return []
+    file, line = _locate(where, int(numbers[int(np.flatnonzero(shared)[0])]))
+    share = shared.mean()
+    return [
+        Finding(
+            kind="Overlap",
+            count=int(shared.sum()),
+            file=file,
+            line=line,
+            message=(
+                f"{shared.sum()} {split} rows ({share:.1%}) have a text that is in the training rows, too: "
+                "scores will look better than they are. Remove duplicates before splitting."
+            ),
+        )
+    ]
+
+
+def _unjudged(train: Mapping[str, int], held: Mapping[str, int], split: str) -> list[Finding]:
+    """Classes that are learned, and of which a held-out split has no row."""
+    absent = [name for name in train if name not in held]
+    if not absent:
+        return []
+    message = (
+        f"No {split} row has the class {', '.join(map(repr, absent[:5]))}{', …' if len(absent) > 5 else ''}: how well"
+        " it is learned is not judged there."
+    )
+    return [Finding(kind="UnjudgedLabel", count=sum(train[name] for name in absent), message=clip(message, 384))]

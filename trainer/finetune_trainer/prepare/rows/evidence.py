@@ -1,0 +1,60 @@
+"""What was read of the rows so far. It outlives a failed check, so that status shows what was found until then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.copies import HeldOutCopies
+from finetune_trainer.prepare.rows.sample import Sample, SampledRow
+from finetune_trainer.prepare.rows.survey import SourceSurvey, survey
+from finetune_trainer.storage import blaming
+from finetune_trainer.stream.sources.listing import Listing, field_of
+from finetune_trainer.tasks.base import Task
+
+
+@dataclass(slots=True)
+class Evidence:
+    """By role: what was seen of its source, and a sample of the rows. `bad_rows` counts over all sources."""
+
+    bad_rows: BadRows
+    surveys: dict[str, SourceSurvey] = field(default_factory=dict)
+    samples: dict[str, Sequence[SampledRow]] = field(default_factory=dict)
+
+    def read(
+        self,
+        listing: Listing,
+        task: Task,
+        columns: Mapping[str, str],
+        labels: Sequence[str] | None,
+        label_names: Sequence[str] | None,
+        held_out: HeldOutCopies | None = None,
+    ) -> None:
+        """Read all rows of a source. Raises JobError."""
+        sample = Sample()
+        with blaming(field_of(listing.role)):
+            self.surveys[listing.role] = survey(
+                listing, task, columns, labels, self.bad_rows, sample, held_out, label_names
+            )
+        self.samples[listing.role] = sample.rows
+
+    @property
+    def train(self) -> SourceSurvey:
+        """What was seen of the training rows' source."""
+        return self.surveys["train"]
+
+    @property
+    def objects(self) -> int:
+        """How many there are."""
+        return sum(len(seen.source.objects) for seen in self.surveys.values())
+
+    @property
+    def bytes(self) -> int:
+        """Of all objects, as stored."""
+        return sum(seen.bytes for seen in self.surveys.values())
+
+    @property
+    def columns(self) -> set[str]:
+        """All columns that were seen, used or not."""
+        return set().union(*(seen.columns for seen in self.surveys.values()))
