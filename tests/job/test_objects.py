@@ -314,3 +314,18 @@ def test_the_trainer_is_told_which_variables_come_from_secrets(component: str) -
     secret = {name for name, value in env.items() if isinstance(value, dict) and "secretKeyRef" in value}
     assert secret
     assert set(env["FINETUNE_SECRET_ENV"].split(",")) == secret
+
+
+def test_a_report_server_without_a_ca_of_its_own_and_pods_without_a_group() -> None:
+    found = made(settings=dataclasses.replace(SETTINGS, report_ca=None, fs_group=None))
+    spec = pod_of(found)
+    assert "fsGroup" not in spec["securityContext"]
+    identity = next(v for v in spec["volumes"] if v["name"] == "identity")
+    assert [next(iter(source)) for source in identity["projected"]["sources"]] == ["serviceAccountToken"]
+    assert set(found["ConfigMap"]["data"]) == {"run.json"}
+
+
+def test_the_storages_ca_may_stand_in_a_config_map() -> None:
+    spec = pod_of(made(storage={"endpoint": "https://s3.test", "ca": {"configMap": "roots", "key": "a.pem"}}))
+    volume = next(v for v in spec["volumes"] if v["name"] == "storage-ca")
+    assert volume["configMap"] == {"name": "roots", "items": [{"key": "a.pem", "path": "ca.crt"}]}

@@ -11,6 +11,7 @@ from fakecluster.planning import Cluster
 from finetune_api.times import rfc3339
 from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
+from finetune_operator.plan.plan import Plan
 
 
 def finished(**spec: Any) -> Cluster:
@@ -91,3 +92,11 @@ def test_a_job_whose_attempts_are_gone_goes_on_after_the_number_that_status_keep
     c.control()
     c.reconcile()
     assert all(j["metadata"]["name"] != names.child("spam-filter", c.uid, names.WORKER, 2) for j in c.jobs())
+
+
+def test_a_finished_job_whose_spec_and_status_another_version_wrote_is_left_alone() -> None:
+    c = finished()
+    c.job["spec"]["task"] = "astrology"
+    c.job["status"] |= {"phase": "Archived", "message": "x" * 5000}
+    made = plan(c.observed())
+    assert made == Plan(status=c.observed().job.status)

@@ -272,3 +272,38 @@ def test_a_prepare_step_that_fails_twice_at_the_same_place_is_not_tried_again() 
     assert c.status.failure.reason == Reason.INTERNAL_ERROR
     assert "IndexError: 7" in c.status.failure.message
     assert len(c.jobs(names.PREPARE)) == 2
+
+
+def test_a_passed_step_that_said_nothing_but_its_end_is_enough() -> None:
+    c = Cluster()
+    pod = c.check()
+    c.exit(pod, 0, outcome=False)
+    c.control()
+    c.reconcile()
+    validated = next(x for x in c.status.conditions if x.type == "Validated")
+    assert (validated.status, validated.message) == ("True", "storage, model and data are in order")
+
+
+def test_rows_that_are_all_good_are_not_counted_as_bad() -> None:
+    c = Cluster()
+    c.check()
+    c.say(stage=Stage.PREPARING, component=names.PREPARE, data=PROFILE.model_copy(update={"bad_rows": 0}))
+    c.exit(c.pod(0, names.PREPARE), 0)
+    c.control()
+    c.reconcile()
+    assert "bad rows" not in next(x.message for x in c.status.conditions if x.type == "Validated")
+
+
+def test_workers_prove_that_a_step_of_which_nothing_is_left_has_passed() -> None:
+    c = Cluster()
+    c.prepare()
+    for job in c.jobs(names.PREPARE):
+        c.pods = {name: pod for name, pod in c.pods.items() if pod not in c.pods_of(job)}
+        del c.objects["Job", job["metadata"]["name"]]
+    status = c.job["status"]
+    status["conditions"] = [x for x in status["conditions"] if x["type"] != "Validated"]
+    del status["image"]
+    c.reconcile()
+    assert next(x.status for x in c.status.conditions if x.type == "Validated") == "True"
+    assert c.status.image is None, "what ran is not known"
+    assert not c.jobs(names.PREPARE)

@@ -185,3 +185,30 @@ def test_an_unexpected_error_that_lets_the_job_come_further_is_tried_again() -> 
     c.train(30, resumed_from_step=30, checkpoints=(c.checkpoint(30),))
     crash(c, problem=unexpected("KeyError@aaa"))
     assert c.phase == "Failed"
+
+
+def test_a_users_mistake_is_never_tried_again() -> None:
+    failed = after(Cause(Reason.INVALID_DATA, "no rows"))
+    assert isinstance(failed, Failure)
+    assert (failed.reason, failed.message) == (Reason.INVALID_DATA, "no rows")
+
+
+def test_an_attempt_waits_for_a_pod_of_an_earlier_one() -> None:
+    c = Cluster({"workers": {"replicas": 1}})
+    c.prepare()
+    crash(c)
+    assert c.status.attempt == 2
+    left = c.pod()
+    assert left["metadata"]["labels"][names.ATTEMPT] == "1"
+    c.train(None)
+    c.exit(c.pod(), 44)
+    c.control()
+    c.control()
+    c.start(left)  # it was called ended, and runs
+    c.terminate(left, 100)
+    c.reconcile()
+    assert (c.status.attempt, c.phase) == (2, "Restarting")
+    assert f"waiting for pod {left['metadata']['name']} of attempt 1 to leave" in (c.status.message or "")
+    c.sweep()
+    c.reconcile()
+    assert c.status.attempt == 3

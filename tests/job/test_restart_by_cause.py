@@ -9,7 +9,7 @@ import pytest
 from fakecluster.planning import START, Cluster
 from finetune_api.exits import BY_CODE, EXITS, Reason, Retry
 from finetune_api.report import Problem, Stage
-from finetune_operator.job.attempt.causes import Cause, pod_cause
+from finetune_operator.job.attempt.causes import UNASKED, Cause, pod_cause
 from finetune_operator.plan import names
 from finetune_operator.plan.views.container import ContainerView
 from finetune_operator.plan.views.pod import PodView
@@ -363,3 +363,78 @@ def test_a_report_of_the_end_is_no_success() -> None:
     c.say(100, stage=Stage.FINISHED)
     c.reconcile()
     assert c.phase == "Evaluating"
+
+
+def test_a_signal_without_a_name_is_an_unknown_code() -> None:
+    assert "the unknown code 160" in cause_of(pod(128 + 32)).message
+
+
+def test_a_problem_of_another_reason_than_the_exit_code_is_not_believed() -> None:
+    c = Cluster({"workers": {"replicas": 1}})
+    c.prepare()
+    c.train()
+    c.exit(c.pod(), 44, problem=Problem(reason=Reason.INVALID_DATA, message="not so", place="a.py:1"))
+    c.control()
+    c.control()
+    c.reconcile()
+    entry = c.status.attempts[-1]
+    assert (entry.reason, entry.place) == (BY_CODE[44].reason, None)
+    assert "not so" not in (entry.message or "")
+
+
+def test_a_last_word_that_is_no_json_says_nothing() -> None:
+    c = Cluster({"workers": {"replicas": 1}})
+    c.prepare()
+    c.train()
+    c.exit(c.pod(), 44)
+    c.pod()["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = '{"jobId": '
+    c.control()
+    c.control()
+    c.reconcile()
+    assert c.status.attempts[-1].reason == BY_CODE[44].reason
+
+
+def fail_job(c: Cluster, reason: str) -> None:
+    """The Job controller gives the workers' Job up, and its pods are gone."""
+    job = c.jobs(names.WORKER)[-1]
+    job["status"]["conditions"] = [
+        {"type": type_, "status": "True", "reason": reason, "message": "as set by an admission webhook"}
+        for type_ in ("FailureTarget", "Failed")
+    ]
+
+
+def test_a_deadline_that_somebody_set_on_the_job_is_named() -> None:
+    c = Cluster({"workers": {"replicas": 1}})
+    c.prepare()
+    c.train()
+    fail_job(c, "DeadlineExceeded")
+    c.pods.clear()
+    c.reconcile()
+    entry = c.status.attempts[-1]
+    assert entry.reason == Reason.DEADLINE_EXCEEDED
+    assert "as set by an admission webhook" in (entry.message or "")
+
+
+def test_a_prepare_pod_that_is_gone_without_a_word_was_deleted() -> None:
+    c = Cluster()
+    c.check()
+    c.pods.clear()
+    job = c.jobs(names.PREPARE)[0]
+    job["status"]["conditions"] = [
+        {"type": type_, "status": "True", "reason": "BackoffLimitExceeded"} for type_ in ("FailureTarget", "Failed")
+    ]
+    c.reconcile(1)
+    assert (c.phase, c.status.reason) == ("Restarting", "PodDeleted")
+    assert "the prepare pod is gone" in (c.status.message or "")
+
+
+def test_a_job_deleted_by_hand_while_its_pod_stops_is_a_stop_that_was_asked_for() -> None:
+    c = Cluster({"workers": {"replicas": 1}})
+    c.prepare()
+    c.train()
+    c.jobs(names.WORKER)[0]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+    c.exit(c.pod(), 40)
+    c.reconcile()
+    entry = c.status.attempts[-1]
+    assert entry.reason == Reason.INTERRUPTED
+    assert not (entry.message or "").endswith(UNASKED)

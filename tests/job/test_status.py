@@ -175,6 +175,10 @@ def test_the_local_run_shows_the_same_status() -> None:
     done = status_at_end(status, spec, failure=None, said=None, now=START + 60)
     assert (done.phase, done.output) == ("Succeeded", OutputStatus(uri="s3://models/spam-filter"))
     assert {x.type: x.status for x in done.conditions} == {"Validated": "True", "Running": "False", "Succeeded": "True"}
+    said = Outcome(job_id="j", attempt=1, exit_code=0, step=10)
+    last = status_at_end(status, spec, failure=None, said=said, now=START + 60)
+    assert last.progress
+    assert last.progress.step == 10
     failed = status_at_end(status, spec, failure=Failure(reason="InvalidData", message="m"), said=None, now=START + 60)
     assert (failed.phase, failed.reason, failed.message) == ("Failed", "InvalidData", "m")
     assert {x.type: x.status for x in failed.conditions}["Failed"] == "True"

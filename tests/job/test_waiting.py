@@ -233,3 +233,14 @@ def test_no_words_are_needed_while_pods_are_just_coming() -> None:
     c = made()
     assert c.status.reason == "Starting"
     assert Refusal("Job", "x", 403, "m").code == 403
+
+
+def test_events_about_other_things_say_nothing_of_a_mount() -> None:
+    c = made()
+    for pod in (c.pod(0), c.pod(1)):
+        waiting(pod, "ContainerCreating", "")
+    c.wait(60)
+    event = EventView("FailedMount", 'secret "tls" not found', time=c.now)
+    c.events = {c.pod(0)["metadata"]["name"]: (EventView("Pulled", "image is there", time=c.now + 1), event)}
+    c.reconcile()
+    assert c.status.reason == Reason.SECRET_NOT_FOUND

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from fakecluster.planning import Cluster
 from finetune_api.report import Stage
 from finetune_api.status import Best, DataProfile, OutputStatus, Resolved
 from finetune_operator.job.decide import plan
 from finetune_operator.plan import names
+from finetune_operator.plan.plan import Delete
+from finetune_operator.plan.views.service import ServiceView
 
 
 def test_prepare_comes_first_and_alone() -> None:
@@ -154,3 +158,46 @@ def test_a_job_being_deleted_is_left_to_the_garbage_collector() -> None:
     assert not found.create
     assert not found.delete
     assert found.status == c.status
+
+
+def test_workers_that_never_reported_succeed_all_the_same() -> None:
+    c = Cluster()
+    c.prepare()
+    c.train(None)
+    assert c.status.progress is None
+    for pod in c.pods.values():
+        if pod["status"]["phase"] == "Running":
+            c.exit(pod, 0, outcome=False)
+    c.control()
+    c.reconcile()
+    assert (c.phase, c.status.progress) == ("Succeeded", None)
+
+
+def test_the_service_of_an_attempt_goes_when_the_attempt_has_ended() -> None:
+    c = Cluster()
+    c.prepare()
+    c.train()
+    job = c.jobs(names.WORKER)[0]["metadata"]
+    mine = ServiceView(job["name"], "team", "service-1", c.uid)
+    running = dataclasses.replace(c.observed(), services=(mine,))
+    assert plan(running).delete == ()
+    c.finish()
+    ended = dataclasses.replace(c.observed(), services=(mine,))
+    assert plan(ended).delete == (Delete("Service", job["name"], "service-1"),)
+
+
+def test_a_service_that_goes_with_its_attempt_is_deleted_once() -> None:
+    c = Cluster({"workers": {"replicas": 1}, "restartPolicy": {"maxRestarts": 5}})
+    c.prepare()
+    for _ in range(3):
+        c.train(None)
+        c.exit(c.pod(), 44)
+        c.control()
+        c.control()
+        c.wait(400)
+        c.reconcile(1)
+    observed = c.observed()
+    oldest = min((j for j in observed.jobs if j.component == names.WORKER), key=lambda j: j.attempt)
+    assert oldest.terminal
+    made = plan(dataclasses.replace(observed, services=(ServiceView(oldest.name, "team", "s", c.uid),)))
+    assert [d.name for d in made.delete if d.kind == "Service"].count(oldest.name) == 1

@@ -162,8 +162,6 @@ def pod_cause(pod: PodView, job_uid: str, processes: int, now: float, problem: P
                 at=pod.silent or pod.deletion,
             )
         return None
-    if code == 0 and pod.phase != "Failed":
-        return None
     reason, message = _judge(pod)
     told = outcome(pod, job_uid)
     said = (told.problem if told else None) or (problem if pod.index == 0 else None)
