@@ -77,12 +77,16 @@ lint: venv ## Style, types, import rules, generated files, chart
 	@$(MAKE) crds-check
 	@if command -v helm >/dev/null; then helm lint --strict --quiet charts/finetune-operator; else echo "lint: no helm here, the chart was not linted"; fi
 
-WITHOUT_TORCH := tests/contract tests/job tests/operator
+# Every branch of the contract and the planner is covered by their own tests: `make test` fails where one is not.
+COVERED := tests/contract tests/job
+WITHOUT_TORCH := $(COVERED) tests/operator
 
 .PHONY: test
 test: venv venv-operator transformers-4 ## All tests that need no cluster; those of contract and operator run without torch
 	@scripts/control-plane.sh --check || true
-	.venv-operator/bin/python -m pytest -q $(wildcard $(WITHOUT_TORCH)) $(ARGS)
+	.venv-operator/bin/python -m coverage run -m pytest -q $(COVERED) $(ARGS)
+	.venv-operator/bin/python -m coverage report $(if $(ARGS),--fail-under=0)
+	.venv-operator/bin/python -m pytest -q tests/operator $(ARGS)
 	$(BIN)/python -m pytest -q tests $(addprefix --ignore=,tests/e2e $(WITHOUT_TORCH)) $(ARGS)
 
 .PHONY: test-apiserver
