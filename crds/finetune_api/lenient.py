@@ -53,11 +53,12 @@ def _marked(value: Any) -> Any:
 
 def _errors(model: type[ModelT], data: dict[str, Any]) -> list[Any]:
     """What is wrong, the last items of a list first, so that taking one out moves none that is still to go."""
+    found: list[Any] = []
     try:
         model.model_validate_json(json.dumps(data), by_name=False, extra="ignore")
     except ValidationError as error:
-        return sorted(error.errors(), key=lambda e: [(isinstance(p, str), p) for p in e["loc"]], reverse=True)
-    return []
+        found = list(error.errors())
+    return sorted(found, key=lambda e: [(isinstance(p, str), p) for p in e["loc"]], reverse=True)
 
 
 def _leave_out(data: Any, error: Any) -> None:

@@ -19,20 +19,16 @@ STATUS_BYTES = 32 * 1024
 
 def within_budget(status: Status) -> Status:
     """The status, less what does not fit."""
-    for reduce in (_as_it_is, *_STEPS):
-        status = reduce(status)
+    for reduce in _STEPS:
         if size(status) <= STATUS_BYTES:
-            break
+            return status
+        status = reduce(status)
     return status
 
 
 def size(status: Status) -> int:
     """Bytes of the status as it is stored."""
     return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())
-
-
-def _as_it_is(status: Status) -> Status:
-    return status
 
 
 def _points(count: int) -> Callable[[Status], Status]:

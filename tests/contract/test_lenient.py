@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from finetune_api.base import Model, Rule
 from finetune_api.lenient import parse_lenient
 from finetune_api.status import ATTEMPTS, Status
 
@@ -71,7 +72,18 @@ def test_a_list_that_may_be_longer_by_now_is_cut_and_not_lost() -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [None, [], "x", 7, {"conditions": [[[]]]}, {"attempts": [None, 1, {}]}, {"history": {"a": 1}}]
+    "junk",
+    [
+        None,
+        [],
+        "x",
+        7,
+        object(),
+        {"attempt": object()},
+        {"conditions": [[[]]]},
+        {"attempts": [None, 1, {}]},
+        {"history": {"a": 1}},
+    ],
 )
 def test_junk_is_read_as_nothing(junk: Any) -> None:
     value, left_out = parse_lenient(Status, junk)
@@ -83,3 +95,17 @@ def test_a_status_of_this_version_is_read_whole() -> None:
     value, left_out = parse_lenient(Status, GOOD)
     assert left_out == []
     assert (value.attempt, len(value.attempts), len(value.conditions)) == (3, 3, 2)
+
+
+class Pair(Model):
+    """A model with a rule that no field alone is to blame for."""
+
+    a: int = 0
+    b: int = 0
+    RULES = (Rule("self.a == self.b", "must be equal", lambda pair: pair.a == pair.b),)
+
+
+def test_a_whole_that_cannot_be_mended_by_leaving_parts_out_is_read_as_nothing() -> None:
+    value, left_out = parse_lenient(Pair, {"a": 1, "b": 2})
+    assert value == Pair()
+    assert left_out[-1] == "(top)"

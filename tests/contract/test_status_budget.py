@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_api import status_budget
 from finetune_api.base import parse
 from finetune_api.crd import structural
 from finetune_api.status import HISTORY_POINTS, Checkpoint, Failure, Phase, Point, Status
@@ -115,3 +116,16 @@ def test_the_best_checkpoint_outlives_older_ones() -> None:
     assert len(steps) < len(checkpoints)
     assert {100, 91} <= set(steps)
     assert steps == sorted(steps, reverse=True)
+
+
+def test_what_matters_stays_even_where_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_budget, "STATUS_BYTES", 0)
+    before = full("x")
+    after = within_budget(before)
+    assert (after.phase, after.failure, after.best, after.output) == (
+        before.phase,
+        before.failure,
+        before.best,
+        before.output,
+    )
+    assert [len(part) for part in (after.history, after.checkpoints, after.attempts)] == [2, 1, 1]

@@ -9,10 +9,10 @@ import pytest
 from finetune_api.base import FieldError, parse
 from finetune_api.job import Spec
 from finetune_api.method import METHODS
-from finetune_api.metrics import LOSS, METRICS
+from finetune_api.metrics import LOSS, METRICS, direction, higher_is_better
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS, TaskInfo, task_reading
-from finetune_api.tuning import Method
+from finetune_api.tuning import Freeze, Lora, Method
 
 
 def spec(task: str, **more: object) -> dict[str, object]:
@@ -67,3 +67,22 @@ def test_the_columns_tell_the_task() -> None:
     assert task_reading(["text", "textPair", "label"]).name == "text-classification"
     assert task_reading(["messages"]).name == "causal-lm"
     assert task_reading(["prompt", "context", "completion"]).name == "causal-lm"
+
+
+def test_a_method_has_the_settings_of_its_type() -> None:
+    assert parse(Method, {"type": "lora", "lora": {"rank": 4}}).settings == Lora(rank=4)
+    assert parse(Method, {"type": "freeze", "freeze": {"lastLayers": 2}}).settings == Freeze(last_layers=2)
+    assert parse(Method, {"type": "lora"}).settings is None
+    assert parse(Method, {}).settings is None
+
+
+def test_which_way_a_metric_gets_better_is_said_where_its_name_does_not_tell() -> None:
+    assert {name: direction(name) for name in (*METRICS, "accuracy-low", "new")} == {
+        "loss": "",
+        "accuracy": "higher is better",
+        "macro-f1": "higher is better",
+        "perplexity": "lower is better",
+        "accuracy-low": "",
+        "new": "",
+    }
+    assert not higher_is_better("new")
