@@ -1,4 +1,4 @@
-"""The launcher's lean imports must carry every method; each case runs in a process of its own, as imports happen
+"""The launcher's deferred imports must carry every method; each case runs in a process of its own, as imports happen
 once.
 """
 
@@ -58,7 +58,7 @@ def run(*arguments: str, script: str = SCRIPT) -> None:
     assert done.stdout.endswith("tuned\n"), done.stderr
 
 
-def test_lora_adapters_are_made_trained_and_merged_with_lean_imports() -> None:
+def test_lora_adapters_are_made_trained_and_merged_with_deferred_imports() -> None:
     run()
 
 
