@@ -44,11 +44,6 @@ class AdapterFormat:
     """A Python expression for the model card; `{base}` stands for one that makes the base model."""
 
 
-def trained_parameters(model: Any) -> dict[str, Any]:
-    """The parameters that the method has left trainable, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
 @dataclass(frozen=True, slots=True)
 class TuningMethod:
     """One way to tune a model. `settings` below is the part of spec.method that belongs to the method, or None."""
@@ -56,8 +51,8 @@ class TuningMethod:
     name: str
     """As in spec.method.type; its settings, if it has any, stand in the field of this name."""
     apply: Callable[[Any, Any, HeadPolicy, int], Any]
-    """(model, settings, head, seed): the model to train, with exactly the method's weights trainable. Raises JobError
-    naming the field that does not fit the model."""
+    """(model, settings, head, seed): the model to train. Exactly the method's weights require gradients: these are what
+    is trained, and what a checkpoint holds. Raises JobError naming the field that does not fit the model."""
     check: Callable[[Any, Any, HeadPolicy], Sequence[Finding]]
     """(model, settings, head): whether the method fits a model that is built without its weights; raises as `apply`."""
     phrase: str
@@ -68,8 +63,6 @@ class TuningMethod:
     """The settings where the user gives none."""
     identity: Mapping[str, Identity] = field(default_factory=dict)
     """What must match on resume, by the name that checkpoints store."""
-    state: Callable[[Any], dict[str, Any]] = trained_parameters
-    """The model's tensors that a checkpoint holds, by name."""
     packages: tuple[str, ...] = ()
     """Imported once before the workers are forked, and recorded with their versions."""
     adapter: AdapterFormat | None = None
