@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.job import Method
+from finetune_api.method import MethodInfo
 from finetune_api.status import Finding
 from finetune_trainer.model.head import HeadPolicy
 
@@ -48,8 +49,8 @@ class AdapterFormat:
 class TuningMethod:
     """One way to tune a model. `settings` below is the part of spec.method that belongs to the method, or None."""
 
-    name: str
-    """As in spec.method.type; its settings, if it has any, stand in the field of this name."""
+    info: MethodInfo
+    """Its row of the contract: name, whether it has settings, what it does to the learning rate."""
     apply: Callable[[Any, Any, HeadPolicy, int], Any]
     """(model, settings, head, seed): the model to train. Exactly the method's weights require gradients: these are what
     is trained, and what a checkpoint holds. Raises JobError naming the field that does not fit the model."""
@@ -68,10 +69,11 @@ class TuningMethod:
     adapter: AdapterFormat | None = None
     """Where only adapters are written; else the whole model is."""
 
-    def given(self, method: Method) -> Any:
-        """The settings as the user wrote them, None where there are none."""
-        return getattr(method, self.name, None)
+    @property
+    def name(self) -> str:
+        """As in spec.method.type."""
+        return self.info.name
 
     def settings(self, method: Method) -> Any:
-        """The settings in force."""
-        return self.given(method) or self.defaults
+        """The settings in force, of a job's spec.method."""
+        return method.settings or self.defaults

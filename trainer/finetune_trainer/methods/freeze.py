@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Freeze
+from finetune_api.method import METHODS
 from finetune_trainer.methods.base import Identity, TuningMethod
 from finetune_trainer.methods.modules import head_modules, layer_list, modules_after
 from finetune_trainer.model.head import HeadPolicy
@@ -46,7 +47,7 @@ def check(model: Any, settings: Freeze, head: HeadPolicy) -> tuple[()]:
 
 
 METHOD = TuningMethod(
-    "freeze",
+    METHODS["freeze"],
     apply,
     check,
     phrase="the head and the last layers tuned",

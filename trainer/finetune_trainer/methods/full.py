@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from finetune_api.method import METHODS
 from finetune_trainer.methods.base import TuningMethod
 from finetune_trainer.model.head import HeadPolicy
 
@@ -18,4 +19,4 @@ def check(model: Any, settings: None, head: HeadPolicy) -> tuple[()]:
     return ()
 
 
-METHOD = TuningMethod("full", apply, check, phrase="all weights tuned", title="all weights tuned")
+METHOD = TuningMethod(METHODS["full"], apply, check, phrase="all weights tuned", title="all weights tuned")

@@ -15,6 +15,7 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.job import Lora
+from finetune_api.method import METHODS
 from finetune_api.status import Finding
 from finetune_trainer.methods.base import AdapterFormat, Identity, TuningMethod
 from finetune_trainer.methods.modules import head_modules, linear_layers
@@ -144,7 +145,7 @@ ADAPTER = AdapterFormat(
 )
 
 METHOD = TuningMethod(
-    "lora",
+    METHODS["lora"],
     apply,
     check,
     phrase="a LoRA adapter",

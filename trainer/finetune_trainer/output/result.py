@@ -74,7 +74,7 @@ class Result:
     @property
     def method_settings(self) -> dict[str, Any]:
         """The method's settings as the user wrote them; empty where there are none."""
-        given = self.method.given(self.config.method)
+        given = self.config.method.settings
         return given.to_json() if given else {}
 
     @property
