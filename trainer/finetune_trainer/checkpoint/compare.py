@@ -16,7 +16,7 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
-from finetune_trainer.methods import METHODS, PACKAGES, method_for
+from finetune_trainer.methods import identity_fields, method_for, packages
 
 _FIELDS = {
     "task": "spec.task",
@@ -26,9 +26,8 @@ _FIELDS = {
     "seed": "spec.training.seed",
     "globalBatchSize": "spec.training.globalBatchSize",
     "dataManifest": "spec.data",
-    **{name: setting.field for method in METHODS.values() for name, setting in method.identity.items()},
 }
-"""Where the user wrote what an identity is made of."""
+"""Where the user wrote what an identity is made of; a method says so of its own settings."""
 
 
 def identity_of(config: RunConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +56,8 @@ def check_identity(uri: str, theirs: Mapping[str, Any], ours: Mapping[str, Any],
     """Raise CHECKPOINT_MISMATCH that says what differs, in the manifest's words."""
     both = {k for k in set(theirs) & set(ours) if theirs[k] != ours[k]}
     if both:
-        said = "; ".join(f"{_FIELDS.get(k, k)} is {ours[k]!r}, the checkpoint's is {theirs[k]!r}" for k in sorted(both))
+        fields = _FIELDS | identity_fields()
+        said = "; ".join(f"{fields.get(k, k)} is {ours[k]!r}, the checkpoint's is {theirs[k]!r}" for k in sorted(both))
         raise JobError(
             Reason.CHECKPOINT_MISMATCH, f"the checkpoint {uri} was written by a different job: {said}", field=field
         )
@@ -101,7 +101,7 @@ def environment(
         "device": device,
         "machine": platform.machine(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "transformers", *PACKAGES)},
+        **{name: _version(name) for name in ("torch", "transformers", *packages())},
         "cpuFlags": cpu_flags_digest(),
         "cpuCapability": _cpu_capability(),
         **more,

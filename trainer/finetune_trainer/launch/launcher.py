@@ -22,6 +22,7 @@ from finetune_trainer.launch.completed import report_completed
 from finetune_trainer.launch.processes import run_workers
 from finetune_trainer.launch.signals import LauncherSignals
 from finetune_trainer.launch.worker_end import INTERNAL, WorkerEnd, root_cause
+from finetune_trainer.methods import packages
 from finetune_trainer.report.outcome import load_snapshot, outcome_for, write_outcome
 from finetune_trainer.storage import trust
 
@@ -77,7 +78,7 @@ def _prepare_node(config: RunConfig) -> Path:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is told once, in words, not by a stack of C++
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="|".join(("torch", "transformers", *packages())))
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(config)))
     from finetune_trainer.launch.warm_up import warm_up  # late: the variables are read when torch is imported
 

@@ -11,13 +11,25 @@ from finetune_trainer.model.head import HeadPolicy
 
 METHODS: dict[str, TuningMethod] = {method.name: method for method in (full.METHOD, freeze.METHOD, lora.METHOD)}
 
-PACKAGES = tuple(dict.fromkeys(package for method in METHODS.values() for package in method.packages))
-"""What some method or other needs beside torch and transformers."""
-
 
 def method_for(method: Method) -> TuningMethod:
     """The value of a job's spec.method; the contract lets no other type through."""
     return METHODS[method.type]
+
+
+def packages() -> tuple[str, ...]:
+    """What some method or other needs beside torch and transformers."""
+    return tuple(dict.fromkeys(package for method in METHODS.values() for package in method.packages))
+
+
+def adapter_files() -> tuple[str, ...]:
+    """The files of weights that some method or other writes instead of a model's own."""
+    return tuple(method.adapter.weights for method in METHODS.values() if method.adapter)
+
+
+def identity_fields() -> dict[str, str]:
+    """Where the user writes what must match on resume, by the name that checkpoints store."""
+    return {name: setting.field for method in METHODS.values() for name, setting in method.identity.items()}
 
 
 def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
-from finetune_trainer.methods import PACKAGES, TuningMethod, method_for
+from finetune_trainer.methods import TuningMethod, method_for, packages
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def name_of(uri: str) -> str:
 
 
 def loadable(uri: str) -> str:
-    """What transformers and peft load this model by: organisation/name for hf://, a path for file://; object storage
+    """What libraries load this model by: organisation/name for hf://, a path for file://; object storage
     they cannot
     read, so an s3:// URI stays as it is."""
     return unquote(urlsplit(uri).path) if uri.startswith("file://") else name_of(uri)
@@ -114,7 +114,7 @@ def headline(metrics: dict[str, float]) -> list[str]:
 def versions() -> dict[str, str]:
     """Versions of what computed the result."""
     found = {"python": platform.python_version()}
-    libraries = ("torch", "transformers", *PACKAGES, "tokenizers", "safetensors", "accelerate", "datasets")
+    libraries = ("torch", "transformers", *packages(), "tokenizers", "safetensors", "accelerate", "datasets")
     for name in ("finetune-operator", *libraries):
         try:
             found[name] = version(name)

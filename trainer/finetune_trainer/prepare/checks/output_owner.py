@@ -15,14 +15,13 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.times import rfc3339, seconds
-from finetune_trainer.methods import METHODS
+from finetune_trainer.methods import adapter_files
 from finetune_trainer.storage import Location, blaming
 
 MARKER = "job.json"
 FIELD = "spec.output.uri"
 _SWEPT = ("result.json", "ckpt/", "generations/", "prepare/")
-_ADAPTERS = tuple(method.adapter.weights for method in METHODS.values() if method.adapter)
-_MODELS = ("model.safetensors", *_ADAPTERS, "model.safetensors.index.json")
+_MODELS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def claim_output(config: RunConfig, out: Location) -> None:
@@ -112,7 +111,7 @@ def _refuse_foreign_model(config: RunConfig, out: Location) -> None:
     """A model that no job of ours wrote is not overwritten by accident."""
     if config.output.overwrite:
         return
-    there = next((name for name in _MODELS if out.head(name) is not None), None)
+    there = next((name for name in (*_MODELS, *adapter_files()) if out.head(name) is not None), None)
     if there:
         raise JobError(
             Reason.OUTPUT_IN_USE,
