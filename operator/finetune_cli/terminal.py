@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -116,3 +117,8 @@ def size(count: float | None) -> str:
 def plural(count: int, word: str) -> str:
     """1 finding, 2 findings."""
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def quoted(text: object) -> str:
+    """A word of a shell command: quoted only where it must be."""
+    return shlex.quote(str(text))

@@ -12,7 +12,7 @@ import yaml
 
 from cli.conftest import MANIFEST, Terminal, status_of
 from finetune_api.exits import EXITS, Reason
-from finetune_cli.local.state_dir import Folder
+from finetune_cli.local.state_dir import StateDir
 
 PREPARE = {"step": "prepare"}
 
@@ -198,7 +198,7 @@ def test_a_full_state_folder_is_named(terminal: Terminal) -> None:
 
 def next_folder(terminal: Terminal) -> Path:
     """The state folder that the job of `write()` will have."""
-    folder = Folder(terminal.folder / "state" / "finetune-operator", "spam-filter", f"file://{terminal.folder}/out")
+    folder = StateDir(terminal.folder / "state" / "finetune-operator", "spam-filter", f"file://{terminal.folder}/out")
     folder.path.mkdir(parents=True)
     return folder.path
 

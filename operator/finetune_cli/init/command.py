@@ -12,12 +12,11 @@ import click
 from finetune_api import API_VERSION, KIND
 from finetune_api.metrics import LOSS
 from finetune_cli.check import check
+from finetune_cli.file_uri import file_uri
 from finetune_cli.init.guess import Guess, guess
 from finetune_cli.init.sample import Sample, sample
-from finetune_cli.local.next_steps import quoted
 from finetune_cli.manifest import read_documents
-from finetune_cli.places import file_uri
-from finetune_cli.terminal import Stop, next_steps, note, plural
+from finetune_cli.terminal import Stop, next_steps, note, plural, quoted
 
 
 @click.command(short_help="Write a manifest from a data file.")

@@ -12,10 +12,10 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from finetune_cli.kubectl.cluster import Cluster, connect
+from finetune_cli.kubectl.api import JobsApi, connect
 from finetune_cli.kubectl.logs import show_logs
 from finetune_cli.kubectl.show import job_lines, list_lines, status_of
-from finetune_cli.main import LazyGroup
+from finetune_cli.lazy_group import LazyGroup
 from finetune_cli.terminal import run_command, to_yaml
 
 HELP = """Show and steer FineTuneJobs in a cluster.
@@ -60,8 +60,8 @@ def status(
     kubeconfig: str | None,
 ) -> None:
     """Show the job NAME. The exit code is 1 if the job has failed."""
-    cluster = connect(kubeconfig, context, namespace)
-    body, shown = cluster.job(name), None
+    api = connect(kubeconfig, context, namespace)
+    body, shown = api.job(name), None
     while watch and status_of(body).completion_time is None:
         if body.get("status") != shown:
             shown = body.get("status")
@@ -69,7 +69,7 @@ def status(
                 click.clear()
             _show(body, output)
         time.sleep(2)
-        body = cluster.job(name)
+        body = api.job(name)
     if watch and sys.stdout.isatty() and shown is not None:
         click.clear()
     _show(body, output)
@@ -94,15 +94,13 @@ def list_(
     everywhere: bool, output: str | None, namespace: str | None, context: str | None, kubeconfig: str | None
 ) -> None:
     """List jobs with phase, progress, loss and time to the end."""
-    cluster = connect(kubeconfig, context, namespace)
-    bodies = cluster.jobs(everywhere)
+    api = connect(kubeconfig, context, namespace)
+    bodies = api.jobs(everywhere)
     if output:
         click.echo(json.dumps(bodies, indent=2) if output == "json" else to_yaml(bodies).rstrip())
         return
     if not bodies:
-        click.echo(
-            f"No FineTuneJobs in {'any namespace' if everywhere else f'namespace {cluster.namespace}'}.", err=True
-        )
+        click.echo(f"No FineTuneJobs in {'any namespace' if everywhere else f'namespace {api.namespace}'}.", err=True)
         return
     for line in list_lines(bodies, everywhere, time.time()):
         click.echo(line)
@@ -126,8 +124,8 @@ def logs(
     kubeconfig: str | None,
 ) -> None:
     """Print the logs of the job NAME, each line with the worker that it comes from."""
-    cluster = connect(kubeconfig, context, namespace)
-    show_logs(cluster, name, follow=follow, everyone=everyone, attempt=attempt, tail=tail, echo=click.echo)
+    api = connect(kubeconfig, context, namespace)
+    show_logs(api, name, follow=follow, everyone=everyone, attempt=attempt, tail=tail, echo=click.echo)
 
 
 @click.command(short_help="Write a checkpoint and give the pods back.")
@@ -146,8 +144,8 @@ def resume(name: str, namespace: str | None, context: str | None, kubeconfig: st
     _suspend(connect(kubeconfig, context, namespace), name, False)
 
 
-def _suspend(cluster: Cluster, name: str, value: bool) -> None:
-    body = cluster.job(name)
+def _suspend(api: JobsApi, name: str, value: bool) -> None:
+    body = api.job(name)
     if status_of(body).completion_time is not None:
         click.echo(
             f"{name} is over ({(body['status'] or {}).get('phase')}); there is nothing to"
@@ -158,7 +156,7 @@ def _suspend(cluster: Cluster, name: str, value: bool) -> None:
     if bool(body["spec"].get("suspend")) == value:
         click.echo(f"{name} is {'suspended' if value else 'not suspended'} already", err=True)
         return
-    cluster.suspend(name, value)
+    api.suspend(name, value)
     click.echo(f"{name} will write a checkpoint and stop" if value else f"{name} goes on from its last checkpoint")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from finetune_cli.kubectl.cluster import Cluster
+from finetune_cli.kubectl.api import JobsApi
 from finetune_cli.kubectl.show import status_of
 from finetune_cli.terminal import Stop
 from finetune_operator.plan import names
@@ -63,7 +63,7 @@ def _state(pod: Any) -> tuple[bool, bool]:
 
 
 def show_logs(
-    cluster: Cluster,
+    api: JobsApi,
     name: str,
     *,
     follow: bool,
@@ -73,18 +73,18 @@ def show_logs(
     echo: Callable[[str], None],
 ) -> None:
     """Print what there is, or go on until the job is over."""
-    uid = cluster.job(name)["metadata"]["uid"]
+    uid = api.job(name)["metadata"]["uid"]
     if not follow:
-        found = [s for s in sources(cluster.pods(uid), everyone=everyone, attempt=attempt) if s.started]
+        found = [s for s in sources(api.pods(uid), everyone=everyone, attempt=attempt) if s.started]
         if not found:
             raise Stop(
                 f"{name} has no pod with a log yet", hint=f"kubectl finetune status {name} says what it waits for."
             )
         for number, source in enumerate(found):
-            for line in cluster.log(source.pod, follow=False, tail=tail):
+            for line in api.log(source.pod, follow=False, tail=tail):
                 echo(_prefixed(source, number, line))
         return
-    for line in _followed(cluster, name, uid, everyone=everyone, attempt=attempt, tail=tail):
+    for line in _followed(api, name, uid, everyone=everyone, attempt=attempt, tail=tail):
         echo(line)
 
 
@@ -93,21 +93,21 @@ def _prefixed(source: Source, number: int, line: str) -> str:
 
 
 def _followed(
-    cluster: Cluster, name: str, uid: str, *, everyone: bool, attempt: int | None, tail: int | None
+    api: JobsApi, name: str, uid: str, *, everyone: bool, attempt: int | None, tail: int | None
 ) -> Iterator[str]:
     lines: queue.Queue[str] = queue.Queue(maxsize=10_000)
     readers: dict[str, threading.Thread] = {}
 
     def read(source: Source, number: int) -> None:
         try:
-            for line in cluster.log(source.pod, follow=True, tail=tail):
+            for line in api.log(source.pod, follow=True, tail=tail):
                 lines.put(_prefixed(source, number, line))
         except Stop as error:
             lines.put(_prefixed(source, number, f"({error.message})"))
 
     while True:
-        over = status_of(cluster.job(name)).completion_time is not None
-        for source in sources(cluster.pods(uid), everyone=everyone, attempt=attempt):
+        over = status_of(api.job(name)).completion_time is not None
+        for source in sources(api.pods(uid), everyone=everyone, attempt=attempt):
             if source.started and source.pod not in readers:
                 readers[source.pod] = threading.Thread(target=read, args=(source, len(readers)), daemon=True)
                 readers[source.pod].start()

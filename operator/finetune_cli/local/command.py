@@ -23,14 +23,14 @@ from finetune_api.job import Manifest
 from finetune_api.status import Phase
 from finetune_api.times import rfc3339
 from finetune_cli.check import Job, check_files
+from finetune_cli.file_uri import local_path
 from finetune_cli.local.config import Device, Machine, cores, job_id, notes, spec_digest
 from finetune_cli.local.display import display
-from finetune_cli.local.next_steps import after_success, quoted
+from finetune_cli.local.next_steps import after_success
 from finetune_cli.local.runner import Result, Runner, Signals
-from finetune_cli.local.state_dir import Folder, Record, state_root
+from finetune_cli.local.state_dir import RunRecord, StateDir, state_root
 from finetune_cli.manifest import STDIN, ManifestError
-from finetune_cli.places import local_path
-from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, plural, to_yaml
+from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, plural, quoted, to_yaml
 
 Hint = Callable[[list[tuple[str, str]]], None]
 
@@ -74,32 +74,32 @@ def run(
     hint = (lambda steps: None) if no_hints else next_steps
     spec = job.manifest.spec
     machine = Machine(cores(), processes, device)
-    folder = Folder(state_dir.absolute() if state_dir else state_root(), job.manifest.metadata.name, spec.output.uri)
-    with folder.writing():
-        lock = folder.lock()
-        record = _record(folder, job.manifest, restart)
+    state = StateDir(state_dir.absolute() if state_dir else state_root(), job.manifest.metadata.name, spec.output.uri)
+    with state.writing():
+        lock = state.lock()
+        record = _record(state, job.manifest, restart)
         if record.completed:
-            _already(folder, job, hint)
+            _report_complete(state, job, hint)
             return
         method = f"{spec.method.type} tuning of {spec.model.uri} for {spec.task}"
         headline(f"{job.manifest.metadata.name}: {method}")
         for line in notes(job.manifest, machine, os.environ):
             note(line)
         with Signals() as signals, display() as shown:
-            result = Runner(job.manifest, machine, folder, lock, record, shown, signals, os.environ, verbose).run()
-        folder.status.write_text(to_yaml({"status": result.status.to_json()}))
-        _print_status(folder)
-    context.exit(_tell(result, folder, job, hint))
+            result = Runner(job.manifest, machine, state, lock, record, shown, signals, os.environ, verbose).run()
+        state.status.write_text(to_yaml({"status": result.status.to_json()}))
+        _print_status(state)
+    context.exit(_report_end(result, state, job, hint))
 
 
-def _print_status(folder: Folder) -> None:
+def _print_status(state: StateDir) -> None:
     """The whole status for programs; for people at a terminal the history's points are counted instead of shown."""
-    text = folder.status.read_text()
+    text = state.status.read_text()
     if sys.stdout.isatty():
         lines = text.splitlines(keepends=True)
         points = [line for line in lines if line.startswith("  - {step:")]
         if points:
-            counted = f"  # history: {plural(len(points), 'point')}, see {quoted(folder.status)}\n"
+            counted = f"  # history: {plural(len(points), 'point')}, see {quoted(state.status)}\n"
             text = "".join(counted if line == "  history:\n" else line for line in lines if line not in points)
     click.echo(text, nl=False)
 
@@ -123,24 +123,24 @@ def _require_trainer() -> None:
         raise Stop("the trainer is not installed here", hint="pip install 'finetune-operator[cli,trainer]' brings it.")
 
 
-def _record(folder: Folder, manifest: Manifest, restart: bool) -> Record:
+def _record(state: StateDir, manifest: Manifest, restart: bool) -> RunRecord:
     """What is known of this job; a changed spec is a new job, and so is each --restart."""
     digest = spec_digest(manifest.spec)
-    known = folder.record()
+    known = state.record()
     takeovers = known.takeovers if known else 0
     if known is not None and known.spec_digest == digest and not restart:
         return known if _still_there(manifest) else known.but(completed=False)
     if known is not None:
-        folder.forget()
+        state.forget()
     takeovers += restart
-    record = Record(
+    record = RunRecord(
         job_id=job_id(manifest.spec, takeovers),
         spec_digest=digest,
         takeovers=takeovers,
         start_time=rfc3339(time.time()),
         taking_over=restart,
     )
-    folder.save(record)
+    state.save(record)
     return record
 
 
@@ -155,20 +155,20 @@ def _still_there(manifest: Manifest) -> bool:
         return False
 
 
-def _already(folder: Folder, job: Job, hint: Hint) -> None:
+def _report_complete(state: StateDir, job: Job, hint: Hint) -> None:
     uri = job.manifest.spec.output.uri
     click.echo(f"{job.manifest.metadata.name} is already complete: its model and report are at {uri}", err=True)
     click.echo("  --restart does it again and replaces them.", err=True)
-    if folder.status.exists():
-        _print_status(folder)
+    if state.status.exists():
+        _print_status(state)
     hint(after_success(job.manifest))
 
 
-def _tell(result: Result, folder: Folder, job: Job, hint: Hint) -> int:
+def _report_end(result: Result, state: StateDir, job: Job, hint: Hint) -> int:
     """The last lines for people, and the exit code."""
     status = result.status
     if status.phase is Phase.SUCCEEDED:
-        folder.drop_scratch()
+        state.drop_scratch()
         steps = after_success(job.manifest)
         if job.document.file != STDIN and _fits_cluster(job):
             steps.append(("the same in a cluster", f"kubectl apply -f {quoted(job.document.file)}"))

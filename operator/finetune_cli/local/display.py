@@ -1,6 +1,6 @@
 """Show a run: a progress bar at a terminal, plain lines anywhere else. Both go to stderr; stdout is for the status.
 
-The lines are those of `narrate`; the bar adds what changes every second (loss, speed, time to the end).
+The lines are those of `progress_lines`; the bar adds what changes every second (loss, speed, time to the end).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Display(Protocol):
         """Pass on a line of the trainer's log."""
 
     def begin(self) -> None:
-        """A new process starts: its first report is compared with nothing but what was told already."""
+        """A new process starts: its first report is compared only with what was shown already."""
 
 
 def display() -> Display:
@@ -65,7 +65,7 @@ class Plain:
         if value and value.step > before and (now - self._told >= self._interval or value.step == value.total_steps):
             self._told = now
             self.say(progress(value))
-        self._before = told(self._before, report)
+        self._before = with_earlier(self._before, report)
 
     def say(self, message: str) -> None:
         click.echo(message, err=True)
@@ -116,7 +116,7 @@ class Bar:
             completed=value.step if value else 0,
             facts=_facts(report) if training else "",
         )
-        self._before = told(self._before, report)
+        self._before = with_earlier(self._before, report)
 
     def say(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)
@@ -135,14 +135,14 @@ def _facts(report: Report) -> str:
     return "  ".join(told)
 
 
-def told(before: Report | None, report: Report) -> Report:
-    """What is known after a report: what it leaves out was told before."""
+def with_earlier(before: Report | None, report: Report) -> Report:
+    """The report, with what it leaves out because an earlier one said it."""
     kept = {n: getattr(before, n) for n in ("data", "resolved") if before is not None and getattr(report, n) is None}
     return report.model_copy(update=kept)
 
 
 def between_processes(report: Report | None) -> Report | None:
-    """What need not be told again by the next process."""
+    """What the next process need not repeat."""
     if report is None:
         return None
     return report.model_copy(update={"stage": Stage.PREPARING, "resumed_from_step": None, "progress": None})

@@ -5,12 +5,11 @@ They work as printed, on the machine they are printed on.
 
 from __future__ import annotations
 
-import shlex
-
 from finetune_api.job import Manifest
 from finetune_api.method import METHODS
 from finetune_api.tasks import TASKS
-from finetune_cli.places import local_path
+from finetune_cli.file_uri import local_path
+from finetune_cli.terminal import quoted
 
 
 def after_success(manifest: Manifest) -> list[tuple[str, str]]:
@@ -44,11 +43,6 @@ def _snippet(manifest: Manifest, folder: str) -> str:
     model = f"{folder}/merged" if spec.output.merge else folder
     use = f"pipeline({task.pipeline_tag!r}, {model!r}){task.example_call}"
     return f"python -c {_shell(f'from transformers import pipeline; print({use})')}"
-
-
-def quoted(text: object) -> str:
-    """A word of a shell command: quoted only where it must be."""
-    return shlex.quote(str(text))
 
 
 def _shell(code: str) -> str:

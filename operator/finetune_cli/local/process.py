@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal
 from pydantic import ValidationError
 
 from finetune_api.report import Outcome, Report
-from finetune_cli.local.state_dir import Folder
+from finetune_cli.local.state_dir import StateDir
 
 Step = Literal["prepare", "launch"]
 REPORT_BYTES = 16 << 20
@@ -66,14 +66,16 @@ class Tail:
 class TrainerProcess:
     """`python -m finetune_trainer STEP --config run.json`, its output in a log file."""
 
-    def __init__(self, step: Step, folder: Folder, attempt: int, environment: Mapping[str, str], lock: int) -> None:
-        self.log = folder.log(step, attempt)
-        self._outcome = folder.outcome
+    def __init__(
+        self, step: Step, state_dir: StateDir, attempt: int, environment: Mapping[str, str], lock: int
+    ) -> None:
+        self.log = state_dir.log(step, attempt)
+        self._outcome = state_dir.outcome
         self._outcome.unlink(missing_ok=True)
-        folder.reports.unlink(missing_ok=True)
-        self._reports = Tail(folder.reports)
+        state_dir.reports.unlink(missing_ok=True)
+        self._reports = Tail(state_dir.reports)
         self._output = Tail(self.log).skip()
-        command = [sys.executable, "-m", "finetune_trainer", step, "--config", str(folder.config)]
+        command = [sys.executable, "-m", "finetune_trainer", step, "--config", str(state_dir.config)]
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
                 command,
@@ -84,7 +86,7 @@ class TrainerProcess:
                 env=dict(environment),
                 pass_fds=(lock,),
             )
-        folder.owner(self._process.pid)
+        state_dir.owner(self._process.pid)
 
     def exit_code(self) -> int | None:
         """None while it runs; 128 + the signal's number if a signal ended it."""

@@ -22,10 +22,10 @@ from finetune_api.report import Report
 from finetune_api.status import ATTEMPTS, Failure, Status
 from finetune_cli.local.config import Machine, local_config, trainer_environment
 from finetune_cli.local.display import Display
-from finetune_cli.local.outcome import End, end_of
 from finetune_cli.local.process import Step, TrainerProcess
-from finetune_cli.local.state_dir import Folder, Record
-from finetune_cli.local.status import attempt_entry, final_status, first_course
+from finetune_cli.local.state_dir import RunRecord, StateDir
+from finetune_cli.local.status import attempt_entry, final_status, initial_state
+from finetune_cli.local.step_end import StepEnd, step_end
 from finetune_operator.job.attempt import restart
 from finetune_operator.job.attempt.causes import Cause
 from finetune_operator.job.status.display import duration
@@ -74,18 +74,18 @@ class Runner:
         self,
         manifest: Manifest,
         machine: Machine,
-        folder: Folder,
+        state_dir: StateDir,
         lock: int,
-        record: Record,
+        record: RunRecord,
         display: Display,
         signals: Signals,
         environment: Mapping[str, str],
         verbose: bool,
     ) -> None:
-        self._manifest, self._machine, self._folder, self._lock = manifest, machine, folder, lock
+        self._manifest, self._machine, self._state_dir, self._lock = manifest, machine, state_dir, lock
         self._record, self._display, self._signals = record, display, signals
         self._environment, self._verbose = environment, verbose
-        self._course = first_course(record)
+        self._state = initial_state(record)
         self._started = time.monotonic()
         self._elapsed_before = record.elapsed
         self._deadline_passed = False
@@ -101,7 +101,7 @@ class Runner:
             end, failure = self._until_it_passes(self._attempt)
         return self._result(end, failure)
 
-    def _until_it_passes(self, step: Callable[[], End]) -> tuple[End, Failure | None]:
+    def _until_it_passes(self, step: Callable[[], StepEnd]) -> tuple[StepEnd, Failure | None]:
         """The last end of a step, and the failure of the job if it was the last try; a stop is no failure."""
         before: str | None = None
         while True:
@@ -110,7 +110,7 @@ class Runner:
                 return end, None
             if self._over():
                 return end, None if end.cause.retry is not Retry.NEVER else end.cause.failure()
-            progress = (self._course.checkpoint_step or 0) > self._course.from_step
+            progress = (self._state.checkpoint_step or 0) > self._state.from_step
             self._fruitless = 0 if progress else self._fruitless + 1
             limit = self._manifest.spec.restart_policy.max_restarts
             next_ = restart.after(
@@ -129,18 +129,18 @@ class Runner:
             if not self._wait(end.cause, next_.delay):
                 return end, None
 
-    def _prepare(self) -> End:
+    def _prepare(self) -> StepEnd:
         end = self._step("prepare", self._record.attempt + 1)
         if end.cause is None:
             self._keep(taking_over=False)
         return end
 
-    def _attempt(self) -> End:
+    def _attempt(self) -> StepEnd:
         self._keep(attempt=self._record.attempt + 1)
         started = time.time()
         end = self._step("launch", self._record.attempt)
         failure = end.cause.failure() if end.cause else None
-        entry = attempt_entry(self._record, self._course, end.code, failure, started, time.time()).to_json()
+        entry = attempt_entry(self._record, self._state, end.code, failure, started, time.time()).to_json()
         self._keep(attempts=[entry, *self._record.attempts][:ATTEMPTS], completed=failure is None)
         return end
 
@@ -152,28 +152,28 @@ class Runner:
             time.sleep(POLL_SECONDS)
         return not self._over()
 
-    def _step(self, step: Step, attempt: int) -> End:
+    def _step(self, step: Step, attempt: int) -> StepEnd:
         config = local_config(
             self._manifest,
             self._machine,
-            self._folder.path,
+            self._state_dir.path,
             identity=self._record.job_id,
             attempt=attempt,
             overwrite=step == "prepare" and self._record.taking_over,
             environment=self._environment,
         )
-        self._folder.config.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=1))
-        self._folder.scratch.mkdir(exist_ok=True)
+        self._state_dir.config.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+        self._state_dir.scratch.mkdir(exist_ok=True)
         environment = trainer_environment(self._manifest.spec, self._environment)
         self._display.begin()
-        self._course = self._course.begun()
-        process = TrainerProcess(step, self._folder, attempt, environment, self._lock)
+        self._state = self._state.before_process()
+        process = TrainerProcess(step, self._state_dir, attempt, environment, self._lock)
         try:
             code = self._follow(process, step)
-            end = end_of(step, code, process.outcome(), process.log)
+            end = step_end(step, code, process.outcome(), process.log)
         finally:
             process.close()
-        self._course = self._course.ended(end.outcome)
+        self._state = self._state.after_outcome(end.outcome)
         return end
 
     def _follow(self, process: TrainerProcess, step: Step) -> int:
@@ -201,7 +201,7 @@ class Runner:
 
     def _take(self, report: Report) -> None:
         if report.job_id == self._record.job_id:
-            self._course = self._course.heard(report, self._manifest.spec, time.time())
+            self._state = self._state.after_report(report, self._manifest.spec, time.time())
             self._display.report(report)
 
     def _tell_stop(self, step: Step) -> None:
@@ -223,9 +223,9 @@ class Runner:
 
     def _keep(self, **changes: Any) -> None:
         self._record = self._record.but(elapsed=self._elapsed(), **changes)
-        self._folder.save(self._record)
+        self._state_dir.save(self._record)
 
-    def _result(self, end: End, failure: Failure | None) -> Result:
+    def _result(self, end: StepEnd, failure: Failure | None) -> Result:
         self._keep()
         complete = end.step == "launch" and end.cause is None
         stopped_by = self._signals.received[0] if self._signals.received and not complete and failure is None else None
@@ -236,6 +236,6 @@ class Runner:
             ).failure()
         name = signal.Signals(stopped_by).name if stopped_by else None
         status = final_status(
-            self._manifest.spec, self._record, self._course, time.time(), failure=failure, stopped_by=name
+            self._manifest.spec, self._record, self._state, time.time(), failure=failure, stopped_by=name
         )
-        return Result(status, end.log, self._course.checkpoint_step, stopped_by)
+        return Result(status, end.log, self._state.checkpoint_step, stopped_by)

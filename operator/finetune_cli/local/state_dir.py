@@ -25,7 +25,7 @@ from finetune_cli.terminal import Stop
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RunRecord:
     """What is remembered between two runs of the same job."""
 
     job_id: str
@@ -39,7 +39,7 @@ class Record:
     taking_over: bool = False  # the output still has to be taken over from an earlier job
     attempts: list[dict[str, Any]] = field(default_factory=list)  # status.AttemptStatus, newest first
 
-    def but(self, **changes: Any) -> Record:
+    def but(self, **changes: Any) -> RunRecord:
         """The record with some fields changed."""
         return replace(self, **changes)
 
@@ -56,7 +56,7 @@ def state_root() -> Path:
     return Path(home) / "finetune-operator"
 
 
-class Folder:
+class StateDir:
     """The files of one local job."""
 
     def __init__(self, root: Path, name: str, output_uri: str) -> None:
@@ -109,14 +109,14 @@ class Folder:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{pid}\n".encode(), 0)
 
-    def record(self) -> Record | None:
+    def record(self) -> RunRecord | None:
         """What earlier runs left, or None."""
         try:
-            return Record(**json.loads(self._record.read_text()))
+            return RunRecord(**json.loads(self._record.read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
-    def save(self, record: Record) -> None:
+    def save(self, record: RunRecord) -> None:
         """Replace the record, at once and whole."""
         new = self._record.with_suffix(".new")
         new.write_text(json.dumps(asdict(record), indent=1))

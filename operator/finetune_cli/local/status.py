@@ -13,7 +13,7 @@ from finetune_api.report import Outcome, Report
 from finetune_api.status import ATTEMPTS, AttemptStatus, ConditionType, Failure, Phase, Status
 from finetune_api.text import clip
 from finetune_api.times import rfc3339
-from finetune_cli.local.state_dir import Record
+from finetune_cli.local.state_dir import RunRecord
 from finetune_operator.job.status.display import display
 from finetune_operator.job.status.goodput import goodput
 from finetune_operator.job.status.merge import status_at_end, status_from_report, with_outcome
@@ -21,23 +21,23 @@ from finetune_operator.plan import conditions
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RunState:
     """What is known of a run so far: the status, and the current process's last report."""
 
     status: Status
     report: Report | None = None
 
-    def heard(self, report: Report, spec: Spec, now: float) -> Course:
+    def after_report(self, report: Report, spec: Spec, now: float) -> RunState:
         """After a report."""
-        return Course(status_from_report(report, self.status, spec, now=now), report)
+        return RunState(status_from_report(report, self.status, spec, now=now), report)
 
-    def ended(self, outcome: Outcome | None) -> Course:
-        """After a process's last word."""
-        return Course(with_outcome(self.status, outcome) if outcome else self.status, self.report)
+    def after_outcome(self, outcome: Outcome | None) -> RunState:
+        """After a process has ended, by its termination message."""
+        return RunState(with_outcome(self.status, outcome) if outcome else self.status, self.report)
 
-    def begun(self) -> Course:
+    def before_process(self) -> RunState:
         """Before the next process: its first report says where it starts."""
-        return Course(self.status)
+        return RunState(self.status)
 
     @property
     def step(self) -> int:
@@ -55,13 +55,13 @@ class Course:
         return (self.report.resumed_from_step if self.report else None) or 0
 
 
-def first_course(record: Record) -> Course:
-    """Before anything is heard."""
-    return Course(Status(phase=Phase.PENDING, start_time=record.start_time or None))
+def initial_state(record: RunRecord) -> RunState:
+    """Before the first report."""
+    return RunState(Status(phase=Phase.PENDING, start_time=record.start_time or None))
 
 
 def attempt_entry(
-    record: Record, course: Course, code: int, failure: Failure | None, started: float, now: float
+    record: RunRecord, state: RunState, code: int, failure: Failure | None, started: float, now: float
 ) -> AttemptStatus:
     """The status entry of the attempt that just ended."""
     return AttemptStatus(
@@ -71,15 +71,15 @@ def attempt_entry(
         reason=failure.reason if failure else "Completed",
         message=clip(failure.message, 256) if failure else None,
         exit_code=code,
-        from_step=course.from_step,
-        last_step=course.step,
-        lost_steps=max(0, course.step - max(course.checkpoint_step or 0, course.from_step)) if failure else 0,
-        seconds=dict(course.report.seconds) if course.report else None,
+        from_step=state.from_step,
+        last_step=state.step,
+        lost_steps=max(0, state.step - max(state.checkpoint_step or 0, state.from_step)) if failure else 0,
+        seconds=dict(state.report.seconds) if state.report else None,
     )
 
 
 def final_status(
-    spec: Spec, record: Record, course: Course, now: float, *, failure: Failure | None, stopped_by: str | None
+    spec: Spec, record: RunRecord, state: RunState, now: float, *, failure: Failure | None, stopped_by: str | None
 ) -> Status:
     """The status at the end: succeeded, failed, or stopped by a signal."""
     attempts = tuple(AttemptStatus.model_validate_json(json.dumps(entry)) for entry in record.attempts[:ATTEMPTS])
@@ -89,10 +89,10 @@ def final_status(
         "attempts": attempts,
         "goodput": goodput(attempts),
     }
-    status = course.status.model_copy(update=known)
+    status = state.status.model_copy(update=known)
     if stopped_by is None:
         return status_at_end(status, spec, failure=failure, said=None, now=now)
-    message = f"stopped by {stopped_by} at step {course.step}; the same command goes on"
+    message = f"stopped by {stopped_by} at step {state.step}; the same command goes on"
     said = conditions.put(status.conditions, ConditionType.RUNNING, False, "Interrupted", "", 1, now)
     said = conditions.put(said, ConditionType.SUSPENDED, True, "Interrupted", message, 1, now)
     words = {"conditions": said, "phase": Phase.SUSPENDED, "reason": "Interrupted", "message": message}

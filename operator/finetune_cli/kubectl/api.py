@@ -13,8 +13,8 @@ from finetune_operator.plan import names
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
-    """One cluster, as a kubeconfig's context names it."""
+class JobsApi:
+    """The FineTuneJobs and pods of one cluster, as a kubeconfig's context names it."""
 
     client: Any  # kubernetes.client.ApiClient
     namespace: str
@@ -72,7 +72,7 @@ class Cluster:
         return CoreV1Api(self.client)
 
 
-def connect(kubeconfig: str | None, context: str | None, namespace: str | None) -> Cluster:
+def connect(kubeconfig: str | None, context: str | None, namespace: str | None) -> JobsApi:
     """The cluster that the options name, by kubectl's rules. Raises Stop."""
     try:
         from kubernetes import config
@@ -89,11 +89,11 @@ def connect(kubeconfig: str | None, context: str | None, namespace: str | None) 
                 config.load_incluster_config()
                 from kubernetes.client import ApiClient
 
-                return Cluster(ApiClient(), namespace or _own_namespace())
+                return JobsApi(ApiClient(), namespace or _own_namespace())
         what = " ".join(str(error).split())[:300]
         raise Stop(f"no cluster to talk to: {what}", hint="Check --kubeconfig, --context and $KUBECONFIG.") from None
     chosen = next((c for c in contexts if c["name"] == context), current)
-    return Cluster(client, namespace or chosen["context"].get("namespace") or "default")
+    return JobsApi(client, namespace or chosen["context"].get("namespace") or "default")
 
 
 def _own_namespace() -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from finetune_api.exits import BY_CODE, COMPLETE, Reason
 from finetune_api.report import Outcome
-from finetune_cli.local.next_steps import quoted
 from finetune_cli.local.process import Step
+from finetune_cli.terminal import quoted
 from finetune_operator.job.attempt.causes import Cause
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class StepEnd:
     """The end of one step; `cause` is None if it is complete."""
 
     step: Step
@@ -24,10 +24,10 @@ class End:
     log: Path
 
 
-def end_of(step: Step, code: int, outcome: Outcome | None, log: Path) -> End:
+def step_end(step: Step, code: int, outcome: Outcome | None, log: Path) -> StepEnd:
     """What an exit code, the last word and, of a process that said nothing, the end of its log tell."""
     if code == COMPLETE:
-        return End(step, code, None, outcome, log)
+        return StepEnd(step, code, None, outcome, log)
     problem = outcome.problem if outcome else None
     if problem is not None:
         cause = Cause(problem.reason, problem.message, problem.hint, problem.field, problem.rank, code, problem.place)
@@ -35,7 +35,7 @@ def end_of(step: Step, code: int, outcome: Outcome | None, log: Path) -> End:
         cause = Cause(BY_CODE[code].reason, BY_CODE[code].cause, exit_code=code)
     else:
         cause = Cause(Reason.CRASHED, _crash(step, code, log), hint=f"Read its log: {quoted(log)}", exit_code=code)
-    return End(step, code, cause, outcome, log)
+    return StepEnd(step, code, cause, outcome, log)
 
 
 def _crash(step: Step, code: int, log: Path) -> str:
