@@ -15,7 +15,7 @@ from finetune_trainer.checkpoint import manifest, parts
 from finetune_trainer.checkpoint.digests import json_digest
 from finetune_trainer.checkpoint.manifest import DamagedError
 from finetune_trainer.storage import Location
-from support.checkpoints import own, same, state
+from support.checkpoints import own, same, state, verify
 
 Damage = Callable[[Location, str, random.Random], None]
 
@@ -140,18 +140,18 @@ def test_damage_between_choice_and_load_ends_the_rank_and_the_next_attempt_falls
     assert start(attempt=2).claim().resume.step == 10
 
 
-def test_verify_reads_everything_and_compares_sha_256(start, out: Location) -> None:
+def test_a_full_check_reads_everything_and_compares_sha_256(start, out: Location) -> None:
     writer = start()
     writer.claim()
     writer.save(state(10), wait=True)
     (ref,) = (writer.latest(),)
-    writer.verify(ref)
+    verify(out, ref)
     value = json.loads(out.get("ckpt/1/10/MANIFEST.json"))
     value.pop("digest")
     value["parts"][0]["sha256"] = "0" * 64  # a CRC can be forged, this cannot
     out.put("ckpt/1/10/MANIFEST.json", json.dumps({"digest": json_digest(value), **value}).encode())
     with pytest.raises(DamagedError, match="SHA-256"):
-        writer.verify(ref)
+        verify(out, ref)
 
 
 def test_a_part_with_other_tensors_than_listed_is_damaged(start, out: Location) -> None:

@@ -13,7 +13,7 @@ from finetune_trainer.checkpoint import Checkpointer, Snapshot, parts
 from finetune_trainer.checkpoint.serialized import PIECE, Serialized
 from finetune_trainer.storage import Location, ObjectInfo, Read
 from finetune_trainer.storage.s3 import multipart
-from support.checkpoints import same, same_bits, state
+from support.checkpoints import same, same_bits, state, verify
 
 
 def test_the_bytes_are_a_safetensors_file() -> None:
@@ -75,4 +75,4 @@ def test_parts_go_to_s3_in_pieces_and_come_back_whole(
     resume = reader.claim().resume
     assert resume is not None
     assert same(reader.load(resume), large)
-    reader.verify(resume)
+    verify(out, resume)

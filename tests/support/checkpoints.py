@@ -11,7 +11,7 @@ import torch
 
 from finetune_api.base import parse
 from finetune_api.run import RunConfig, StorageAccess
-from finetune_trainer.checkpoint import Snapshot
+from finetune_trainer.checkpoint import CheckpointRef, Snapshot, manifest, parts
 from finetune_trainer.storage import Location, ObjectInfo, ObjectStore, Read, Unfinished
 
 
@@ -71,6 +71,13 @@ def same(a: Snapshot, b: Snapshot) -> bool:
     ) != set(b.tensors):
         return False
     return all(same_bits(tensor, b.tensors[name]) for name, tensor in a.tensors.items())
+
+
+def verify(out: Location, ref: CheckpointRef) -> None:
+    """Read all parts of a checkpoint and compare SHA-256 too. Raises DamagedError."""
+    assert ref.generation is not None
+    where = out.child(manifest.folder(ref.generation, ref.step))
+    parts.unpack(where, manifest.parse(where.get(manifest.NAME)), full=True)
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

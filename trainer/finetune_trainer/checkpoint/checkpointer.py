@@ -8,7 +8,6 @@ writer names its own.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -24,15 +23,14 @@ from finetune_api.status import CHECKPOINTS, Checkpoint
 from finetune_api.times import rfc3339
 from finetune_trainer.checkpoint import generations, manifest, parts, retention, room
 from finetune_trainer.checkpoint.best import is_better
-from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences, identity_of
-from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
+from finetune_trainer.checkpoint.compare import identity_of
+from finetune_trainer.checkpoint.manifest import Manifest
+from finetune_trainer.checkpoint.reader import CheckpointReader, ref_of
 from finetune_trainer.checkpoint.snapshot import CheckpointRef, Snapshot
 from finetune_trainer.checkpoint.uploader import Save, Uploader
-from finetune_trainer.storage import Location, Unfinished, location
+from finetune_trainer.storage import Location, Unfinished
 
 log = logging.getLogger(__name__)
-
-RESUME_FIELD = "spec.checkpoints.resumeFrom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +63,16 @@ class Checkpointer:
         self._identity = identity_of(config, identity or {})
         self._on_commit = on_commit
         self._metric = resolve.metric(config.task, config.evaluation.metric)
+        self._reader = CheckpointReader(config, out, identity=self._identity, facts=self._facts)
         self._writer = uuid.uuid4().hex[:8]
         self._uploader = Uploader()
         self._generation: Generation | None = None
         self._refs: list[CheckpointRef] = []  # committed and verified or our own, any order
-        self._loaded: tuple[CheckpointRef, Snapshot] | None = None
         self._saved: set[int] = set()  # steps given to the uploader
         self._best: dict[str, float] | None = None  # the best evaluation given to save, or found
         self._swept = False
         self._left: list[Unfinished] = []
         self._missed = False
-        self.notes: list[str] = []
 
     # ------------------------------------------------------------------ resuming
 
@@ -109,66 +106,23 @@ class Checkpointer:
         return self._generation
 
     def latest(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> CheckpointRef | None:
-        """The newest good checkpoint that counts; of another job, by checkpoints.resumeFrom, while there is none.
-
-        All its parts were read and verified; the state is kept for `load`. Damaged ones are passed over with a warning.
-        """
-        self._refs = []
-        good: tuple[CheckpointRef, Snapshot] | None = None
-        for generation, step in generations.candidates(self._out):
-            where = self._out.child(manifest.folder(generation, step))
-            try:
-                found = self._manifest(where, (generation, step))
-                ref = self._ref(found, where, generation)
-                if good is None:
-                    check_identity(ref.uri, found.identity, self._identity, None)
-                    _check_shapes(ref.uri, found, shapes, None)
-                    good = ref, parts.unpack(where, found)
-                    self._compare_environment(ref.uri, found)
-                self._refs.append(ref)
-            except DamagedError as error:
-                self._warn(f"checkpoint {where.uri()} is damaged: {error}; falling back to the one before it")
-        if good is None and self._config.checkpoints.resume_from:
-            good = self._resume_from(self._config.checkpoints.resume_from, shapes)
-        self._loaded = good
+        """The newest good checkpoint that counts; of another job, by checkpoints.resumeFrom, while there is none."""
+        found, self._refs = self._reader.find(shapes)
         self._on_commit(self.listed())
-        return good[0] if good else None
+        return found
 
     def read_ahead(self) -> None:
-        """Other ranks, while rank 0 claims: read what is newest, which it most likely chooses.
-
-        No failure matters here.
-        """
-        with contextlib.suppress(JobError, DamagedError, FileNotFoundError):
-            for place in generations.candidates(self._out):
-                where = self._out.child(manifest.folder(*place))
-                found = self._manifest(where, place)
-                self._loaded = self._ref(found, where, place[0]), parts.unpack(where, found)
-                return
+        """Other ranks, while rank 0 claims: read what is newest, which it most likely chooses."""
+        self._reader.read_ahead()
 
     def load(self, ref: CheckpointRef, *, only: str | None = None) -> Snapshot:
-        """The verified state of a checkpoint; `only`: just the tensors whose names begin so. Every rank."""
-        if self._loaded is not None and self._loaded[0] == ref and only is None:
-            state, self._loaded = self._loaded[1], None
-            return state
-        self._loaded = None if only is None else self._loaded
-        where = self._where(ref)
-        try:
-            found = self._manifest(where, (ref.generation, ref.step) if ref.generation is not None else None)
-            if found.digest != ref.digest:
-                raise DamagedError("its manifest is not the one that was chosen")
-            return parts.unpack(where, found, only=only, full=ref.generation is None)
-        except DamagedError as error:
-            raise JobError(
-                Reason.STORAGE_UNAVAILABLE,
-                f"checkpoint {ref.uri} could be read a moment ago and is damaged now: {error}",
-                hint="The next attempt falls back to the checkpoint before it.",
-            ) from error
+        """The verified snapshot of a checkpoint; `only`: just the tensors whose names begin so. Every rank."""
+        return self._reader.load(ref, only=only)
 
-    def verify(self, ref: CheckpointRef) -> None:
-        """Read all parts and compare SHA-256 too. Raises DamagedError."""
-        where = self._where(ref)
-        parts.unpack(where, self._manifest(where, None), full=True)
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of the checkpoints that were found."""
+        return self._reader.warnings
 
     # ------------------------------------------------------------------ saving
 
@@ -177,14 +131,11 @@ class Checkpointer:
         ranks.
 
         Where storage is slower than the saves follow each other, a newer one takes the place of one that waits; never
-        of the
-        best: then this one is not taken, and `missed`. Two snapshots at most are in memory.
+        of the best: then this one is not taken, and `missed`. Two snapshots at most are in memory.
 
         A step that is saved already is not saved again, but for one that this group resumed from before it was judged:
-        with
-        its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier
-        background save
-        failed with.
+        with its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier
+        background save failed with.
         """
         if self._rank != 0:
             return
@@ -211,7 +162,7 @@ class Checkpointer:
         if self._missed:
             log.info("the checkpoint of step %d waits: the storage is slower than the saves follow", snapshot.step)
             return
-        self._loaded = None
+        self._reader.forget()
         self._uploader.make_place()
         copy = Snapshot(
             snapshot.step,
@@ -284,7 +235,7 @@ class Checkpointer:
         except BaseException:
             self._saved.discard(snapshot.step)
             raise
-        self._refs = [*self._refs, self._ref(sealed, where, number)]
+        self._refs = [*self._refs, ref_of(sealed, where, number)]
         self._on_commit(self.listed())
         self._retain(number)
 
@@ -346,55 +297,6 @@ class Checkpointer:
         by = f"generation {other.number} of attempt {other.attempt}" if other else "another process group"
         return JobError(Reason.FENCED, f"{by} has taken over {self._out.uri()}; this is attempt {self._config.attempt}")
 
-    def _manifest(self, where: Location, place: tuple[int, int] | None) -> Manifest:
-        """The manifest at `where`; with `place` it must be this job's and stand where it says. Raises DamagedError."""
-        text = where.find(manifest.NAME)
-        if text is None:
-            raise DamagedError("its manifest is missing")
-        found = manifest.parse(text)
-        if place is not None and (found.generation, found.step) != place:
-            raise DamagedError(f"its manifest is that of generation {found.generation}, step {found.step}")
-        if place is not None and found.job_id != self._config.job.id:
-            raise DamagedError(f"it is another job's ({found.job_name})")
-        return found
-
-    def _resume_from(self, uri: str, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[CheckpointRef, Snapshot]:
-        where = location(uri, self._config.storage)
-        try:
-            found = self._manifest(where, None)
-            check_identity(uri, found.identity, self._identity, RESUME_FIELD)
-            _check_shapes(uri, found, shapes, RESUME_FIELD)
-            state = parts.unpack(where, found, full=True)
-        except DamagedError as error:
-            raise JobError(
-                Reason.CHECKPOINT_MISMATCH,
-                f"{uri} is not a good checkpoint: {error}",
-                field=RESUME_FIELD,
-                hint="Name a checkpoint as status.checkpoints lists it: s3://…/ckpt/<generation>/<step>.",
-            ) from error
-        self._compare_environment(uri, found)
-        return self._ref(found, where, None), state
-
-    def _compare_environment(self, uri: str, found: Manifest) -> None:
-        differ = differences(found.facts, self._facts)
-        if differ:
-            self._warn(
-                f"the environment differs from that of {uri}, so the last bits of the results may differ too (the rows"
-                f" do not): {'; '.join(differ)}"
-            )
-
-    def _ref(self, found: Manifest, where: Location, generation: int | None) -> CheckpointRef:
-        return CheckpointRef(generation, found.step, where.uri(), found.digest, found.size, found.time, found.metrics)
-
-    def _where(self, ref: CheckpointRef) -> Location:
-        if ref.generation is None:
-            return location(ref.uri, self._config.storage)
-        return self._out.child(manifest.folder(ref.generation, ref.step))
-
-    def _warn(self, message: str) -> None:
-        self.notes.append(message)
-        log.warning(message)
-
 
 def _put_once(where: Location, text: bytes) -> None:
     """Write the manifest; a copy that is ours already (an answer was lost) is success, another's is FENCED."""
@@ -403,11 +305,6 @@ def _put_once(where: Location, text: bytes) -> None:
     except FileExistsError:
         if where.find(manifest.NAME) != text:
             raise JobError(Reason.FENCED, f"another writer has committed {where.uri()}") from None
-
-
-def _check_shapes(uri: str, found: Manifest, shapes: Mapping[str, tuple[int, ...]] | None, field: str | None) -> None:
-    if shapes is not None:
-        check_shapes(uri, found.shapes("model"), shapes, field)
 
 
 def _now() -> str:

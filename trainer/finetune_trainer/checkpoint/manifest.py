@@ -2,8 +2,7 @@
 a tensor.
 
 It is JSON and carries its own digest, so that a damaged manifest is found as surely as a damaged part (I5). Nothing in
-a
-checkpoint is a pickle.
+a checkpoint is a pickle.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Tensors to parts and back: safetensors files of bounded size, one namespace each, digests computed while writing.
 
 A part is named by its writer, so no writer ever overwrites another's. Reading checks size, CRC32C (always), SHA-256
-(when
-asked), and that the tensors are those the manifest names: a wrong part is found before it is used (I5).
+(when asked), and that the tensors are those the manifest names: a wrong part is found before it is used (I5).
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ def copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def as_they_are(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors themselves where they lie on the CPU in one piece, else copies: for a save that the step waits
-    for.
-    """
+    """The tensors themselves where they lie on the CPU in one piece, else copies: for saves that the step waits for."""
     return {name: t.detach().to(device="cpu").contiguous() for name, t in tensors.items()}
 
 

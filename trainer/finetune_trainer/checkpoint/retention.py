@@ -1,6 +1,4 @@
-"""Which checkpoints stay, and how the others go: manifest first, so that a half-deleted checkpoint does not exist
-(I5).
-"""
+"""Which checkpoints stay, and how the others go: manifest first, so that none is ever half-deleted (I5)."""
 
 from __future__ import annotations
 
@@ -41,8 +39,7 @@ def delete(out: Location, refs: Iterable[CheckpointRef]) -> None:
 
 def sweep(out: Location, live: Iterable[CheckpointRef], newest: int) -> int:
     """Remove what no live checkpoint needs: uncommitted data and unfinished uploads of dead writers, and what an older
-    generation wrote past the
-    step that a newer one resumed from. Returns how many objects went."""
+    generation wrote past the step that a newer one resumed from. Returns how many objects went."""
     needed = {(ref.generation, ref.step) for ref in live}
     stale = []
     for info in out.list("ckpt/"):

@@ -1,8 +1,7 @@
 """Tensors as the bytes of a safetensors file, read from where they lie: a part is never copied whole to be written.
 
 Layout: the header's length (8 bytes, little-endian), a JSON header padded to 8 bytes, then the tensors one after the
-other,
-the widest numbers first, so that each begins at a multiple of its width.
+other, the widest numbers first, so that each begins at a multiple of its width.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ class Snapshot:
     """Everything that the next step depends on.
 
     `tensors` are named "model.…" (only what is trained, for lora and freeze) and "optimizer.…"; the part before the
-    first
-    dot is a namespace that can be loaded alone. `meta` is JSON: non-finite numbers are kept, tuples come back as lists.
-    `blobs` are opaque files, such as the events so far.
+    first dot is a namespace that can be loaded alone. `meta` is JSON: non-finite numbers are kept, tuples come back as
+    lists. `blobs` are opaque files, such as the events so far.
     """
 
     step: int

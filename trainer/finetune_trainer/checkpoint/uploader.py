@@ -1,14 +1,11 @@
 """One background thread that saves checkpoints in order, so that the loop never waits for storage.
 
 One snapshot is in flight and one waits: the newest, or the best so far, which only a better one replaces (it is what
-the run
-exports). A snapshot for which there is no place is not taken at all, and made up for at the next step: which steps were
-saved
-never changes what is computed (I3), only from where a killed run goes on.
+the run exports). A snapshot for which there is no place is not taken at all, and made up for at the next step: which
+steps were saved never changes what is computed (I3), only from where a killed run goes on.
 
 A save that fails because the storage is away is tried again until a newer one waits; PATIENCE_SECONDS after the first
-such
-failure the run is told, at the next check or drain. All other failures are told at once. The thread is a daemon: a
+such failure the run is told, at the next check or drain. All other failures are told at once. The thread is a daemon: a
 process that must die does not wait for it, and a torn upload does not exist (I5).
 """
 

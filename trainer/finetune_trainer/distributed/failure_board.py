@@ -1,8 +1,7 @@
 """What goes wrong on one rank is told to all, through the store that they share: every rank ends with the root cause.
 
 The first problem told stands. Ranks look while they wait for each other, so that nobody waits for one that has failed
-and
-will never come; a rank that only lost a peer, or was told to stop while it waited, takes the cause for its own end.
+and will never come; a rank that only lost a peer, or was told to stop while it waited, takes the cause for its own end.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """How long a worker has waited for its peers; told to stop while one is silent, it leaves at once.
 
 A peer on a node that lost its power says nothing: no connection ends, and a collective waits for its whole time-out.
-The
-signal to stop cannot be heeded meanwhile, for the process waits outside Python. So a thread looks at how long the wait
-has
-lasted. A peer that is only slow shows in the waits before: those are never cut short.
+The signal to stop cannot be heeded meanwhile, for the process waits outside Python. So a thread looks at how long the
+wait has lasted. A peer that is only slow shows in the waits before: those are never cut short.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Memory that ran out has many names: torch's, CUDA's and its libraries', the CPU allocator's, Python's, the
-system's.
-"""
+"""Memory that ran out has many names: torch's, CUDA's, the CPU allocator's, Python's, the system's."""
 
 from __future__ import annotations
 

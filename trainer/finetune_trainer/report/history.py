@@ -1,10 +1,8 @@
 """Loss and metrics over the steps, never more points than the contract takes, whatever the number of steps.
 
 Loss points are kept where the step is a multiple of a stride that doubles when room runs out; evaluation points go
-first
-and are thinned only when they alone are too many. The newest point is always there. State is small JSON that lives in
-the
-checkpoint, so a resumed run goes on with the history that it had at that step (I3).
+first and are thinned only when they alone are too many. The newest point is always there. State is small JSON that
+lives in the checkpoint, so a resumed run goes on with the history that it had at that step (I3).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a process of the trainer writes to its log: everything goes through one stream that keeps secrets in (I7).
 
 The stream stands in for standard error itself, so that it also holds for what libraries log by handlers of their own,
-for
-warnings, and for tracebacks that nobody caught, in the launcher and in the workers forked from it.
+for warnings, and for tracebacks that nobody caught, in the launcher and in the workers forked from it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """One optimizer step, exact over micro-batches and ranks: sums of losses, one reduction, one division, one update (I1).
 
 What the ranks must agree on travels with the step's sums: whether one was told to stop or ran out of memory, and how
-many
-rows could not be learned from. If one must stop, no rank updates: the state stays that of the step before.
+many rows could not be learned from. If one must stop, no rank updates: the state stays that of the step before.
 """
 
 from __future__ import annotations
