@@ -34,7 +34,7 @@ class Format:
         return self.name in ("jsonl", "csv") and not self.compression
 
 
-def format_of(key: str, wanted: str = "auto") -> Format | None:
+def format_of(key: str, wanted: FormatName | Literal["auto"] = "auto") -> Format | None:
     """The format of an object by its name; `wanted` overrides the name's ending, the compression still goes by it.
 
     None when the name says nothing, and for compressed parquet, which nothing can read in parts.
@@ -45,7 +45,7 @@ def format_of(key: str, wanted: str = "auto") -> Format | None:
         if name.endswith(ending):
             name, compression = name.removesuffix(ending), kind
     found = next((kind for ending, kind in _ENDINGS.items() if name.endswith(ending)), None)
-    chosen: FormatName | None = found if wanted == "auto" else wanted  # type: ignore[assignment]
+    chosen = found if wanted == "auto" else wanted
     if chosen is None or (chosen == "parquet" and compression):
         return None
     return Format(chosen, compression)

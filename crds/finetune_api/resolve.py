@@ -49,7 +49,7 @@ def resolve(
 
 def default_batch(training: Training, train_rows: int) -> int:
     """32 rows a step; fewer where an epoch would have less than 10 steps; never less than a given microBatchSize."""
-    return max(training.micro_batch_size or 1, min(32, max(4, 2 ** int(math.log2(max(1, train_rows / 10))))))
+    return max(training.micro_batch_size or 1, min(32, max(4, 1 << int(math.log2(max(1, train_rows / 10))))))
 
 
 def default_micro_batch(longest: int) -> int:
