@@ -16,78 +16,13 @@ from finetune_api.method import METHODS
 from finetune_api.metrics import AUTO
 from finetune_api.pod import LabelKey, LabelValue, Name
 from finetune_api.rules import column_rules, labels_rule, merge_rule, metric_rule
-from finetune_api.sources import Columns, Data, HeldOutSource, ModelSource, TrainSource
+from finetune_api.sources import Data, ModelSource
 from finetune_api.status import Status
-from finetune_api.storage import CertificateAuthority, Hub, Storage
+from finetune_api.storage import Hub, Storage
 from finetune_api.tasks import TASKS
-from finetune_api.tuning import (
-    Checkpoints,
-    EarlyStopping,
-    Evaluation,
-    Freeze,
-    Lora,
-    Method,
-    MethodName,
-    MetricChoice,
-    Output,
-    Training,
-)
-from finetune_api.uris import (
-    Column,
-    DataUri,
-    Endpoint,
-    Image,
-    ModelUri,
-    Namespace,
-    OutputUri,
-    Region,
-    Revision,
-    S3Uri,
-    Split,
-    reads,
-    reads_cel,
-)
+from finetune_api.tuning import Checkpoints, Evaluation, Method, Output, Training
+from finetune_api.uris import Image, Namespace, reads, reads_cel
 from finetune_api.workers import Prepare, Workers
-
-__all__ = [
-    "CertificateAuthority",
-    "Checkpoints",
-    "Column",
-    "Columns",
-    "Data",
-    "DataUri",
-    "EarlyStopping",
-    "Endpoint",
-    "Evaluation",
-    "Freeze",
-    "HeldOutSource",
-    "Hub",
-    "Image",
-    "Lora",
-    "Manifest",
-    "Metadata",
-    "Method",
-    "MethodName",
-    "MetricChoice",
-    "ModelSource",
-    "ModelUri",
-    "Namespace",
-    "Output",
-    "OutputUri",
-    "Prepare",
-    "Region",
-    "RestartPolicy",
-    "Revision",
-    "S3Uri",
-    "Spec",
-    "Split",
-    "Storage",
-    "TaskName",
-    "TrainSource",
-    "Training",
-    "Workers",
-    "mutable",
-]
 
 TaskName = Annotated[str, OneOf(*TASKS)]
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 
-from finetune_api.job import MetricChoice, TaskName, Training
+from finetune_api.job import TaskName
 from finetune_api.method import METHODS, MethodInfo
 from finetune_api.metrics import AUTO
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_api.tasks import TASKS, TaskInfo
+from finetune_api.tuning import MetricChoice, Training
 
 DEFAULT_EPOCHS = 3.0
 

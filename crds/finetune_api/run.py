@@ -11,7 +11,9 @@ from typing import Literal
 from pydantic import Field
 
 from finetune_api.base import Model
-from finetune_api.job import Checkpoints, Data, Evaluation, Method, ModelSource, Output, Spec, TaskName, Training
+from finetune_api.job import Spec, TaskName
+from finetune_api.sources import Data, ModelSource
+from finetune_api.tuning import Checkpoints, Evaluation, Method, Output, Training
 
 
 class Identity(Model):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_api.job import Training
+from finetune_api.tuning import Training
 from finetune_trainer.batches.collate import collate
 from finetune_trainer.batches.example import Example
 from finetune_trainer.batches.layout import micro_batches

@@ -13,8 +13,9 @@ import yaml
 
 from finetune_api.base import Model
 from finetune_api.crd import custom_resource_definition, structural
-from finetune_api.job import Spec, Training
+from finetune_api.job import Spec
 from finetune_api.status import Status
+from finetune_api.tuning import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 CRD = custom_resource_definition()

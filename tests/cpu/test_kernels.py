@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from finetune_api.job import Method
+from finetune_api.tuning import Method
 from finetune_trainer.cpu import dropout, linear
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model

@@ -15,7 +15,7 @@ from .test_02_images import TRAINER
 # The launcher of the image, whose workers fail for a given reason instead of training.
 FAIL = """
 import sys, types
-from finetune_api import job, run
+from finetune_api import run, sources, tuning
 from finetune_api.exits import JobError, Reason
 
 def train(*_):
@@ -29,9 +29,12 @@ from finetune_trainer.launch import launcher
 
 launcher.report_completed = lambda *_: False  # there is no storage
 sys.exit(launcher.launch(run.RunConfig(
-    job=run.Identity(name="e2e/exit", id="0"), task="text-classification", model=job.ModelSource(uri="s3://b/model"),
-    data=job.Data(train=job.TrainSource(uri="s3://b/train")), method=job.Method(), training=job.Training(),
-    evaluation=job.Evaluation(), checkpoints=job.Checkpoints(), output=job.Output(uri="s3://b/out"), world=run.World(),
+    job=run.Identity(name="e2e/exit", id="0"), task="text-classification",
+    model=sources.ModelSource(uri="s3://b/model"),
+    data=sources.Data(train=sources.TrainSource(uri="s3://b/train")),
+    method=tuning.Method(), training=tuning.Training(),
+    evaluation=tuning.Evaluation(), checkpoints=tuning.Checkpoints(), output=tuning.Output(uri="s3://b/out"),
+    world=run.World(),
     reporting=run.Reporting(termination_file="/dev/termination-log"),
 )))
 """

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Freeze, Lora, Method
+from finetune_api.tuning import Freeze, Lora, Method
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.load import load_model, parameter_counts
 from finetune_trainer.tasks.registry import task_for

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Lora, Method
+from finetune_api.tuning import Lora, Method
 from finetune_trainer.batches.example import IGNORE, ClassExample, TokenExample
 from finetune_trainer.methods import METHODS, apply_method
 from finetune_trainer.model.load import load_model

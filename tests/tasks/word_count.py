@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_api.job import Columns
+from finetune_api.sources import Columns
 from finetune_api.tasks import Role, TaskInfo
 from finetune_trainer.batches.example import Example
 from finetune_trainer.batches.micro_batch import MicroBatch

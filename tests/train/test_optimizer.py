@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune_api.job import Training
+from finetune_api.tuning import Training
 from finetune_trainer.model.load import load_model
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.optimizer import adamw, rate_at

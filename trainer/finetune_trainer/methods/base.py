@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_api.job import Method
 from finetune_api.method import MethodInfo
 from finetune_api.status import Finding
+from finetune_api.tuning import Method
 from finetune_trainer.model.head import HeadPolicy
 
 

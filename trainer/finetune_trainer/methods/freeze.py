@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Freeze
 from finetune_api.method import METHODS
+from finetune_api.tuning import Freeze
 from finetune_trainer.methods.base import Identity, TuningMethod
 from finetune_trainer.methods.modules import head_modules, layer_list, modules_after
 from finetune_trainer.model.head import HeadPolicy

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Lora
 from finetune_api.method import METHODS
 from finetune_api.status import Finding
+from finetune_api.tuning import Lora
 from finetune_trainer.methods.base import AdapterFormat, Identity, TuningMethod
 from finetune_trainer.methods.modules import head_modules, linear_layers
 from finetune_trainer.model.head import HeadPolicy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.job import Method
+from finetune_api.tuning import Method
 from finetune_trainer.methods import freeze, full, lora
 from finetune_trainer.methods.base import TuningMethod
 from finetune_trainer.model.head import HeadPolicy

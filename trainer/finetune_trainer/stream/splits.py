@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune_api.job import Data
+from finetune_api.sources import Data
 from finetune_trainer.stream.manifest import Block, DataManifest, Source
 from finetune_trainer.stream.order import mix
 

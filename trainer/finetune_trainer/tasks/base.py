@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from finetune_api.job import Columns
+from finetune_api.sources import Columns
 from finetune_api.tasks import TaskInfo
 from finetune_trainer.batches.example import Example
 from finetune_trainer.model.head import HeadPolicy

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetune_api.job import Columns
+from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import TokenExample
 from finetune_trainer.model.head import HeadPolicy

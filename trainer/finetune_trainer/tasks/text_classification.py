@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune_api.forms import one_form
-from finetune_api.job import Columns
+from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.head import HeadPolicy

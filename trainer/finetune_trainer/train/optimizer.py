@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from finetune_api.job import Training
+from finetune_api.tuning import Training
 
 
 def adamw(model: Any, training: Training) -> torch.optim.AdamW:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.job import Prepare, Spec, Workers
+from finetune_api.job import Spec
 from finetune_api.pod import EnvVar, Resources, Toleration
 from finetune_api.quantity import exact_quantity
+from finetune_api.workers import Prepare, Workers
 from finetune_operator.job.children import run_config, scratch
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names

@@ -11,8 +11,8 @@ from typing import Any
 
 from finetune_api.exits import JobError
 from finetune_api.forms import one_form
-from finetune_api.job import Columns
 from finetune_api.run import RunConfig
+from finetune_api.sources import Columns
 from finetune_api.status import Finding
 from finetune_api.text import clip
 from finetune_trainer.prepare.rows.scan import peek_columns

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.job import Data
+from finetune_api.sources import Data
 from finetune_api.status import Finding
 from finetune_api.text import clip
 from finetune_trainer.prepare.rows.evidence import Evidence

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_api.job import Data
+from finetune_api.sources import Data
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE, to_bytes
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block

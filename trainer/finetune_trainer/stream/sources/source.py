@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import Format, format_of
-from finetune_api.job import HeldOutSource, TrainSource
 from finetune_api.run import RunConfig
+from finetune_api.sources import HeldOutSource, TrainSource
 from finetune_trainer.storage import ObjectInfo, ObjectStore, blaming, open_store
 from finetune_trainer.stream.sources.globs import fixed_prefix, has_glob, matcher, spelt_out
 from finetune_trainer.stream.sources.listing import Listing, field_of
