@@ -53,7 +53,7 @@ def tokenizer(folder: Path, template: str | None = CHAT_TEMPLATE, bos: bool = Fa
 
 def encode(t: Tokenizer, messages: list[Any], longest: int = 1000) -> TokenExample:
     row = {"messages": messages}
-    assert TASK.check_row(row, {"messages": "messages"}, None) is None
+    assert TASK.check_row(row, {"messages": "messages"}) is None
     (example,) = TASK.encode(row, {"messages": "messages"}, None, t, longest)
     assert isinstance(example, TokenExample)
     return example
@@ -153,6 +153,6 @@ def test_a_template_that_refuses_a_chat_is_no_guess(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_chat_is_refused_with_the_place(messages: Any, why: str) -> None:
-    found = TASK.check_row({"messages": messages}, {"messages": "messages"}, None)
+    found = TASK.check_row({"messages": messages}, {"messages": "messages"})
     assert found is not None
     assert why in found

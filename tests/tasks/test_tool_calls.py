@@ -24,7 +24,7 @@ COLUMNS = {"messages": "m", "tools": "t"}
 
 def encode(t: Tokenizer, messages: Any, tools: Any = None) -> TokenExample:
     row = {"m": messages, "t": tools}
-    assert TASK.check_row(row, COLUMNS, None) is None
+    assert TASK.check_row(row, COLUMNS) is None
     (example,) = TASK.encode(row, COLUMNS, None, t, 10_000)
     assert isinstance(example, TokenExample)
     return example
@@ -124,6 +124,6 @@ def test_chats_and_tools_as_text_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_call_is_refused_with_the_place(messages: Any, tools: Any, why: str) -> None:
-    found = TASK.check_row({"m": messages, "t": tools}, COLUMNS, None)
+    found = TASK.check_row({"m": messages, "t": tools}, COLUMNS)
     assert found is not None
     assert why in found

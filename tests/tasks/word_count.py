@@ -61,7 +61,7 @@ def label(row: Row, columns: Mapping[str, str]) -> None:
     return None
 
 
-def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None = None) -> str | None:
+def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
     return text_problem(row, columns["text"])
 
 

@@ -38,7 +38,7 @@ def write_config(source: Path, folder: Path, model: Any) -> None:
         base = {**written, **{name: base[name] for name in ("dtype", "torch_dtype") if name in base}}
         base.pop("use_cache", None)
     base["architectures"] = [type(model).__name__]
-    if base["architectures"][0].endswith("ForSequenceClassification"):
+    if not model.can_generate():  # the head is the task's own
         base |= {name: written[name] for name in LEARNED if name in written}
         base |= {name: len(model.config.id2label) for name in ("num_labels", "_num_labels") if name in base}
     if written.get("pad_token_id") != base.get("pad_token_id") and written.get("pad_token_id") is not None:

@@ -35,9 +35,7 @@ class Judge:
         return cls(tuple(torch.tensor([e.input_ids[:TOKENS]], device=device) for e in examples[:ROWS]), device)
 
     def logits(self, model: Any) -> Logits:
-        """The model's answers, computed in float32 whatever its weights are kept in; [classes] or [positions, tokens] a
-        row.
-        """
+        """The model's answers, computed in float32 whatever its weights are kept in; [positions, outputs] a row."""
         kept = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
         was_training = model.training
         model.eval()
@@ -71,9 +69,8 @@ class Judge:
 
 
 def _some(logits: torch.Tensor) -> torch.Tensor:
-    """Logits of a row; of a language model's, those at some positions, the last among them."""
-    if logits.dim() == 1:
-        return logits.clone()
+    """Logits of a row; where it has many positions, those at some of them, the last among them."""
+    logits = logits.reshape(-1, logits.shape[-1])
     wanted = torch.linspace(0, len(logits) - 1, min(POSITIONS, len(logits)), device=logits.device).round().long()
     return logits[wanted]
 

@@ -30,33 +30,47 @@ class NothingToLearn(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A task's values and functions.
+class Omission:
+    """What encoding left out of some rows, by their numbers; `message` may show {share} and {split}."""
 
-    info                                      its row of the contract's table
-    head                                      what it makes of the model's head
-    columns(found, wanted)                    role -> column, from the data's columns and spec.data.columns; JobError if
-                                              one is missing
-    label(row, columns)                       the row's class as text, None where the task has no classes
-    check_row(row, columns, labels)           what is wrong with the row and what to do, or None. `labels` None: any
-                                              class will do
-    encode(row, columns, labels, tokenizer, max_length)   its examples; NothingToLearn where nothing can be learned
-    objective()                               what training minimises
-    tally(labels)                             an empty tally for an evaluation
-    usage(labels)                             Python that tries `model` and `tokenizer`, for the model card
-    samples(...)                              what the model writes to a few rows, for the report; None: it writes none
-    """
+    kind: str
+    rows: Sequence[int]
+    message: str
+
+
+def _nothing(*arguments: Any) -> Sequence[Omission]:
+    """For tasks whose encoding leaves nothing out."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task's values and functions; `columns` in their arguments are role -> column."""
 
     info: TaskInfo
+    """Its row of the contract's table."""
     head: HeadPolicy
+    """What it makes of the model's head."""
     columns: Callable[[Sequence[str], Columns | None], dict[str, str]]
+    """(found, wanted) -> role -> column, from the data's columns and spec.data.columns; JobError if one is missing."""
     label: Callable[[Row, Mapping[str, str]], str | None]
-    check_row: Callable[[Row, Mapping[str, str], Sequence[str] | None], str | None]
+    """(row, columns) -> the row's class as text; None where the task has no classes."""
+    check_row: Callable[[Row, Mapping[str, str]], str | None]
+    """(row, columns) -> what is wrong with the row and what to do, or None."""
     encode: Callable[..., Sequence[Example]]
+    """(row, columns, labels, tokenizer, max_length) -> its examples; NothingToLearn where nothing can be learned."""
     objective: Callable[[], Objective]
+    """What training minimises."""
     tally: Callable[[Sequence[str]], Tally]
+    """(labels) -> an empty tally for an evaluation."""
     usage: Callable[[Sequence[str]], list[str]]
+    """(labels) -> Python that tries `model` and `tokenizer`, for the model card."""
     samples: Callable[..., list[dict[str, str]]] | None = None
+    """(model, rows, columns, tokenizer, *, ends, max_length, stop) -> what the model writes to a few rows, for the
+    report; None where it writes nothing."""
+    omissions: Callable[..., Sequence[Omission]] = _nothing
+    """(rows, hidden, columns, tokenizer) -> what encoding leaves out of a sample, from number -> row and number -> how
+    many parts are hidden."""
 
     @property
     def usual(self) -> dict[str, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.base import NothingToLearn, Row, Task
 from finetune_trainer.tasks.chats.encode import encode_chat
 from finetune_trainer.tasks.chats.messages import chat_of, messages_problem, tools_problem
+from finetune_trainer.tasks.chats.omissions import omissions
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 from finetune_trainer.tasks.completion import encode_completion, prompt_of
 
@@ -56,7 +57,7 @@ def label(row: Row, columns: Mapping[str, str]) -> None:
     """Language models have no classes."""
 
 
-def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None = None) -> str | None:
+def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
     """What is wrong with the row, or None."""
     if "messages" in columns:
         if "tools" in columns and (problem := tools_problem(row.get(columns["tools"]), columns["tools"])):
@@ -160,4 +161,5 @@ TASK = Task(
     tally=tally,
     usage=usage,
     samples=samples,
+    omissions=omissions,
 )

@@ -22,8 +22,8 @@ def within_embeddings(task: Task, beyond: Mapping[str, int], embeddings: int) ->
     if not beyond:
         return task
 
-    def check_row(row: Row, columns: Mapping[str, str], labels: Sequence[str] | None = None) -> str | None:
-        problem = task.check_row(row, columns, labels)
+    def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
+        problem = task.check_row(row, columns)
         if problem is not None:
             return problem
         for column in dict.fromkeys(columns.values()):

@@ -15,14 +15,12 @@ from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding, Lengths, Resolved
 from finetune_api.text import clip
-from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.prepare.checks.model import ModelFacts
 from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.lengths import Measured, measure
 from finetune_trainer.prepare.rows.sample import SampledRow
 from finetune_trainer.tasks.base import NothingToLearn, Task
-from finetune_trainer.tasks.chats.messages import Chat, chat_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def check_lengths(
         quantiles, tokens, findings = _check_split(
             found, task, columns, labels, model.tokenizer, max_length, split_rows[role]
         )
-        findings += _chat_findings(found, role, evidence.surveys[role].usable, columns, model.tokenizer)
+        findings += _omissions(found, role, evidence.surveys[role].usable, task, columns, model.tokenizer)
         return quantiles, tokens, findings
 
     train = measured("train")
@@ -122,37 +120,22 @@ def _check_split(
     return quantiles, tokens, findings
 
 
-def _chat_findings(
-    measured: Measured, split: str, total: int, columns: Mapping[str, str], tokenizer: Tokenizer
+def _omissions(
+    measured: Measured, split: str, total: int, task: Task, columns: Mapping[str, str], tokenizer: Tokenizer
 ) -> list[Finding]:
-    """What the model's chat template leaves out of these rows."""
-    rows, hidden, found = measured.rows, measured.hidden, []
-    if hidden:
-        n, share = min(hidden), len(hidden) / len(rows)
-        message = (
-            f"In {share:.1%} of the {split} rows looked at the chat template does not show all that the assistant wrote"
-            f" (reasoning of earlier turns, say): {sum(hidden.values())} turns are not learned, the others are."
+    """What encoding leaves out of these rows, where the task can tell."""
+    rows = measured.rows
+    learnable = {n: row.values for n, row in enumerate(rows) if n not in measured.troubles}
+    found = task.omissions(learnable, measured.hidden, columns, tokenizer)
+    return [
+        _finding(
+            omission.kind,
+            rows[omission.rows[0]],
+            len(omission.rows) / len(rows) * total,
+            omission.message.format(share=len(omission.rows) / len(rows), split=split),
         )
-        found.append(_finding("HiddenTurns", rows[n], share * total, message))
-    if "tools" in columns:
-        unseen = [
-            n for n, row in enumerate(rows) if n not in measured.troubles and _tools_hidden(row, columns, tokenizer)
-        ]
-        if unseen:
-            message = (
-                f"The model's chat template shows nothing of the tools in column {columns['tools']!r}: calls are"
-                " learned without it."
-            )
-            found.append(_finding("HiddenTools", rows[unseen[0]], len(unseen) / len(rows) * total, message))
-    return found
-
-
-def _tools_hidden(row: SampledRow, columns: Mapping[str, str], tokenizer: Tokenizer) -> bool:
-    chat = chat_of(row.values[columns["messages"]], row.values.get(columns["tools"]), tokenizer)
-    try:
-        return bool(chat.tools) and chat.render(tokenizer) == Chat(chat.messages).render(tokenizer)
-    except RefusedChat:
-        return False
+        for omission in found
+    ]
 
 
 def _finding(kind: str, row: SampledRow, count: float, message: str) -> Finding:

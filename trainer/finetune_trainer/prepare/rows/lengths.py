@@ -27,7 +27,7 @@ class Measured:
     lengths: np.ndarray
     troubles: Mapping[int, str]
     hidden: Mapping[int, int]
-    """row -> turns of the assistant that its template does not show whole."""
+    """row -> parts of it that are not learned."""
     ends: tuple[int, ...]
     """Tokens that are learned as the end of a turn or a text, the most frequent first."""
 
@@ -60,8 +60,8 @@ def measure(
                 troubles[n] = str(error)
                 continue
             lengths[n] = max(example.full_length for example in encoded)
-            if turns := sum(example.hidden for example in encoded):
-                hidden[n] = turns
+            if parts := sum(example.hidden for example in encoded):
+                hidden[n] = parts
             yield from encoded
 
     ends = learned_ends(examples(), tokenizer.special_ids)

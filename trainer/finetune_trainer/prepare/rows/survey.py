@@ -161,16 +161,23 @@ def _problem(
     labels: Sequence[str] | None,
     found: Sequence[str] | None,
 ) -> Fault | None:
-    message = task.check_row(values, columns, labels)
+    message = task.check_row(values, columns)
     if message is None:
-        return None
-    if message.startswith("class "):
-        return Fault("UnknownLabel", message)
+        return None if labels is None else _unknown_label(task.label(values, columns), labels)
     absent = [name for role, name in columns.items() if role not in task.optional and name not in values]
     if absent:
         there = ", ".join(repr(name) for name in list(found or values)[:20]) or "none"
         return Fault("MissingColumn", f"has no column {absent[0]!r}; its columns are {there}")
     return Fault("InvalidRow", message)
+
+
+def _unknown_label(name: str | None, labels: Sequence[str]) -> Fault | None:
+    if name in labels:
+        return None
+    shown = ", ".join(repr(label) for label in list(labels)[:10])
+    return Fault(
+        "UnknownLabel", f"class {name!r} is not among the labels ({shown}); correct it, or add it to spec.data.labels"
+    )
 
 
 def _class(
