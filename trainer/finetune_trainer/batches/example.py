@@ -15,8 +15,8 @@ IGNORE = -100
 class Example(ABC):
     """A row, or a part of one, as token ids; each task adds what is to be learned.
 
-    `full_length` counts the tokens before they were cut to the maximum; `hidden` counts parts of the row that
-    cannot be learned (turns of a chat, say, that the model's template does not show whole).
+    `full_length` counts the tokens before they were cut to the maximum; `hidden` counts parts of the row that cannot be
+    learned (turns of a chat, say, that the model's template does not show whole).
     """
 
     input_ids: list[int]

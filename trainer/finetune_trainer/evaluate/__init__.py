@@ -1,3 +1,1 @@
-"""Judge a model: metrics that stream (no logits are kept), confidence intervals, and the loop over the held-out
-rows.
-"""
+"""Judge a model: metrics that stream (no logits are kept), their intervals, and the loop over the held-out rows."""

@@ -1,10 +1,9 @@
 """Import transformers' models without what only other uses need: compilers, tensor parallelism, a serving engine.
 
 `import transformers.models.bert.modeling_bert` pulls in torch's compiler and symbolic mathematics (2 s of CPU time
-each)
-for names that training on CPUs never calls. Those modules are put off: a stand-in holds the few names that are imported
-from it, and anything else asked of it loads the real module. Nothing is changed where a module is loaded already, and
-nothing is put off for accelerators, where compilers and sharded tensors are of use.
+each) for names that training on CPUs never calls. Those modules are put off: a stand-in holds the few names that are
+imported from it, and anything else asked of it loads the real module. Nothing is changed where a module is loaded
+already, and nothing is put off for accelerators, where compilers and sharded tensors are of use.
 """
 
 from __future__ import annotations

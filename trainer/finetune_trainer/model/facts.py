@@ -21,9 +21,7 @@ FIELD = "spec.model.uri"
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Which class of transformers a model is with a head, and how many tokens it can take (None: no limit of its
-    own).
-    """
+    """Which class of transformers a model is with a head, and how many tokens it can take (None: no limit)."""
 
     module: str
     class_name: str

@@ -28,9 +28,7 @@ def head_labels(config: Mapping[str, Any], head: HeadPolicy) -> tuple[str, ...]:
 
 
 def matches(labels: Sequence[str], known: Sequence[str]) -> dict[int, int]:
-    """Index in `labels` -> index in `known`, for the names that are there; names that are one in two ways match
-    none.
-    """
+    """Index in `labels` -> index in `known`, for names that are in both; names that are one in two ways match none."""
     ours, theirs = [_plain(name) for name in labels], [_plain(name) for name in known]
     return {i: theirs.index(name) for i, name in enumerate(ours) if theirs.count(name) == 1 and ours.count(name) == 1}
 

@@ -2,8 +2,7 @@
 
 The class is imported directly (transformers' Auto classes import far more). New weights, of a classification head, come
 from spec.training.seed, so that every rank and every attempt starts from the same ones. Nothing is left to chance
-weights
-silently: a missing or misfitting tensor anywhere but in the head is an error (I8).
+weights silently: a missing or misfitting tensor anywhere but in the head is an error (I8).
 """
 
 from __future__ import annotations
@@ -83,8 +82,7 @@ def load_model(
 
 def empty_model(folder: Path, head: HeadPolicy, stored: Mapping[str, Stored]) -> tuple[Any, list[str]]:
     """The model as the workers will have it, without a weight, from what its files hold; and the names of weights that
-    have no
-    use in it. Only small files are read. Raises JobError where a worker would."""
+    have no use in it. Only small files are read. Raises JobError where a worker would."""
     cls, config = _class_for(folder, head, ("a", "b"), 0)  # two classes stand for any
     weights = {
         name: torch.empty(s.shape, dtype=FORMATS.get(s.dtype, torch.uint8), device="meta") for name, s in stored.items()
@@ -218,8 +216,7 @@ def output_layer(model: Any) -> tuple[str, Any] | None:
 
 class _PlainMeta(TorchFunctionMode):
     """transformers builds a model of tensors without storage, and fills it afterwards. For two of the things that it
-    asks of
-    these, random weights and an empty copy elsewhere, torch imports sympy (2 s); both have a plain answer."""
+    asks of these, random weights and an empty copy elsewhere, torch imports sympy (2 s); both have a plain answer."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -1,9 +1,8 @@
 """The one pad id: what rows are filled up with, and what a decoder's classifier tells padding from text by.
 
 A decoder classifies by a row's last token that is no padding. If the id that rows are padded with is another one than
-the
-config names, it classifies by a pad token, and a row's answer hangs on how long its neighbours are. The tokenizer's own
-pad token decides, as whoever uses the model will pad with it.
+the config names, it classifies by a pad token, and a row's answer hangs on how long its neighbours are. The tokenizer's
+own pad token decides, as whoever uses the model will pad with it.
 """
 
 from __future__ import annotations

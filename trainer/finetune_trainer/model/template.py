@@ -1,8 +1,8 @@
 """A model's chat template, rendered as transformers renders it, but under a clock that stands still.
 
 Templates may write today's date (`strftime_now`): a run that is resumed tomorrow must see the same tokens, so the
-prepare
-step chooses the moment and the profile keeps it. The template is foreign code: it runs in transformers' own sandbox.
+prepare step chooses the moment and the profile keeps it. The template is foreign code: it runs in transformers' own
+sandbox.
 """
 
 from __future__ import annotations

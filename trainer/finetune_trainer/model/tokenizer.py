@@ -1,8 +1,8 @@
 """The model's tokenizer, as its tokenizer.json says, behind the few calls that tasks need; without torch.
 
 The generic fast class is used on tokenizer.json itself, so that no architecture's class re-builds it and the import
-stays
-light; models without that file go through transformers' converters. Templates are rendered in transformers' sandbox.
+stays light; models without that file go through transformers' converters. Templates are rendered in transformers'
+sandbox.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ class Tokenizer:
 
     def __init__(self, backend: Any, now: datetime | None = None, config: Mapping[str, Any] | None = None) -> None:
         """`now`: what chat templates take for the present; None for the real clock. `config`: the model's config.json,
-        for
-        what the tokenizer must keep to."""
+        for what the tokenizer must keep to."""
         self._hf, self._now = backend, now
         self._templates: dict[str, ChatTemplate] = {}
         self._fast = backend.backend_tokenizer
@@ -145,9 +144,7 @@ class Tokenizer:
         return self._fast.decode(list(ids), skip_special_tokens=skip_special)
 
     def end_of_special(self, text: str, position: int) -> int:
-        """The end of the special token that stands at `position` (white space may come first); `position` if none
-        does.
-        """
+        """The end of the special token that stands at `position` (white space may come first), or `position`."""
         start = position
         while start < len(text) and text[start].isspace():
             start += 1

@@ -64,9 +64,7 @@ def _labelled(tokenizer: Tokenizer, text: str, spans: list[Span]) -> tuple[list[
 
 
 def _end_of_turn(first: int, last: int, ids: list[int], tokenizer: Tokenizer) -> int:
-    """Leave out blank tokens after the last special token of the turn: generation stops there, nobody ever writes
-    them.
-    """
+    """Leave out blank tokens after the last special token of the turn: generation stops there, nobody writes them."""
     special = next((k for k in range(last - 1, first - 1, -1) if ids[k] in tokenizer.special_ids), None)
     if special is not None and not tokenizer.decode(ids[special + 1 : last]).strip():
         return special + 1

@@ -1,10 +1,9 @@
 """Chats as data sets hold them, what may be wrong with them, and the one form in which every template is given them.
 
 Data sets say "nothing" in many ways (null, an empty list, a key that is not there) and write the arguments of a tool
-call
-as an object or as its JSON text. Templates stumble over what they do not expect, or print "None" and escaped quotes, so
-a
-chat is brought to one form first; which one a template wants for tool calls is found by trying it on a call of our own.
+call as an object or as its JSON text. Templates stumble over what they do not expect, or print "None" and escaped
+quotes, so a chat is brought to one form first; which one a template wants for tool calls is found by trying it on a
+call of our own.
 """
 
 from __future__ import annotations

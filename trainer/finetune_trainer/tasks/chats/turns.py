@@ -1,21 +1,15 @@
 """Where the assistant's turns stand in a rendered chat, for any template: no generation markers are needed.
 
 One turn is located by rendering: the chat up to it, the same with the generation prompt (what the model sees at
-inference),
-and the chat up to and with it. Three renderings a turn would be quadratic, so only the first turn of each kind is
-located
-so. For the others the messages around them are found in one rendering with their contents replaced, and they are cut
-where
-the first one was, if the same text of the template stands around them, but for numbers and what is said of the messages
-beside their contents (the id of a call): there a second turn must confirm the cut. Where the template alters what
-others
-wrote, or what the assistant did where its turns follow each other, turns are located by themselves, exactly but slowly;
-a
-warning says so once.
+inference), and the chat up to and with it. Three renderings a turn would be quadratic, so only the first turn of each
+kind is located so. For the others the messages around them are found in one rendering with their contents replaced, and
+they are cut where the first one was, if the same text of the template stands around them, but for numbers and what is
+said of the messages beside their contents (the id of a call): there a second turn must confirm the cut. Where the
+template alters what others wrote, or what the assistant did where its turns follow each other, turns are located by
+themselves, exactly but slowly; a warning says so once.
 
 Templates that rewrite earlier turns (that drop past reasoning, say) are not prefixes of themselves: there a turn begins
-at
-its own words, and ends where the rest of its own rendering does. A turn that is not shown whole is hidden: never
+at its own words, and ends where the rest of its own rendering does. A turn that is not shown whole is hidden: never
 guessed (I8).
 """
 
@@ -117,8 +111,7 @@ def _contents(tokenizer: Tokenizer, chat: Chat, text: str, *, own: bool = False)
     """Where the words of the others stand in the text, and the assistant's `own`, by the message's number.
 
     None where the template alters them: one rendering with their contents replaced gives the text in between, which
-    must be
-    found again to the last character.
+    must be found again to the last character.
     """
     begin, end = "\ue000", "\ue001"  # private characters: they pass through trimming and JSON as they are
     replaced = [
