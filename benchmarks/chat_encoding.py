@@ -4,13 +4,10 @@ about 1 minute.
     make bench NAME=chat_encoding [ARGS="--turns 100 --rounds 5"]
 
 A chat of so many questions of 3 to 20 words, each answered, under a tokenizer that knows its words, and templates in
-the
-styles of well-known families. Both arms run in one process, in alternating order; the masks are compared. Times are
-seconds
-of the processor, the median over the rounds. `tokens_ms` of them go into the tokenizer itself, in both arms: `ratio`
-counts
-them, `ratio_of_masks` does not. The slow arm renders by transformers' own `apply_chat_template`, as the trainer once
-did.
+the styles of well-known families. Both arms run in one process, in alternating order; the masks are compared. Times are
+seconds of the processor, the median over the rounds. `tokens_ms` of them go into the tokenizer itself, in both arms:
+`ratio` counts them, `ratio_of_masks` does not. The slow arm renders by transformers' own `apply_chat_template`, as the
+trainer once did.
 """
 
 from __future__ import annotations

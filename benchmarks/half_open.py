@@ -2,10 +2,8 @@
 through.
 
 A quarter each: nothing but a TCP connection, half a TLS handshake, half a header, half a body. Once from one address,
-once
-from forty. Meanwhile a trainer reports twice a second, from the same machine. The operator is a process of its own,
-with a
-fake API server in this one. One JSON line; memory in MiB above what the operator had before.
+once from forty. Meanwhile a trainer reports twice a second, from the same machine. The operator is a process of its
+own, with a fake API server in this one. One JSON line; memory in MiB above what the operator had before.
 """
 
 from __future__ import annotations

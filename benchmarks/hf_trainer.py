@@ -2,8 +2,7 @@
 end.
 
 `default` pads every row to the length, as transformers' own example scripts do unless told otherwise; `tuned` pads to
-the
-longest row of each batch.
+the longest row of each batch.
 """
 
 from __future__ import annotations

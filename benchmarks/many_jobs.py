@@ -6,12 +6,9 @@ outage.
     make bench NAME=many_jobs ARGS="--stored 1000"
 
 Every stored job has its two Jobs and three pods still there, and a status with a full history. The operator is a
-process of
-its own; the fake API server is this one, on 127.0.0.1. One JSON line: seconds until the operator is ready, and until
-Kopf has
-listed everything as well; the largest gap between two renewals of the lease; memory in MiB, now and at its highest; and
-for
-the outage, seconds from its end to the first renewal and to the last status written.
+process of its own; the fake API server is this one, on 127.0.0.1. One JSON line: seconds until the operator is ready,
+and until Kopf has listed everything as well; the largest gap between two renewals of the lease; memory in MiB, now and
+at its highest; and for the outage, seconds from its end to the first renewal and to the last status written.
 """
 
 from __future__ import annotations

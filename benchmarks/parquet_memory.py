@@ -1,12 +1,9 @@
 """Peak memory of preparing and of streaming a parquet object with one huge row group, against the limit of 1 GiB.
 
 One object of one row group (1 GiB of text uncompressed; `--mib` for another size) is written, surveyed and laid out as
-the
-prepare step does it, then one epoch is streamed in the global order and its held-out rows are read, in processes of
-their
-own whose resident memory is watched. `--groups N` writes N such row groups: they are too many to be copied, and are
-read by
-ranges of rows. One JSON line; memory in MiB. The data is deleted.
+the prepare step does it, then one epoch is streamed in the global order and its held-out rows are read, in processes of
+their own whose resident memory is watched. `--groups N` writes N such row groups: they are too many to be copied, and
+are read by ranges of rows. One JSON line; memory in MiB. The data is deleted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """From a trainer's report to the job's status: the time it takes, with many jobs that report at once.
 
 Each of N jobs posts over HTTPS every second for a while, with a step that rises; a step's lag is the time from its
-post's
-answer to the first status write that holds this step or a later one. One JSON line; lags in seconds. The operator runs
-as it
-is installed, with its own interval between writes of progress, against a fake API server in this process.
+post's answer to the first status write that holds this step or a later one. One JSON line; lags in seconds. The
+operator runs as it is installed, with its own interval between writes of progress, against a fake API server in this
+process.
 """
 
 from __future__ import annotations

@@ -4,10 +4,8 @@ e2e test.)
     make bench NAME=start_up ARGS=examples/quickstart.yaml
 
 Applies the manifest to the cluster of KUBECONFIG, watches its pods and its status, deletes the job again and prints one
-JSON
-line. Times are seconds since the apply, taken from the API server's and the kubelet's own stamps (whole seconds) for
-pods,
-and from this process's clock for the first step.
+JSON line. Times are seconds since the apply, taken from the API server's and the kubelet's own stamps (whole seconds)
+for pods, and from this process's clock for the first step.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@ minutes.
     make bench NAME=trainer_baseline [ARGS="--rows 384 --rounds 2"]
 
 All arms take the same rows in the same order (that of our stream), in batches of 32 rows cut at 128 tokens, with the
-same
-optimizer, rate and schedule, on the same two threads (or two processes of one). Rounds run in alternating order. Rates
-are over
-the steps after the first two; `seconds` are those of the whole commands, imports, preparation and saving included.
+same optimizer, rate and schedule, on the same two threads (or two processes of one). Rounds run in alternating order.
+Rates are over the steps after the first two; `seconds` are those of the whole commands, imports, preparation and saving
+included.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ safetensors.
     python -m examples.convert_gguf MODEL.gguf FOLDER        (needs: pip install gguf)
 
 Quantised weights become plain float32: what quantisation lost stays lost, so prefer the original weights where there
-are
-any. The chat template comes along; nothing of the file is run as code.
+are any. The chat template comes along; nothing of the file is run as code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Judge documents by the contract's own rules, and turn every finding into a line that a user can act on.
 
-The rules are `finetune_api.parse`'s and nobody else's; what is added here is the place in the file, the closest field
-names
-for one that does not exist, and the field's description where a value is refused (I9).
+The rules are `finetune_api.base.parse`'s and nobody else's; what is added here is the place in the file, the closest
+field names for one that does not exist, and the field's description where a value is refused (I9).
 """
 
 from __future__ import annotations

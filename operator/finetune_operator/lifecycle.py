@@ -2,9 +2,9 @@
 
 Start: servers listen, the first full list fills the store, watches begin, the lease is acquired, and only then work
 begins.
+
 Stop: no key is handed out any more, reconciles that run finish their writes, the lease is released, watches end. If any
-part
-ends by itself, all do, and the process exits non-zero: a half-dead operator is worse than a restart.
+part ends by itself, all do, and the process exits non-zero: a half-dead operator is worse than a restart.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Prometheus: how the operator does, and how each job trains.
 
 The training series are read from a bounded table at each scrape, so a job's series are gone the moment the job is, and
-the
-number of jobs and of evaluation metrics a job has is bounded: a user cannot make the time series explode.
+the number of jobs and of evaluation metrics a job has is bounded: a user cannot make the time series explode.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Whether this operator still does its work: what the liveness probe asks.
 
 A process that answers HTTP proves nothing (operators have stood still behind green probes): this looks at work done.
-Each
-check names what stands still; the kubelet then restarts us, and a start begins with a full list.
+Each check names what stands still; the kubelet then restarts us, and a start begins with a full list.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The keyed work queue: each key waits once, is worked on by one worker at a time, and comes back after failures.
 
 A key added while it is being worked on comes again afterwards, so no change is lost (level-triggered). All delays,
-back-off
-and requeue alike, live in one heap; for each key only the earliest counts. Time is the event loop's.
+back-off and requeue alike, live in one heap; for each key only the earliest counts. Time is the event loop's.
 """
 
 from __future__ import annotations

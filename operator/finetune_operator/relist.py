@@ -2,12 +2,10 @@
 
 Before the first plan after a start the store must be full, or children would be made again and deletions missed. Later
 lists find what a watch lost (after 410 nothing ever reports a deletion), and show a watch that has gone silent: one
-that
-has delivered nothing since the last list, though this one finds changes.
+that has delivered nothing since the last list, though this one finds changes.
 
 A namespace that we may not read any more (its roles are gone, or all of it) is hidden until it can be read again:
-nothing is
-concluded from what is not seen there, and the others go on.
+nothing is concluded from what is not seen there, and the others go on.
 """
 
 from __future__ import annotations

@@ -42,8 +42,7 @@ class Settings:
         "auto"  # auto: TokenReview; JWT in namespaced mode, or when refused
     )
     # At most one status write a job in this time, but for transitions. Less than the trainers' 5 s between reports, so
-    # that
-    # each of these is written at once, and none of a busier trainer waits longer than 5 s.
+    # that each of these is written at once, and none of a busier trainer waits longer than 5 s.
     report_write_seconds: float = 4.0
     watch_namespaces: tuple[str, ...] = ()  # empty: all
     namespace: str = "default"  # the operator's own

@@ -1,8 +1,7 @@
 """The cluster under test, through kubectl and helm as a user has them; and one FineTuneJob as a thing to wait for.
 
 Waiting is by polling the object: what a test waits for is what a user would see. When a wait fails, everything that
-helps
-to understand it is printed: status, events, pods, their logs and the operator's.
+helps to understand it is printed: status, events, pods, their logs and the operator's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Runs that other runs are compared with: what to train, and the row-exact traces that two runs must share.
 
 A trace has for each step its loss, rows and tokens, and each checkpoint's manifest says where the data cursor stood: a
-row
-that was lost or learned twice after a restart shows in all of them.
+row that was lost or learned twice after a restart shows in all of them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """What goes wrong for users, side by side: each case has its own reason and hint in the status, and names what to mend.
 
 Each must be told within a minute of when it could be known: since the apply, since the prepare step passed, or since
-the
-container ended. A thread watches all cases at once, so that the tests, which look one after the other, measure nothing
-of
-each other.
+the container ended. A thread watches all cases at once, so that the tests, which look one after the other, measure
+nothing of each other.
 """
 
 from __future__ import annotations

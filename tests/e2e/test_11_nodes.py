@@ -1,8 +1,7 @@
 """A node loses its power: jobs go on elsewhere soon after it is not ready, and say so; so does the operator.
 
 Needs two nodes, and commands that take one of them down and bring it back: E2E_LOSE_NODE and E2E_BRING_NODE, for the
-node
-named in E2E_NODE.
+node named in E2E_NODE.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ NOT_READY_SECONDS = 150
 """Kubernetes takes about a minute to call a silent node not ready."""
 LIMIT = 120.0
 """Seconds from there to the next step of a job, and to an operator that works. The target is a minute, half of it the
-pods'
-toleration; most of the rest is imports, which a busy machine draws out: the figures are printed, see
+pods' toleration; most of the rest is imports, which a busy machine draws out: the figures are printed, see
 benchmarks/results.md.
 """
 HOST = "kubernetes\\.io/hostname"

@@ -1,8 +1,8 @@
 """A fake Job controller, scheduler and kubelet: each tick takes every Job and pod one step further.
 
 Enough for Indexed Jobs with backoffLimit 0: pods are made, scheduled, run, and end as `end` says; the first failure
-fails
-the Job and its other pods are killed. What ran is noted, so that a test can tell a job made twice from one made once.
+fails the Job and its other pods are killed. What ran is noted, so that a test can tell a job made twice from one made
+once.
 """
 
 from __future__ import annotations

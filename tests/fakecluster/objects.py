@@ -2,8 +2,7 @@
 gives.
 
 Not a real one: no schema, no CEL, no field ownership (a server-side apply of a status replaces the whole of it, as it
-does
-where one manager owns all). tests/operator/test_apiserver.py holds the operator to a real one.
+does where one manager owns all). tests/operator/test_apiserver.py holds the operator to a real one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What the chart's roles grant, read from its templates without helm: the fake API server refuses everything else.
 
 So a request that the operator newly makes fails its tests until the chart grants it. Names and namespaces of the roles
-do
-not count here; tests/chart holds them to golden files.
+do not count here; tests/chart holds them to golden files.
 """
 
 from __future__ import annotations

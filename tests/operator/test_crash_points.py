@@ -1,6 +1,5 @@
 """Invariant I6: killing the operator before or after any of its writes ends in the same state, with no child made
-twice,
-left over or lost.
+twice, left over or lost.
 
 A golden run of each workflow counts the operator's N writes. Then, for every k, the operator is killed before and after
 write k and starts anew, knowing nothing: the cluster must end up the same, down to the pods that ran and the Events.

@@ -1,8 +1,7 @@
 """I10: what others make, label, name, own or report leaves a job and its children bit-equal.
 
 Each try is made by somebody who may write in a namespace of their own, or who may make pods or Jobs in the victim's.
-The
-victim is a job whose workers run; afterwards it ends as if nothing had been.
+The victim is a job whose workers run; afterwards it ends as if nothing had been.
 """
 
 from __future__ import annotations

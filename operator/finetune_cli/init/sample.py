@@ -1,8 +1,7 @@
 """The first rows of a data file, to guess from: jsonl, csv and parquet, plain, gzip or zstd.
 
 It reads as little as it can, by the rules that the prepare step reads by (names, dialects, what a row is): what is
-guessed
-here must hold there.
+guessed here must hold there.
 """
 
 from __future__ import annotations

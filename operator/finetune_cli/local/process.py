@@ -1,8 +1,7 @@
 """One step of the trainer as a process of its own: started, followed through its reports and its log, stopped, killed.
 
 It has its own session, so that Ctrl-C at the terminal reaches us alone: we then ask the launcher to stop, and it has
-the
-time to write its checkpoint.
+the time to write its checkpoint.
 """
 
 from __future__ import annotations

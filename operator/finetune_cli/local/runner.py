@@ -1,9 +1,8 @@
 """Prepare once, launch until the job is complete: attempts, restarts by cause, stops and deadlines on this machine.
 
 The rules are the operator's own (`finetune_operator.job.attempt.restart`): a user's mistake never retries, a lost peer
-or a
-storage fault does within the restart budget, and each new checkpoint gives the whole budget back. A first Ctrl-C asks
-for a checkpoint, a second one kills.
+or a storage fault does within the restart budget, and each new checkpoint gives the whole budget back. A first Ctrl-C
+asks for a checkpoint, a second one kills.
 """
 
 from __future__ import annotations

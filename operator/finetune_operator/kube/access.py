@@ -1,8 +1,7 @@
 """How to reach the API server: by the pod's service account, or by a kubeconfig; without any Kubernetes library.
 
 The one place that reads tokens, certificates and CA bundles; the client and Kopf's login both take what it gives. A
-token
-in a file is rotated by the kubelet, so it is read again when the file changes. Values are never logged.
+token in a file is rotated by the kubelet, so it is read again when the file changes. Values are never logged.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Each call is one request, with no retry of its own: the queue retries. Errors have types, so that callers say what they
 expect. Every write passes the fence (see kube/lease.py) before it is sent, and deletes carry the UID they mean (I6).
-Children
-are created once by POST; only our own status is applied server-side.
+Children are created once by POST; only our own status is applied server-side.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """The leases that fence an overlap of two operators; they never speed anything up.
 
 There is one operator of a scope: of all namespaces, or of each namespace that it is to watch. The lease lies where the
-scope
-says, not where the operator does, so two releases that watch the same notice each other, and one stands by.
+scope says, not where the operator does, so two releases that watch the same notice each other, and one stands by.
 
 If a node is cut off and a second operator starts, the first must have stopped writing before the second takes over: a
-write
-may take only what is left until our hold runs out, counted from when the last renewal was *sent*, by our own clock.
-Others'
-clocks are never compared: a foreign lease has run out when it has not changed for its whole duration while we watched.
+write may take only what is left until our hold runs out, counted from when the last renewal was *sent*, by our own
+clock. Others' clocks are never compared: a foreign lease has run out when it has not changed for its whole duration
+while we watched.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """Stands before an HTTP server that anybody may connect to: how many connections there are, and how long each has.
 
 Counted from the accept on, before a TLS handshake has cost anything: so many in all, so many from one address. Each has
-a
-deadline for its handshake and for every request, or it is cut; a server that waits for whoever sends half a header can
-be
-kept from everybody else by a few thousand of those. When there is no room, the address that holds most gives up its
-oldest
-connection that has not yet had a request answered with success.
+a deadline for its handshake and for every request, or it is cut; a server that waits for whoever sends half a header
+can be kept from everybody else by a few thousand of those. When there is no room, the address that holds most gives up
+its oldest connection that has not yet had a request answered with success.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 time.
 
 A chart that made it would make another at each rendering without a cluster, and every sync would cut the trainers off.
-The
-Secret holds the CA's key too: the certificate is renewed under the same CA, which trainers trust already. Only that one
-Secret may be read, in the operator's own namespace.
+The Secret holds the CA's key too: the certificate is renewed under the same CA, which trainers trust already. Only that
+one Secret may be read, in the operator's own namespace.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 then.
 
 A report is taken only from a live pod of that very job, and only if it is later than the last one taken; everything
-else is
-dropped and counted. A change of stage, a problem or a result is written at once, progress at most once an interval.
-Losing
-any report does no harm: the next one replaces it, and the termination message carries the end.
+else is dropped and counted. A change of stage, a problem or a result is written at once, progress at most once an
+interval. Losing any report does no harm: the next one replaces it, and the termination message carries the end.
 """
 
 from __future__ import annotations

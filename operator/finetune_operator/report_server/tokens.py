@@ -1,10 +1,9 @@
 """Who sends a report: the pod behind a bearer token whose audience is the job's UID.
 
 The API server judges by TokenReview. In namespaced mode, where that cluster-wide right is refused, the token's
-signature is
-checked here against the API server's published keys. Either way the answer is a pod, and the caller still checks that
-it is
-a live pod of that job. Tokens are kept as digests only, for at most a minute; none is ever logged (I7).
+signature is checked here against the API server's published keys. Either way the answer is a pod, and the caller still
+checks that it is a live pod of that job. Tokens are kept as digests only, for at most a minute; none is ever logged
+(I7).
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 label (I10).
 
 Anybody may write our labels onto anything. A Job is a FineTuneJob's if that one controls it, in its own namespace; a
-pod, if
-such a Job does. Which attempt a child belongs to follows from its Job's name, which nobody can change, for the same
-reason.
+pod, if such a Job does. Which attempt a child belongs to follows from its Job's name, which nobody can change, for the
+same reason.
 """
 
 from __future__ import annotations
@@ -74,10 +73,8 @@ class Children:
         """Whether the pod is one of the FineTuneJob `owner`.
 
         `gone`: its Jobs that are no more, name by UID: a suspend deletes the Job while the pods still write a
-        checkpoint.
-        After a restart nobody remembers such a Job. Then the pod must be on its way out, its Job's name one that we
-        gave
-        (workers: up to `attempt`, the newest known), and no other Job by that name may be there.
+        checkpoint. After a restart nobody remembers such a Job. Then the pod must be on its way out, its Job's name one
+        that we gave (workers: up to `attempt`, the newest known), and no other Job by that name may be there.
         """
         controller = pod.owner_uid or ""
         found = self._all.get(controller)

@@ -1,14 +1,10 @@
 """What the operator knows of the cluster: small projections, never raw bodies.
 
 Watch events, relists and the answers to our own writes all come in by `put`; an older version of an object never
-replaces a
-newer one, nor brings back what was deleted after it. An object that cannot be read is left out, and nothing else with
-it.
-`snapshot` gives planning everything about one job. A watch that lost its place never reports what was deleted
-meanwhile, so a
-relist removes what it did not find (ghosts). A job's spec and status are kept packed: a thousand parsed histories would
-fill
-the memory.
+replaces a newer one, nor brings back what was deleted after it. An object that cannot be read is left out, and nothing
+else with it. `snapshot` gives planning everything about one job. A watch that lost its place never reports what was
+deleted meanwhile, so a relist removes what it did not find (ghosts). A job's spec and status are kept packed: a
+thousand parsed histories would fill the memory.
 """
 
 from __future__ import annotations
