@@ -15,7 +15,6 @@ from finetune_operator.job import evidence
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.observed import Observed
 from finetune_operator.job.policies import (
-    attempts,
     clean_up,
     deadline,
     ending,
@@ -36,6 +35,7 @@ from finetune_operator.job.policies import (
     output_in_use,
     preparing,
     read_events,
+    record_attempts,
     refused,
     renew_ca,
     reports_degraded,
@@ -66,7 +66,7 @@ STEP: Policies = (
     # what was heard
     validated.enforce,
     requeue.enforce,
-    attempts.enforce,
+    record_attempts.enforce,
     # how it ends, or rests
     success.enforce,
     failure.enforce,

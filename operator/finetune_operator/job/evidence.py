@@ -24,19 +24,20 @@ from finetune_operator.plan import conditions, names
 
 @dataclass(frozen=True, slots=True)
 class ComponentEvidence:
-    """The attempts of one component, and all that is known of the current one."""
+    """The attempts of one component, and all that is known of the last one."""
 
     attempts: tuple[Attempt, ...]  # those of which a Job or pod is there, oldest first
-    current: Attempt  # number 0 before the first
-    report: Report | None = None  # the latest, if it is the current attempt's
+    attempt: Attempt  # the last one; number 0 before the first
+    report: Report | None = None  # the latest, if it is this attempt's
     outcome: Outcome | None = None  # from its pods' termination messages
     cause: Cause | None = None  # why it ends or has ended
+    certain: bool = False  # the cause may be written down, though pods may still be leaving
     over: bool = False  # it has ended for good, and the cause is known
     place_before: str | None = None  # of the prepare step: where an unexpected error ended the attempt before
 
     @property
     def succeeded(self) -> bool:
-        job = self.current.job
+        job = self.attempt.job
         return job is not None and job.complete
 
 
@@ -54,7 +55,7 @@ class Evidence:
     look_up: tuple[str, ...]  # names of Jobs without whose pods nothing can be judged
 
     @property
-    def current(self) -> ComponentEvidence:
+    def active(self) -> ComponentEvidence:
         """The component whose turn it is."""
         return self.workers if self.prepared else self.prepare
 
@@ -65,8 +66,8 @@ class Evidence:
 
     @property
     def entry(self) -> AttemptStatus:
-        """The current entry of the workers."""
-        return self.entries[self.workers.current.number]
+        """The entry of the workers' last attempt."""
+        return self.entries[self.workers.attempt.number]
 
 
 def gather(observed: Observed, spec: Spec, status: Status) -> Evidence:
@@ -75,7 +76,7 @@ def gather(observed: Observed, spec: Spec, status: Status) -> Evidence:
     made = attempts(observed, names.WORKER)
     begun = any(a.job for a in made) or bool(status.attempts)
     prepare = _prepare(observed)
-    prepared = validated or begun or _passed(prepare.current)
+    prepared = validated or begun or _passed(prepare.attempt)
 
     newest = made[-1] if made and prepared else None
     events = observed.events.get(newest.job.name, ()) if newest and newest.job else ()
@@ -84,23 +85,14 @@ def gather(observed: Observed, spec: Spec, status: Status) -> Evidence:
     told = status.attempt or 0
     if told > max(known, default=0):  # its entry was written by another version, and could not be read
         known[told] = history.opened(find(made, names.WORKER, told), observed.now)
-    missing = [seen.to_look_up(observed, a, spec.workers.replicas) for a in _unjudged(made, known)] if prepared else []
-    if not validated and prepare.current.job is not None:
-        first = seen.to_look_up(observed, prepare.current, 1)
-        missing = [first] if first else missing
+    first = None if validated or prepare.attempt.job is None else seen.to_look_up(observed, prepare.attempt, 1)
+    others = (seen.to_look_up(observed, a, spec.workers.replicas) for a in _unjudged(made, known) if prepared)
+    look_up = (first,) if first else tuple(name for name in others if name)
 
     entries, restarts = _history(observed, spec, made, known)
     workers, entries = _workers(observed, spec, made, entries)
-    return Evidence(
-        prepare,
-        workers,
-        begun,
-        prepared,
-        admissions,
-        entries,
-        (status.restarts or 0) + admissions.readmitted + restarts,
-        tuple(name for name in missing if name),
-    )
+    restarts += (status.restarts or 0) + admissions.readmitted
+    return Evidence(prepare, workers, begun, prepared, admissions, entries, restarts, look_up)
 
 
 def _passed(attempt: Attempt) -> bool:
@@ -117,7 +109,8 @@ def _prepare(observed: Observed) -> ComponentEvidence:
     over = cause is not None and current.over(observed.now)
     before = _prepare_cause(observed, find(made, names.PREPARE, number - 1)) if over else None
     said = last_words(current.pods, observed.job.uid)
-    return ComponentEvidence(made, current, report, said, cause, over, before.place if before else None)
+    place = before.place if before else None
+    return ComponentEvidence(made, current, report, said, cause, certain=over, over=over, place_before=place)
 
 
 def _prepare_cause(observed: Observed, attempt: Attempt) -> Cause | None:
@@ -183,23 +176,24 @@ def _workers(
         return found, {**entries, number: history.ended(entry, current, None, now)}
     cause = _worker_cause(observed, spec, current, entry, found.report)
     over = cause is not None and (current.over(now) or (entry.end_time is not None and not current.held))
-    if cause is not None and (over or sure(current, cause, now)):
+    certain = cause is not None and (over or _certain(current, cause, now))
+    if certain:
         entry = history.with_cause(entry, cause)
     if cause is not None and cause.retry is Retry.NEVER:
         entry = history.ended(entry, current, cause, cause.at or now)
     elif over:
         entry = history.ended(entry, current, cause, now)
-    return replace(found, cause=cause, over=over), {**entries, number: entry}
+    return replace(found, cause=cause, certain=certain, over=over), {**entries, number: entry}
 
 
-def sure(attempt: Attempt, cause: Cause, now: float) -> bool:
+def _certain(attempt: Attempt, cause: Cause, now: float) -> bool:
     """Whether the cause may be written down though the attempt is not over.
 
     A Job under a queue manager is first asked itself: a pod may be seen to leave before its Job is seen to be
     suspended.
     """
-    certain = attempt.failing or attempt.job is None or attempt.job.queue_name is None
-    return certain or cause.retry is Retry.NEVER or bool(attempt.lost(now))
+    unmanaged = attempt.job is None or attempt.job.queue_name is None
+    return unmanaged or attempt.failing or cause.retry is Retry.NEVER or bool(attempt.lost(now))
 
 
 def _worker_cause(

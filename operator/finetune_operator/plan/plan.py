@@ -81,5 +81,5 @@ class Plan:
     read_events: tuple[str, ...] = ()  # names of Jobs and Pods whose Events to read before the next plan
     look_up: tuple[
         str, ...
-    ] = ()  # names of Jobs to fetch with their pods before anything is decided: then nothing else is set
+    ] = ()  # names of Jobs to fetch with their pods before anything is decided; then all else is empty
     delete_self: bool = False  # the time to live is over: delete the FineTuneJob, with a UID precondition

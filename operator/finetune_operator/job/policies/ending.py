@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from finetune_api.status import ConditionType, Phase
 from finetune_operator.job.draft import Draft
-from finetune_operator.job.evidence import sure
 
 
 def enforce(draft: Draft) -> bool:
     workers = draft.evidence.workers
     cause = workers.cause
-    if not draft.evidence.prepared or cause is None or not sure(workers.current, cause, draft.now):
+    if not draft.evidence.prepared or cause is None or not workers.certain:
         return False
     draft.condition(ConditionType.RUNNING, False, cause.reason, cause.message)
     words = f"{cause.message}; the next attempt starts when all pods of this one have ended"
     draft.say(Phase.RESTARTING, cause.reason, words)
-    draft.wake_in(workers.current.until_lost(draft.now))
+    draft.wake_in(workers.attempt.until_lost(draft.now))
     return True

@@ -7,7 +7,7 @@ from finetune_operator.job.draft import Draft
 
 
 def enforce(draft: Draft) -> bool:
-    cause = draft.evidence.current.cause
+    cause = draft.evidence.active.cause
     if cause is None or cause.retry is not Retry.NEVER:
         return False
     draft.fail_attempt(cause.failure(), cause.at)

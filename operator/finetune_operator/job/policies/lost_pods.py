@@ -6,5 +6,5 @@ from finetune_operator.job.draft import Draft
 
 
 def enforce(draft: Draft) -> bool:
-    draft.wake_in(draft.evidence.current.current.until_lost(draft.now))
+    draft.wake_in(draft.evidence.active.attempt.until_lost(draft.now))
     return False

@@ -18,7 +18,7 @@ def enforce(draft: Draft) -> bool:
     if draft.evidence.prepared:
         return False
     step = draft.evidence.prepare
-    current = step.current
+    current = step.attempt
     if not current.number:
         _make(draft, next_number(step.attempts, 0), 0)
         draft.say(Phase.PENDING, "Preparing", "the prepare pod is being made")

@@ -14,14 +14,14 @@ from finetune_operator.plan import names
 
 def enforce(draft: Draft) -> bool:
     workers = draft.evidence.workers
-    number = workers.current.number
+    number = workers.attempt.number
     if not draft.evidence.prepared or (number and not workers.over):
         return False
     if not number:
         _make(draft, 1, 0, None)
         return True
     record, cause, entry = history.record(draft.status), workers.cause, draft.evidence.entry
-    used = workers.current.job.restarts_used if workers.current.job else record.used
+    used = workers.attempt.job.restarts_used if workers.attempt.job else record.used
     if cause is None or history.suspended(entry):
         _make(draft, number + 1, used, None)
         return True

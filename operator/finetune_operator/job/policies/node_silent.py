@@ -14,7 +14,7 @@ _ELSEWHERE = {
 
 
 def enforce(draft: Draft) -> bool:
-    attempt = draft.evidence.current.current
+    attempt = draft.evidence.active.attempt
     silent = next((p for p in attempt.pods if p.silent is not None and not p.terminal), None)
     if silent is None:
         return False

@@ -9,8 +9,8 @@ from finetune_operator.job.draft import Draft
 
 
 def enforce(draft: Draft) -> bool:
-    step = draft.evidence.current
+    step = draft.evidence.active
     for old in step.attempts:
-        if old.job is not None and (old.number <= step.current.number - KEEP or old.stranded(draft.now)):
+        if old.job is not None and (old.number <= step.attempt.number - KEEP or old.stranded(draft.now)):
             draft.delete.extend(objects.removal(old.job.name, old.component, old.job.uid))
     return False

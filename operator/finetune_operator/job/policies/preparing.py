@@ -11,7 +11,7 @@ from finetune_operator.job.status.rest import QUEUED
 def enforce(draft: Draft) -> bool:
     if draft.evidence.prepared:
         return False
-    attempt = draft.evidence.prepare.current
+    attempt = draft.evidence.prepare.attempt
     if attempt.held:
         draft.say(Phase.QUEUED, QUEUED, f"{queue_manager.whose(attempt)} has not admitted the prepare step")
         return True

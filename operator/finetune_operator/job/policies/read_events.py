@@ -7,7 +7,7 @@ from finetune_operator.job.draft import Draft
 
 
 def enforce(draft: Draft) -> bool:
-    read, again = waiting.to_read(draft.observed, draft.evidence.current.current)
+    read, again = waiting.to_read(draft.observed, draft.evidence.active.attempt)
     draft.read_events.extend(read)
     draft.wake_in(again)
     return False

@@ -9,7 +9,7 @@ from finetune_operator.plan.plan import Patch
 
 
 def enforce(draft: Draft) -> bool:
-    ca, job = draft.observed.settings.report_ca, draft.evidence.workers.current.job
+    ca, job = draft.observed.settings.report_ca, draft.evidence.workers.attempt.job
     if not draft.evidence.prepared or job is None or not ca or job.ca_digest in ("", objects.ca_digest(ca)):
         return False
     draft.patch.append(Patch("ConfigMap", job.name, None, {"data": {"ca.crt": ca}}))

@@ -15,7 +15,7 @@ def enforce(draft: Draft) -> bool:
         return False
     observed = draft.observed
     limit = max(QUIET_SECONDS, 3 * observed.settings.report_interval)
-    first = next((p for p in draft.evidence.workers.current.pods if p.index == 0 and p.running), None)
+    first = next((p for p in draft.evidence.workers.attempt.pods if p.index == 0 and p.running), None)
     if first is None or first.container is None or first.container.started_at is None:
         draft.resolve(ConditionType.REPORTS_DEGRADED, "NoPods")
         return False

@@ -15,7 +15,7 @@ def enforce(draft: Draft) -> bool:
     if not draft.evidence.prepared:
         return False
     workers = draft.evidence.workers
-    current = workers.current
+    current = workers.attempt
     now_in = phase.of_workers(current, workers.report, draft.status)
     began = draft.condition(ConditionType.RUNNING, now_in in _STEPPING, now_in.value)
     if now_in in _STEPPING and began:

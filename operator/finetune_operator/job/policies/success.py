@@ -8,7 +8,7 @@ from finetune_operator.job.draft import Draft
 
 def enforce(draft: Draft) -> bool:
     workers = draft.evidence.workers
-    job = workers.current.job
+    job = workers.attempt.job
     if not (draft.evidence.prepared and workers.succeeded and job):
         return False
     if draft.status.output is None:

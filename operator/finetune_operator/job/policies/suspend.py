@@ -61,7 +61,7 @@ def _stop(draft: Draft) -> None:
 def _interrupts(evidence: Evidence) -> bool:
     """Whether it is the suspend that ends the workers' attempt."""
     workers = evidence.workers
-    if not (evidence.prepared and workers.current.number) or workers.over or workers.current.doomed:
+    if not (evidence.prepared and workers.attempt.number) or workers.over or workers.attempt.doomed:
         return False
     return evidence.entry.reason is None
 

@@ -21,8 +21,8 @@ def enforce(draft: Draft) -> bool:
         draft.status = with_outcome(draft.status, step.outcome)
     if draft.evidence.prepared:
         message = _summary(draft.status)
-        if step.current.job is not None:
-            draft.update(image=image.ran(step.current, draft.spec, observed.settings))
+        if step.attempt.job is not None:
+            draft.update(image=image.ran(step.attempt, draft.spec, observed.settings))
         draft.condition(ConditionType.VALIDATED, True, "Passed", message)
         draft.note("Normal", "Validated", message)
     return False

@@ -11,12 +11,12 @@ def enforce(draft: Draft) -> bool:
     if not evidence.prepared:
         return False
     workers = evidence.workers
-    draft.update(attempts=evidence.admissions.entries, restarts=evidence.restarts, attempt=workers.current.number)
+    draft.update(attempts=evidence.admissions.entries, restarts=evidence.restarts, attempt=workers.attempt.number)
     if workers.report is not None:
-        ended = not any(p.running for p in workers.current.pods if p.index == 0)
+        ended = not any(p.running for p in workers.attempt.pods if p.index == 0)
         draft.status = with_report(draft.status, workers.report, draft.observed.report_received, ended=ended)
     if workers.outcome is not None:
         draft.status = with_outcome(draft.status, workers.outcome)
-    if workers.current.number:
+    if workers.attempt.number:
         draft.record(evidence.entries.values())
     return False
