@@ -16,7 +16,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
 from finetune_trainer.model.load import _PlainMeta, load_model
-from finetune_trainer.output.result import license_of
+from finetune_trainer.output.provenance import license_of
 from finetune_trainer.storage import location
 from finetune_trainer.tasks.registry import task_for
 from support.jobs import job_config

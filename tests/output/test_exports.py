@@ -20,8 +20,8 @@ from finetune_api.tuning import Lora, Method
 from finetune_trainer.batches.example import IGNORE, ClassExample, TokenExample
 from finetune_trainer.methods import METHODS, apply_method
 from finetune_trainer.model.load import load_model
-from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
+from finetune_trainer.output.verify import Probe, verify
 from finetune_trainer.tasks.ends import learned_ends
 from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
@@ -29,7 +29,7 @@ from support.models import chats, mails, tiny_bert, tiny_llama, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 IDS = [[7, 8, 9, 10, 11, 12], [30, 31, 32]]
-JUDGE = Judge(tuple(torch.tensor([ids]) for ids in IDS), torch.device("cpu"))
+PROBE = Probe(tuple(torch.tensor([ids]) for ids in IDS), torch.device("cpu"))
 
 READ = """
 import json, sys, warnings
@@ -188,10 +188,10 @@ def test_tied_embeddings_are_parted_only_where_a_merged_adapter_makes_them_diffe
 
     base = tiny_llama(tmp_path / "base")
     model = tuned_lora(base, *targets)
-    adapted = JUDGE.logits(model)
-    write_model(tmp_path / "out", model, base, JUDGE, adapter=METHODS["lora"].adapter, base="base", merge=True)
+    adapted = PROBE.logits(model)
+    write_model(tmp_path / "out", model, base, PROBE, adapter=METHODS["lora"].adapter, base="base", merge=True)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged")
-    for a, b in zip(adapted, JUDGE.logits(merged), strict=True):
+    for a, b in zip(adapted, PROBE.logits(merged), strict=True):
         assert torch.allclose(a, b, atol=1e-4)
     config = json.loads((tmp_path / "out" / "merged" / "config.json").read_text())
     assert config["tie_word_embeddings"] is (targets == ("q_proj",))
@@ -235,10 +235,10 @@ def test_a_merged_model_that_computes_something_else_is_never_committed(
 def test_an_answer_that_is_no_number_is_no_equal_answer() -> None:
     nan = [torch.tensor([float("nan"), 1.0])]
     with pytest.raises(JobError):
-        JUDGE.compare(nan, nan, "written")
-    JUDGE.compare([torch.tensor([1e4, 1.0])], [torch.tensor([1e4 + 0.5, 1.0])], "written")
+        verify(nan, nan, "written")
+    verify([torch.tensor([1e4, 1.0])], [torch.tensor([1e4 + 0.5, 1.0])], "written")
     with pytest.raises(JobError):
-        JUDGE.compare([torch.tensor([0.5, 1.0])], [torch.tensor([0.5, 1.001])], "written")
+        verify([torch.tensor([0.5, 1.0])], [torch.tensor([0.5, 1.001])], "written")
 
 
 def test_what_a_job_leaves_is_read_by_transformers_4_and_5_and_by_peft(tmp_path: Path, transformers_4: Path) -> None:

@@ -16,15 +16,15 @@ from huggingface_hub import ModelCard
 from finetune_trainer.methods import METHODS
 from finetune_trainer.output import Result, export
 from finetune_trainer.output.card import model_card
-from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
-from finetune_trainer.output.result import license_of
+from finetune_trainer.output.provenance import license_of
+from finetune_trainer.output.verify import Probe
 from output.cases import chat, classification, config, events
 from support.models import tiny_bert, tiny_llama
 
 ADAPTER = METHODS["lora"].adapter
 TEXT = "meeting report lunch project"
-JUDGE = Judge((torch.tensor([[5, 6, 7, 8]]),), torch.device("cpu"))
+PROBE = Probe((torch.tensor([[5, 6, 7, 8]]),), torch.device("cpu"))
 
 
 def _classifier(folder: Path) -> Any:
@@ -98,7 +98,7 @@ def test_a_whole_classifier_is_exported_loads_and_predicts(
         folder,
         classification(),
         events(60, 10),
-        lambda path: write_model(path, model, tmp_path / "base", JUDGE, base="org/minilm"),
+        lambda path: write_model(path, model, tmp_path / "base", PROBE, base="org/minilm"),
     )
     assert {
         "model.safetensors",
@@ -138,7 +138,7 @@ def test_an_adapter_with_a_head_loads_on_the_base_and_its_merged_model_computes_
         folder,
         result,
         events(9, 3),
-        lambda path: write_model(path, model, tmp_path / "base", JUDGE, adapter=ADAPTER, base=result.base, merge=True),
+        lambda path: write_model(path, model, tmp_path / "base", PROBE, adapter=ADAPTER, base=result.base, merge=True),
     )
     assert (folder / "adapter_model.safetensors").exists()
     assert not (folder / "model.safetensors").exists()
@@ -161,7 +161,7 @@ def test_a_decoders_adapter_is_written_and_writes_text(tmp_path: Path, monkeypat
         chat(),
         events(9, 3),
         lambda path: write_model(
-            path, model, tmp_path / "base", JUDGE, adapter=ADAPTER, base="s3://models/smollm2", merge=True
+            path, model, tmp_path / "base", PROBE, adapter=ADAPTER, base="s3://models/smollm2", merge=True
         ),
     )
     _no_trace_of_this_machine(folder, tmp_path)
@@ -174,7 +174,7 @@ def test_large_models_are_sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(module, "SHARD", "30KB")
     model = _classifier(tmp_path / "base")
-    write_model(tmp_path / "model", model, tmp_path / "base", JUDGE, base="org/x")
+    write_model(tmp_path / "model", model, tmp_path / "base", PROBE, base="org/x")
     assert (tmp_path / "model" / "model.safetensors.index.json").exists()
     assert len(list((tmp_path / "model").glob("*.safetensors"))) > 1
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_trainer.output import ClassScore, EventLog, Result, Sample
-from finetune_trainer.output.page.charts import Curve, chart, number, smooth, thin, ticks
+from finetune_trainer.output.page.charts import Curve, chart, smooth, thin, ticks
+from finetune_trainer.output.page.numbers import number
 from finetune_trainer.output.page.page import html_report
 from output.cases import chat, classification, config, events
 

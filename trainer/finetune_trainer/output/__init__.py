@@ -6,6 +6,7 @@ The model itself is written by `output.model`, which needs torch; all else here 
 from finetune_trainer.output.commit import Completed, commit, completed
 from finetune_trainer.output.events import EventLog
 from finetune_trainer.output.export import export
-from finetune_trainer.output.result import ClassScore, Result, Sample, versions
+from finetune_trainer.output.provenance import versions
+from finetune_trainer.output.result import ClassScore, Result, Sample
 
 __all__ = ["ClassScore", "Completed", "EventLog", "Result", "Sample", "commit", "completed", "export", "versions"]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from finetune_trainer.output.card import model_card
 from finetune_trainer.output.events import EventLog
+from finetune_trainer.output.metrics import metrics
 from finetune_trainer.output.page.page import html_report
 from finetune_trainer.output.result import Result
 from finetune_trainer.output.tensorboard import write_tensorboard
 
 
 def export(folder: Path, result: Result, events: EventLog, write: Callable[[Path], None]) -> None:
-    """Fill the (empty) folder: the model by `write(folder)`, README.md, metrics.json, events.jsonl, tensorboard/,
+    """Fill the (empty) folder: the model by `write(folder)`, README.md, metrics.json, events.jsonl, tensorboard/ and
     report.html.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,26 +27,3 @@ def export(folder: Path, result: Result, events: EventLog, write: Callable[[Path
         lines.writelines(events.lines())
     write_tensorboard(folder / "tensorboard", events)
     (folder / "report.html").write_text(html_report(result, list(events)))
-
-
-def metrics(result: Result) -> dict[str, object]:
-    """metrics.json: the final figures, with what is needed to judge them."""
-    report = result.report
-    return {
-        "job": result.config.job.name,
-        "task": result.config.task,
-        "method": result.method.name,
-        "base": result.base,
-        "test": report.test,
-        "validation": report.evaluation,
-        "best": report.best and report.best.to_json(),
-        "classes": [dataclasses.asdict(c) for c in result.classes],
-        "labels": list(result.labels),
-        "confusion": result.confusion and [list(row) for row in result.confusion],
-        "resolved": report.resolved and report.resolved.to_json(),
-        "data": report.data and report.data.to_json(),
-        "steps": report.progress.step if report.progress else None,
-        "seed": result.config.training.seed,
-        "attempts": list(result.attempts),
-        "versions": result.versions,
-    }

@@ -1,7 +1,7 @@
 """Write the tuned model, whole or as an adapter: safetensors only, sharded when large, without a path of this machine.
 
-All that is not tuned is the base's own (`inherited`), and what was written is loaded again and compared before it can
-become the result (`judge`). The model that was tuned is used up: its weights are rounded, merged and let go, so that
+All that is not tuned is the base's own (`base_files`), and what was written is loaded again and compared before it can
+become the result (`verify`). The model that was tuned is used up: its weights are rounded, merged and let go, so that
 one copy is in memory at a time.
 """
 
@@ -16,8 +16,8 @@ import torch
 from finetune_trainer.methods import AdapterFormat
 from finetune_trainer.model.load import FORMATS, reload
 from finetune_trainer.model.weights import headers
-from finetune_trainer.output.inherited import copy_tokenizer, write_config, write_generation_config
-from finetune_trainer.output.judge import Judge
+from finetune_trainer.output.base_files import copy_tokenizer, write_config, write_generation_config
+from finetune_trainer.output.verify import Probe, verify
 
 SHARD = "4GB"
 
@@ -26,7 +26,7 @@ def write_model(
     folder: Path,
     model: Any,
     source: Path,
-    judge: Judge,
+    probe: Probe,
     *,
     adapter: AdapterFormat | None = None,
     base: str,
@@ -42,22 +42,22 @@ def write_model(
     """
     stops = tuple(stops)
     if adapter is None:
-        _write_whole(folder, model, source, judge, stops)
+        _write_whole(folder, model, source, probe, stops)
         return
     adapter.save(model, folder, base, revision)
     copy_tokenizer(source, folder)
     if model.can_generate():
         write_generation_config(source, folder, stops)
     if merge:
-        adapted = judge.logits(model)
+        adapted = probe.logits(model)
         merged = adapter.merge(model)
-        judge.compare(adapted, judge.logits(merged), "merged")
-        _write_whole(folder / "merged", merged, source, judge, stops)
+        verify(adapted, probe.logits(merged), "merged")
+        _write_whole(folder / "merged", merged, source, probe, stops)
 
 
-def _write_whole(folder: Path, model: Any, source: Path, judge: Judge, stops: tuple[int, ...]) -> None:
+def _write_whole(folder: Path, model: Any, source: Path, probe: Probe, stops: tuple[int, ...]) -> None:
     _round(model, source)
-    tuned = judge.logits(model)
+    tuned = probe.logits(model)
     if model.can_generate():
         model.generation_config = type(
             model.generation_config
@@ -69,7 +69,7 @@ def _write_whole(folder: Path, model: Any, source: Path, judge: Judge, stops: tu
         write_generation_config(source, folder, stops)
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.new_empty(0)
-    judge.compare(tuned, judge.logits(reload(folder, type(model), judge.device)), "written")
+    verify(tuned, probe.logits(reload(folder, type(model), probe.device)), "written")
 
 
 def _round(model: Any, source: Path) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
-from finetune_trainer.methods import TuningMethod, method_for, packages
+from finetune_trainer.methods import TuningMethod, method_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +106,3 @@ def bounds(metrics: dict[str, float], name: str) -> tuple[float, float] | None:
 def headline(metrics: dict[str, float]) -> list[str]:
     """Names of the metrics without those of their bounds."""
     return [name for name in metrics if not name.endswith(("-low", "-high"))]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed the result."""
-    found = {"python": platform.python_version()}
-    libraries = ("torch", "transformers", *packages(), "tokenizers", "safetensors", "accelerate", "datasets")
-    for name in ("finetune-operator", *libraries):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def license_of(model: Path) -> str | None:
-    """The license that the base model's card states in its header, if it does."""
-    try:
-        lines = (model / "README.md").read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    if not lines or lines[0].strip() != "---":
-        return None
-    for line in lines[1:200]:
-        if line.strip() == "---":
-            return None
-        key, _, value = line.partition(":")
-        if key == "license" and value.strip():
-            return value.strip().strip("'\"")
-    return None

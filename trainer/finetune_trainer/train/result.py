@@ -9,9 +9,10 @@ from finetune_trainer.batches.example import Example
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.methods import method_for
 from finetune_trainer.output import ClassScore, Result, Sample, versions
-from finetune_trainer.output.judge import Judge
 from finetune_trainer.output.model import write_model
-from finetune_trainer.output.result import license_of, loadable
+from finetune_trainer.output.provenance import license_of
+from finetune_trainer.output.result import loadable
+from finetune_trainer.output.verify import Probe
 from finetune_trainer.tasks.ends import learned_ends
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.samples import write_samples
@@ -52,7 +53,7 @@ def write_model_files(s: Session, folder: Path) -> None:
         folder,
         s.model,
         s.model_folder,
-        Judge.of(examples, s.ranks.device),
+        Probe.of(examples, s.ranks.device),
         adapter=method_for(s.config.method).adapter,
         base=loadable(s.config.model.uri),
         revision=profile.model_revision,

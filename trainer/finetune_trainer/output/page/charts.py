@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
 
+from finetune_trainer.output.page.numbers import number
+
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 38
 MOST_POINTS = 400
@@ -141,18 +143,3 @@ def ticks(low: float, high: float, wanted: int, whole: bool = False) -> list[flo
         step = max(1.0, float(math.ceil(step)))
         return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)] or [low]
     return [i * step for i in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
-
-
-def number(value: float) -> str:
-    """A short number for a label."""
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 10_000:
-        for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if size >= unit:
-                return f"{value / unit:.3g}{name}"
-    if size < 0.001:
-        digits, _, exponent = f"{value:.2e}".partition("e")
-        return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return f"{value:.4g}"

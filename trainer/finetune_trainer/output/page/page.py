@@ -12,10 +12,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.output.page.basis import checkpoints, data, settings, time
-from finetune_trainer.output.page.charts import number
-from finetune_trainer.output.page.parts import figure, shorten
-from finetune_trainer.output.page.training import classes, curves, samples
+from finetune_trainer.output.page.checkpoints import checkpoints
+from finetune_trainer.output.page.classes import classes
+from finetune_trainer.output.page.curves import curves
+from finetune_trainer.output.page.data import data
+from finetune_trainer.output.page.numbers import figure, number
+from finetune_trainer.output.page.samples import samples
+from finetune_trainer.output.page.settings import settings
+from finetune_trainer.output.page.tables import shorten
+from finetune_trainer.output.page.timing import timing
 from finetune_trainer.output.result import Result, bounds, headline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -33,7 +38,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         samples(result),
         data(result),
         settings(result),
-        time(result),
+        timing(result),
         checkpoints(result),
         _foot(result),
     ]
@@ -45,9 +50,6 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         + "\n".join(part for part in body if part)
         + "\n</main></body></html>\n"
     )
-
-
-# ---------------------------------------------------------------- what it is and how good
 
 
 def _head(result: Result) -> str:

@@ -1,4 +1,4 @@
-"""Whether an export computes what was tuned: the same real rows through both, before anything is committed.
+"""Verify that an export computes what was tuned: the same real rows through both, before anything is committed.
 
 A model that was merged or written wrongly has the same files, sizes and names as a right one; only its answers tell.
 """
@@ -23,19 +23,22 @@ Logits = list[torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """`rows`: ids of a few rows, [1, tokens] each on `device`. Rows go one at a time: padding plays no part."""
+class Probe:
+    """A few rows to compare models by: `rows` are their ids, [1, tokens] each on `device`.
+
+    Rows go one at a time, so that padding plays no part.
+    """
 
     rows: tuple[torch.Tensor, ...]
     device: torch.device
 
     @classmethod
-    def of(cls, examples: Sequence[Example], device: torch.device) -> Judge:
-        """With the first rows."""
+    def of(cls, examples: Sequence[Example], device: torch.device) -> Probe:
+        """The first of these rows."""
         return cls(tuple(torch.tensor([e.input_ids[:TOKENS]], device=device) for e in examples[:ROWS]), device)
 
     def logits(self, model: Any) -> Logits:
-        """The model's answers, computed in float32 whatever its weights are kept in; [positions, outputs] a row."""
+        """The model's logits, [positions, outputs] a row, computed in float32 whatever its weights are kept in."""
         kept = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
         was_training = model.training
         model.eval()
@@ -50,22 +53,23 @@ class Judge:
                 tensor.data = data
             model.train(was_training)
 
-    def compare(self, tuned: Logits, exported: Logits, how: str) -> None:
-        """Raises JobError where the two differ."""
-        worst = max((_difference(a, b) for a, b in zip(tuned, exported, strict=True)), default=0.0)
-        if not worst <= TOLERANCE:  # NaN, too
-            merged = how == "merged"
-            raise JobError(
-                Reason.UNSUPPORTED_MODEL,
-                f"the {how} model does not compute what the tuned one does: logits of real rows differ by {worst:.2g};"
-                " nothing was committed",
-                field="spec.output.merge" if merged else "spec.model.uri",
-                hint=(
-                    "Set spec.output.merge to false: the adapter by itself is exact."
-                    if merged
-                    else "Keep the checkpoints, and report this with the model's config.json."
-                ),
-            )
+
+def verify(tuned: Logits, exported: Logits, kind: str) -> None:
+    """Raises JobError where the two differ; `kind` is "merged" or "written"."""
+    worst = max((_difference(a, b) for a, b in zip(tuned, exported, strict=True)), default=0.0)
+    if not worst <= TOLERANCE:  # NaN, too
+        merged = kind == "merged"
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            f"the {kind} model does not compute what the tuned one does: logits of real rows differ by {worst:.2g};"
+            " nothing was committed",
+            field="spec.output.merge" if merged else "spec.model.uri",
+            hint=(
+                "Set spec.output.merge to false: the adapter by itself is exact."
+                if merged
+                else "Keep the checkpoints, and report this with the model's config.json."
+            ),
+        )
 
 
 def _some(logits: torch.Tensor) -> torch.Tensor:

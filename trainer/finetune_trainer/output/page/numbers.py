@@ -1,34 +1,23 @@
-"""Small pieces of the page: tables, and numbers as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
-from finetune_trainer.output.page.charts import number
 
-
-def fact_table(facts: list[tuple[str, str]]) -> str:
-    return (
-        '<table class="facts">'
-        + "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts)
-        + "</table>"
-    )
-
-
-def table(head: tuple[str, ...], rows: list[Any], words: int = 1) -> str:
-    """Cells are HTML; the first `words` columns are text, the others numbers."""
-    kinds = ["" if i < words else ' class="number"' for i in range(len(head))]
-    top = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(kinds, head, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
-def shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
+def number(value: float) -> str:
+    """A short number for a label."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 10_000:
+        for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if size >= unit:
+                return f"{value / unit:.3g}{name}"
+    if size < 0.001:
+        digits, _, exponent = f"{value:.2e}".partition("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.4g}"
 
 
 def figure(value: float) -> str:

@@ -1,6 +1,6 @@
-"""What an export takes over from its base as it is: tokenizer files byte for byte, the config but for what tuning
-changes,
-and the number format of every weight. Whatever could read the base can then read the export.
+"""The files that an export takes over from its base: tokenizer byte for byte, configs but for what tuning changes.
+
+Whatever could read the base can then read the export.
 
 transformers would write these anew in the words of its own version: tokenizers under a class that older versions and
 converters do not know, without sentencepiece's own file, and cut to the run's longest row; configs with the trainer's
@@ -19,7 +19,7 @@ from typing import Any
 from finetune_trainer.model.fetch import TOKENIZER
 
 LEARNED = ("id2label", "label2id", "problem_type")
-"""Fields of the config that a new head decides."""
+"""Fields of the config that a new head sets."""
 GENERATION = "generation_config.json"
 
 

@@ -1,0 +1,30 @@
+"""metrics.json: the final figures, with what is needed to judge them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from finetune_trainer.output.result import Result
+
+
+def metrics(result: Result) -> dict[str, object]:
+    """The content of metrics.json."""
+    report = result.report
+    return {
+        "job": result.config.job.name,
+        "task": result.config.task,
+        "method": result.method.name,
+        "base": result.base,
+        "test": report.test,
+        "validation": report.evaluation,
+        "best": report.best and report.best.to_json(),
+        "classes": [dataclasses.asdict(c) for c in result.classes],
+        "labels": list(result.labels),
+        "confusion": result.confusion and [list(row) for row in result.confusion],
+        "resolved": report.resolved and report.resolved.to_json(),
+        "data": report.data and report.data.to_json(),
+        "steps": report.progress.step if report.progress else None,
+        "seed": result.config.training.seed,
+        "attempts": list(result.attempts),
+        "versions": result.versions,
+    }

@@ -1,0 +1,56 @@
+"""The data that the model learned from, and what was found in it."""
+
+from __future__ import annotations
+
+from html import escape
+
+from finetune_trainer.output.page.numbers import size
+from finetune_trainer.output.page.tables import fact_table, table
+from finetune_trainer.output.result import Result
+
+
+def data(result: Result) -> str:
+    data, source = result.report.data, result.config.data
+    facts: list[tuple[str, str]] = [("train", source.train.uri)]
+    for name, held in (("validation", source.validation), ("test", source.test)):
+        if held is not None:
+            facts.append((name, held.uri or f"{held.fraction:.3g} of the training rows"))
+    if data is not None:
+        facts += [
+            ("rows to learn from", f"{data.train_rows:,}"),
+            ("validation rows", f"{data.validation_rows:,}"),
+            ("test rows", f"{data.test_rows:,}"),
+        ]
+        facts += [("rows left out", f"{data.bad_rows:,}"), ("objects", f"{data.objects:,} ({size(data.bytes)})")]
+        if data.tokens_per_epoch:
+            facts.append(("tokens an epoch (estimated)", f"{data.tokens_per_epoch:,}"))
+        if data.lengths:
+            lengths = data.lengths
+            facts.append(
+                (
+                    "tokens a row",
+                    (
+                        f"median {lengths.p50}, 95 % at most {lengths.p95}, longest {lengths.max};"
+                        f" {lengths.truncated_fraction:.2%} cut"
+                    ),
+                )
+            )
+        if data.label_count:
+            facts.append(("classes", f"{data.label_count}: {', '.join(data.labels or ())}"))
+        if data.manifest_digest:
+            facts.append(("data manifest (SHA-256)", data.manifest_digest))
+    found = data.findings if data else ()
+    rows = [(escape(f.kind), escape(f.message), _place(f.file, f.line), f"{f.count:,}") for f in found]
+    findings = (
+        table(("finding", "what", "first seen", "rows"), rows, words=3)
+        if rows
+        else '<p class="muted">Nothing out of the ordinary was found.</p>'
+    )
+    return (
+        f'<h2>Data</h2><section class="pair"><div class="card">{fact_table(facts)}</div><div'
+        f' class="card"><h3>Findings</h3>{findings}</div></section>'
+    )
+
+
+def _place(file: str | None, line: int | None) -> str:
+    return escape(f"{file or ''}{f':{line}' if line else ''}").replace("/", "/<wbr>")
