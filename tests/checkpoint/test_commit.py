@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.checkpoint import manifest, parts, room, uploader
+from finetune_trainer.checkpoint import free_memory, manifest, parts, uploader
 from finetune_trainer.storage import Location
 from support.checkpoints import faulty, same, state
 from support.launch import until
@@ -213,7 +213,7 @@ def test_slow_storage_never_holds_up_the_run_and_two_snapshots_at_most_are_in_me
 
 
 def test_where_no_copy_fits_into_memory_the_step_waits(start, out: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "fits", lambda size: False)
+    monkeypatch.setattr(free_memory, "fits", lambda size: False)
     monkeypatch.setattr(parts, "copies", lambda tensors: pytest.fail("a copy was made"))
     writer = start()
     writer.claim()
@@ -226,20 +226,20 @@ def test_where_no_copy_fits_into_memory_the_step_waits(start, out: Location, mon
 
 def test_memory_is_what_the_container_may_still_use(tmp_path: Path) -> None:
     group, proc = tmp_path / "sys/fs/cgroup", tmp_path / "proc"
-    assert room.available(tmp_path) is None
-    assert room.fits(1 << 40, tmp_path)
+    assert free_memory.available(tmp_path) is None
+    assert free_memory.fits(1 << 40, tmp_path)
     for folder in (group, proc):
         folder.mkdir(parents=True)
     (proc / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   4194304 kB\n")
-    assert room.available(tmp_path) == 4 << 30
+    assert free_memory.available(tmp_path) == 4 << 30
     (group / "memory.max").write_text("max\n")
     (group / "memory.current").write_text(f"{3 << 30}\n")
-    assert room.available(tmp_path) == 4 << 30
+    assert free_memory.available(tmp_path) == 4 << 30
     (group / "memory.max").write_text(f"{4 << 30}\n")
     (group / "memory.stat").write_text(f"anon 1\ninactive_file {1 << 30}\n")
-    assert room.available(tmp_path) == 2 << 30
-    assert room.fits((2 << 30) - room.MARGIN_BYTES, tmp_path)
-    assert not room.fits(2 << 30, tmp_path)
+    assert free_memory.available(tmp_path) == 2 << 30
+    assert free_memory.fits((2 << 30) - free_memory.MARGIN_BYTES, tmp_path)
+    assert not free_memory.fits(2 << 30, tmp_path)
 
 
 def test_an_outage_does_not_lose_the_best(start, out: Location, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ FAULTS = {
     "batch": (on_rank(1, prefetch, "micro_batches", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
     "forward": (on_rank(1, objective, "cross_entropy", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
     "backward": (on_rank(0, FlatGradients, "backward", lambda: CUBLAS_MEMORY, nth=4), Reason.OUT_OF_MEMORY),
-    "norm": (on_rank(1, FlatGradients, "finish", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
+    "norm": (on_rank(1, FlatGradients, "reduce", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
     "optimizer": (on_rank(0, torch.optim.AdamW, "step", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
     "evaluation": (on_rank(1, objective, "cross_entropy", lambda: CUDA_MEMORY, nth=5), Reason.OUT_OF_MEMORY),
     "held-out rows": (

@@ -15,7 +15,7 @@ from finetune_api.report import TERMINATION_BYTES, Outcome, Report, Stage
 from finetune_api.status import Best, Checkpoint, DataProfile, Finding, OutputStatus, Progress, Resolved
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.failures.redact import redact
-from finetune_trainer.report.outcome import finish, outcome_for, write_outcome
+from finetune_trainer.report.outcome import leave_outcome, outcome_for, write_outcome
 from support.checkpoints import config
 
 SETTINGS = config("s3://models/out")
@@ -116,7 +116,7 @@ def test_the_message_is_written_in_place_and_fits_the_kubelets_file(tmp_path: Pa
         }
     )
     settings = config("s3://models/out", reporting={"terminationFile": str(log)})
-    outcome = finish(
+    outcome = leave_outcome(
         settings, JobError(Reason.INVALID_DATA, "ü" * 3000, hint="h" * 900, field="spec." + "f" * 300), full
     )
     assert log.stat().st_ino == inode

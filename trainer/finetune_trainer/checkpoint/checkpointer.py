@@ -21,10 +21,10 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_api.status import CHECKPOINTS, Checkpoint
 from finetune_api.times import rfc3339
-from finetune_trainer.checkpoint import generations, manifest, parts, retention, room
+from finetune_trainer.checkpoint import free_memory, generations, manifest, parts, retention
 from finetune_trainer.checkpoint.best import is_better
 from finetune_trainer.checkpoint.compare import identity_of
-from finetune_trainer.checkpoint.manifest import Manifest
+from finetune_trainer.checkpoint.manifest import CheckpointManifest
 from finetune_trainer.checkpoint.reader import CheckpointReader, ref_of
 from finetune_trainer.checkpoint.snapshot import CheckpointRef, Snapshot
 from finetune_trainer.checkpoint.uploader import Save, Uploader
@@ -92,7 +92,7 @@ class Checkpointer:
                 raise self._overtaken(before)
             found = self.latest(shapes)
             own = (found.generation, found.step) if found and found.generation is not None else None
-            record = generations.Record(newest + 1, self._config.attempt, own, self._writer)
+            record = generations.GenerationRecord(newest + 1, self._config.attempt, own, self._writer)
             source = found.uri if found and found.generation is None else None
             self._left = list(self._out.unfinished())  # all of writers that this claim fences
             if generations.put(self._out, record, _now(), source):
@@ -157,7 +157,7 @@ class Checkpointer:
         Where not even one copy fits into memory the step waits instead, and the state is written as it lies there.
         """
         best = self._is_best(judged)
-        fits = self._uploader.waits or room.fits(sum(tensor.nbytes for tensor in snapshot.tensors.values()))
+        fits = self._uploader.waits or free_memory.fits(sum(tensor.nbytes for tensor in snapshot.tensors.values()))
         self._missed = not self._uploader.has_place(best=best) or (self._uploader.busy and not fits)
         if self._missed:
             log.info("the checkpoint of step %d waits: the storage is slower than the saves follow", snapshot.step)
@@ -257,11 +257,11 @@ class Checkpointer:
 
     def _sealed(
         self, snapshot: Snapshot, metrics: dict[str, float] | None, written: tuple[manifest.Part, ...]
-    ) -> tuple[Manifest, bytes]:
+    ) -> tuple[CheckpointManifest, bytes]:
         assert self._generation is not None
         before = max(self._refs, key=lambda r: (r.step, r.generation or 0), default=self._generation.resume)
         parent = {"uri": before.uri, "step": before.step, "digest": before.digest} if before else None
-        return Manifest(
+        return CheckpointManifest(
             job_id=self._config.job.id,
             job_name=self._config.job.name,
             attempt=self._config.attempt,
@@ -293,7 +293,7 @@ class Checkpointer:
                 Reason.OUTPUT_IN_USE, f"the owner's mark {self._out.uri('job.json')} {said}", field="spec.output.uri"
             )
 
-    def _overtaken(self, other: generations.Record | None) -> JobError:
+    def _overtaken(self, other: generations.GenerationRecord | None) -> JobError:
         by = f"generation {other.number} of attempt {other.attempt}" if other else "another process group"
         return JobError(Reason.FENCED, f"{by} has taken over {self._out.uri()}; this is attempt {self._config.attempt}")
 

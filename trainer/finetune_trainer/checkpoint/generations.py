@@ -24,7 +24,7 @@ _KEY = re.compile(r"^generations/(\d+)\.json$")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class GenerationRecord:
     """One generation.
 
     `resume`: the (generation, step) it went on from; None from the start, or from another job's checkpoint.
@@ -54,13 +54,13 @@ def numbers(out: Location) -> list[int]:
     return sorted(int(m.group(1)) for info in out.list("generations/") if (m := _KEY.match(info.key)))
 
 
-def read(out: Location, number: int) -> Record | None:
+def read(out: Location, number: int) -> GenerationRecord | None:
     """A generation's record; None when it is missing or cannot be read."""
     text = out.find(f"generations/{number}.json")
     try:
         value: dict[str, Any] = json.loads(text or b"")
         resume = value["resumeFrom"]
-        record = Record(
+        record = GenerationRecord(
             number,
             int(value["attempt"]),
             (int(resume["generation"]), int(resume["step"])) if resume else None,
@@ -71,7 +71,7 @@ def read(out: Location, number: int) -> Record | None:
     return record if record.resume is None or record.resume[0] < number else None
 
 
-def put(out: Location, record: Record, time: str, source: str | None) -> bool:
+def put(out: Location, record: GenerationRecord, time: str, source: str | None) -> bool:
     """Claim the generation. Returns whether this writer has it."""
     try:
         out.put(f"generations/{record.number}.json", record.to_json(time, source), if_none_match=True)

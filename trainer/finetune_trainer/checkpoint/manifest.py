@@ -42,7 +42,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class CheckpointManifest:
     """See the module.
 
     `identity` must match to resume, `facts` describe the environment and should; `parent` is what was resumed from or
@@ -75,7 +75,7 @@ class Manifest:
         """Shapes of the tensors in a namespace."""
         return {n: shape for p in self.parts if p.namespace == namespace for n, (_, shape) in (p.tensors or {}).items()}
 
-    def sealed(self) -> tuple[Manifest, bytes]:
+    def sealed(self) -> tuple[CheckpointManifest, bytes]:
         """This manifest with its digest, and its text."""
         value = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists, as a reader will see them
         value.pop("digest")
@@ -83,7 +83,7 @@ class Manifest:
         return dataclasses.replace(self, digest=digest), json.dumps({"digest": digest, **value}, indent=1).encode()
 
 
-def parse(text: bytes) -> Manifest:
+def parse(text: bytes) -> CheckpointManifest:
     """The manifest in `text`. Raises DamagedError."""
     try:
         value = json.loads(text)
@@ -93,7 +93,7 @@ def parse(text: bytes) -> Manifest:
         if value["version"] != VERSION:
             raise DamagedError(f"its manifest has version {value['version']}, this trainer reads {VERSION}")
         parts = tuple(_part(p) for p in value.pop("parts"))
-        return Manifest(**value, parts=parts, digest=digest)
+        return CheckpointManifest(**value, parts=parts, digest=digest)
     except DamagedError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -13,7 +13,7 @@ import torch
 
 from finetune_trainer.checkpoint import digests
 from finetune_trainer.checkpoint.digests import crc32c, sha256
-from finetune_trainer.checkpoint.manifest import DamagedError, Manifest, Part
+from finetune_trainer.checkpoint.manifest import CheckpointManifest, DamagedError, Part
 from finetune_trainer.checkpoint.serialized import Serialized
 from finetune_trainer.checkpoint.snapshot import Snapshot
 from finetune_trainer.failures import memory
@@ -48,7 +48,7 @@ def pack(snapshot: Snapshot, writer: str, part_bytes: int = PART_BYTES) -> Itera
         yield Part(f"{name}-{writer}.bin", name, data.size, *digests.both(data.pieces())), data
 
 
-def unpack(where: Location, manifest: Manifest, *, only: str | None = None, full: bool = False) -> Snapshot:
+def unpack(where: Location, manifest: CheckpointManifest, *, only: str | None = None, full: bool = False) -> Snapshot:
     """Read and verify a checkpoint's parts; `only`: tensors whose names begin so, and no blobs; `full`: SHA-256 too.
 
     Raises DamagedError; errors of the storage itself pass through.

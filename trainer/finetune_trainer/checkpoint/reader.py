@@ -14,7 +14,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.checkpoint import generations, manifest, parts
 from finetune_trainer.checkpoint.compare import check_identity, check_shapes, differences
-from finetune_trainer.checkpoint.manifest import DamagedError, Manifest
+from finetune_trainer.checkpoint.manifest import CheckpointManifest, DamagedError
 from finetune_trainer.checkpoint.snapshot import CheckpointRef, Snapshot
 from finetune_trainer.storage import Location, location
 
@@ -96,7 +96,7 @@ class CheckpointReader:
         """Let go of what was read: a snapshot takes as much memory as the state itself."""
         self._loaded = None
 
-    def _manifest(self, where: Location, place: tuple[int, int] | None) -> Manifest:
+    def _manifest(self, where: Location, place: tuple[int, int] | None) -> CheckpointManifest:
         """The manifest at `where`; with `place` it must be this job's and stand where it says. Raises DamagedError."""
         text = where.find(manifest.NAME)
         if text is None:
@@ -125,7 +125,7 @@ class CheckpointReader:
         self._compare_environment(uri, found)
         return ref_of(found, where, None), snapshot
 
-    def _compare_environment(self, uri: str, found: Manifest) -> None:
+    def _compare_environment(self, uri: str, found: CheckpointManifest) -> None:
         differ = differences(found.facts, self._facts)
         if differ:
             self._warn(
@@ -143,10 +143,12 @@ class CheckpointReader:
         log.warning(message)
 
 
-def ref_of(found: Manifest, where: Location, generation: int | None) -> CheckpointRef:
+def ref_of(found: CheckpointManifest, where: Location, generation: int | None) -> CheckpointRef:
     return CheckpointRef(generation, found.step, where.uri(), found.digest, found.size, found.time, found.metrics)
 
 
-def _check_shapes(uri: str, found: Manifest, shapes: Mapping[str, tuple[int, ...]] | None, field: str | None) -> None:
+def _check_shapes(
+    uri: str, found: CheckpointManifest, shapes: Mapping[str, tuple[int, ...]] | None, field: str | None
+) -> None:
     if shapes is not None:
         check_shapes(uri, found.shapes("model"), shapes, field)

@@ -1,7 +1,8 @@
-"""What goes wrong on one rank is told to all, through the store that they share: every rank ends with the root cause.
+"""One rank's failure is reported to all, through the store that they share: every rank ends with the root cause.
 
-The first problem told stands. Ranks look while they wait for each other, so that nobody waits for one that has failed
-and will never come; a rank that only lost a peer, or was told to stop while it waited, takes the cause for its own end.
+The first problem that is reported stands. Ranks look for it while they wait for each other, so that nobody waits for
+one that has failed and will never come; a rank that only lost a peer, or was told to stop while it waited, takes the
+cause for its own end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CAUSE, STOP, GONE = "failure/cause", "failure/stop", "failure/gone"
 """Keys: what went wrong; that a rank was told to stop, which is no fault; how many ranks know of the end."""
 POLL_SECONDS = 0.25
 LISTEN_SECONDS = 3.0
-"""A rank that lost a peer waits so long for the peer's word."""
+"""A rank that lost a peer waits so long for the peer's report."""
 REPORT_SECONDS = LISTEN_SECONDS + 3.0
 LINGER_SECONDS = 5.0
 """The rank that holds the store stays so long after a failure, until the others have read it."""
@@ -30,7 +31,7 @@ _CONSEQUENCES = (Reason.PEER_LOST, Reason.INTERRUPTED)
 
 
 class FailureBoard:
-    """Where the ranks of a group tell what ends them. `store`: a c10d store that all of them reach."""
+    """Where the ranks of a group report what ends them. `store`: a c10d store that all of them reach."""
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self._store, self._rank, self._size = store, rank, size
@@ -45,7 +46,9 @@ class FailureBoard:
         A store whose node has lost its power is silent for ever: it is not waited for longer than REPORT_SECONDS.
         """
         found: list[Problem] = []
-        thread = threading.Thread(target=lambda: found.append(self._report(problem)), name="last word", daemon=True)
+        thread = threading.Thread(
+            target=lambda: found.append(self._report(problem)), name="failure report", daemon=True
+        )
         thread.start()
         thread.join(REPORT_SECONDS)
         return found[0] if found else self.cause or problem
@@ -74,7 +77,7 @@ class FailureBoard:
                 time.sleep(POLL_SECONDS)
 
     def _listen(self, seconds: float) -> Problem | None:
-        """What a peer told, or tells in the next seconds: a cause, else that it was told to stop."""
+        """What a peer has reported, or reports in the next seconds: a cause, else that it was told to stop."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -89,7 +92,7 @@ class FailureBoard:
         try:
             first = self._store.compare_set(key, "", json.dumps(problem.to_json()))
             return Problem.model_validate_json(first)
-        except Exception as error:  # the store went away with its rank: nobody is left to tell
+        except Exception as error:  # the store went away with its rank: nobody is left to read it
             log.info("the other ranks could not be told: %s", type(error).__name__)
             return self.cause if key == CAUSE else None
 
@@ -97,7 +100,7 @@ class FailureBoard:
         return Problem.model_validate_json(self._store.get(key)) if self._store.check([key]) else None
 
     def _watch(self) -> None:
-        with contextlib.suppress(Exception):  # the store went away: the next collective tells
+        with contextlib.suppress(Exception):  # the store went away: the next collective fails
             while not self._over.wait(POLL_SECONDS):
                 self.cause = self._read(CAUSE)
                 if self.cause is not None:

@@ -33,7 +33,7 @@ class FlatGradients:
         """Autograd adds into the views."""
         loss.backward()
 
-    def finish(self, count: float) -> float:
+    def reduce(self, count: float) -> float:
         """Sum over ranks in fixed buckets, then one division."""
         self._ranks.sum_tensor(self._flat)
         self._flat.div_(count)

@@ -80,7 +80,7 @@ class Ranks:
                 if self.device.type == "cuda":
                     time.sleep(SPIN_SECONDS)
                     continue
-                with contextlib.suppress(RuntimeError):  # not yet; of a work that failed the next line tells
+                with contextlib.suppress(RuntimeError):  # not yet; work that failed is completed, and raises below
                     work.wait(timedelta(seconds=POLL_SECONDS))
             work.wait()
 

@@ -1,6 +1,6 @@
 """How the processes of a run find each other (meet) and become a process group with their devices (join).
 
-Two steps, so that what goes wrong between them, such as a device that is not there, is told to all.
+Two steps, so that what goes wrong between them, such as a device that is not there, is reported to all.
 """
 
 from __future__ import annotations

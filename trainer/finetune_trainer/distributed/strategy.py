@@ -13,7 +13,7 @@ import torch
 
 
 class GradientStrategy(Protocol):
-    """begin, backward for each micro-batch, finish, perhaps clip: once a step."""
+    """Each step: begin, backward for each micro-batch, reduce, and perhaps clip."""
 
     model: Any  # what the forward pass calls
 
@@ -23,7 +23,7 @@ class GradientStrategy(Protocol):
     def backward(self, loss: torch.Tensor) -> None:
         """Add a micro-batch's gradient of the SUM of losses."""
 
-    def finish(self, count: float) -> float:
+    def reduce(self, count: float) -> float:
         """Sum over ranks, divide by the global count; the norm of the result. Collective."""
 
     def clip(self, factor: float) -> None:

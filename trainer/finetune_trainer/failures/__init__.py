@@ -1,1 +1,1 @@
-"""What can go wrong in a process, told apart and put into the contract's words."""
+"""What goes wrong in a process: recognised, and put into the contract's reasons, without secrets."""

@@ -9,7 +9,7 @@ from finetune_api.report import Stage
 from finetune_api.run import RunConfig
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.prepare.pipeline import prepare
-from finetune_trainer.report.outcome import finish
+from finetune_trainer.report.outcome import leave_outcome
 from finetune_trainer.report.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -30,4 +30,4 @@ def main(config: RunConfig) -> int:
         else:
             log.exception("the prepare step failed")
     reporter.close()
-    return finish(config, error, reporter.snapshot).exit_code
+    return leave_outcome(config, error, reporter.snapshot).exit_code

@@ -1,1 +1,1 @@
-"""What a trainer says while it runs and when it ends: reports, their history, the last word, the log."""
+"""What a trainer reports while it runs and when it ends: snapshots, their history, the outcome, the log."""

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from finetune_trainer.failures.redact import redact
 
 
-class ScrubbedStream:
+class RedactedStream:
     """A text stream without secrets; all but `write` is the stream's own."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -30,7 +30,7 @@ class ScrubbedStream:
 
 def set_up() -> None:
     """Once a process, first of all: our own words from INFO on, others' warnings."""
-    sys.stderr = ScrubbedStream(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = RedactedStream(sys.stderr)  # type: ignore[assignment]
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -1,7 +1,6 @@
-"""The last word of a process: what went wrong in the contract's words, and all that is known, for the termination
-message.
+"""The outcome of a process, for the termination message: how it ended, and all that is known of the run.
 
-It carries the end result where no report got through, so it is made from the last snapshot and never raises.
+It carries the result where no report got through, so it is made from the last snapshot of the reports.
 """
 
 from __future__ import annotations
@@ -47,7 +46,9 @@ def write_outcome(config: RunConfig, outcome: Outcome) -> None:
             log.warning("the outcome could not be written to %s: %s", config.reporting.termination_file, error)
 
 
-def finish(config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None) -> Outcome:
+def leave_outcome(
+    config: RunConfig, error: BaseException | None, snapshot: Report | None, rank: int | None = None
+) -> Outcome:
     """Make the Outcome and write it; the process then exits with its exit_code."""
     outcome = outcome_for(config, error, snapshot, rank)
     write_outcome(config, outcome)

@@ -1,4 +1,4 @@
-"""Say what the trainer knows, without ever slowing or failing it: full snapshots in the background, latest only.
+"""Reports what the trainer knows, without ever slowing or failing it: full snapshots in the background, latest only.
 
 A report replaces any earlier one, so a lost, late or repeated report does no harm, and only the newest waits while the
 operator is away. No secret's value leaves the process (I7): every free text passes `redact`.
@@ -169,7 +169,7 @@ class Reporter:
         return delivered
 
     def _attempt(self, sink: str, send: Callable[[], None]) -> bool:
-        """Warn once when a way stops working and say once when it works again: the caller is never disturbed."""
+        """Log once when a sink stops working and once when it works again: the caller is never disturbed."""
         try:
             send()
         except Exception as error:
@@ -225,7 +225,7 @@ def _post(to: Reporting, body: bytes, deadline: float) -> None:
 
 
 def _fit(name: str, value: Any) -> Any:
-    """Bring a value within the contract's bounds: non-finite numbers out, lists and texts cut, secrets scrubbed."""
+    """Bring a value within the contract's bounds: non-finite numbers out, lists and texts cut, secrets redacted."""
     if name in ("evaluation", "test", "seconds") and value is not None:
         return dict([(clip(k, 64), float(v)) for k, v in value.items() if math.isfinite(v)][:12])
     if name == "checkpoints":

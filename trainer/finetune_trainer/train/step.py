@@ -94,7 +94,7 @@ def train_step(
         raise JobError(Reason.NON_FINITE_LOSS, f"the loss became {loss} at step {step}")
     if learned == 0:
         return Stepped(math.nan, 0.0, 0, int(tokens), int(empty))
-    norm = strategy.finish(learned)
+    norm = strategy.reduce(learned)
     if not math.isfinite(norm):
         raise JobError(
             Reason.NON_FINITE_LOSS, f"the gradient became {norm} at step {step}, at a loss of {loss / learned:.6g}"
