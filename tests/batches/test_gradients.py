@@ -13,6 +13,7 @@ from finetune_api.tuning import Training
 from finetune_trainer.batches.collate import collate
 from finetune_trainer.batches.example import Example
 from finetune_trainer.batches.layout import micro_batches
+from finetune_trainer.batches.rank_batch import RankBatch, lay_out
 from finetune_trainer.distributed.ddp import DdpGradients
 from finetune_trainer.distributed.flat import FlatGradients
 from finetune_trainer.distributed.ranks import Ranks
@@ -21,7 +22,7 @@ from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.optimizer import adamw
-from finetune_trainer.train.step import RankBatch, Stepped, train_step
+from finetune_trainer.train.step import Stepped, train_step
 from support.models import chats, mails
 from support.ranks import run_ranks
 
@@ -62,8 +63,7 @@ def whole(task: str, model: Any, examples: list[Example]) -> torch.Tensor:
 
 
 def share(examples: list[Example], rank: int, size: int, micro: int) -> RankBatch:
-    mine = examples[rank::size]
-    return RankBatch(list(micro_batches(mine, micro, 0, 96)), sum(e.losses for e in mine), sum(e.length for e in mine))
+    return lay_out([[example] for example in examples[rank::size]], micro, 0, 96)
 
 
 class Frozen(torch.optim.SGD):

@@ -8,6 +8,7 @@ import torch
 from finetune_trainer.batches.collate import collate, padded_width
 from finetune_trainer.batches.example import IGNORE, ClassExample, TokenExample
 from finetune_trainer.batches.layout import by_length, micro_batches
+from finetune_trainer.batches.rank_batch import lay_out
 
 
 def text(length: int, label: int = 0) -> ClassExample:
@@ -52,3 +53,9 @@ def test_an_example_says_how_many_losses_it_has() -> None:
     assert text(5).losses == 1
     assert TokenExample([5, 6, 2], None, 3, [5, 6, 2]).losses == 2, "nothing predicts the first token"
     assert TokenExample([5, 6, 2], None, 3, [5, IGNORE, IGNORE]).losses == 0
+
+
+def test_a_rank_s_part_counts_rows_without_examples_and_rows_with_several() -> None:
+    part = lay_out([[text(3), text(9)], [], [text(4)]], 2, 0, 64)
+    assert [batch.rows for batch in part.batches] == [2, 1]
+    assert (part.learned, part.tokens, part.empty) == (3, 16, 1)

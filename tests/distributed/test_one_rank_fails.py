@@ -20,6 +20,7 @@ from finetune_api.run import World
 from finetune_trainer import prepare
 from finetune_trainer.batches.collate import collate
 from finetune_trainer.batches.example import ClassExample
+from finetune_trainer.batches.rank_batch import RankBatch
 from finetune_trainer.checkpoint import Checkpointer
 from finetune_trainer.distributed import rendezvous
 from finetune_trainer.distributed.ddp import DdpGradients
@@ -32,7 +33,7 @@ from finetune_trainer.model.load import load_model
 from finetune_trainer.objectives import cross_entropy as objective
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train import finish, prefetch, session, worker
-from finetune_trainer.train.step import RankBatch, train_step
+from finetune_trainer.train.step import train_step
 from support.jobs import job_config
 from support.models import mails, write_jsonl
 from support.ranks import free_port, run_ranks
@@ -105,7 +106,7 @@ FAULTS = {
         on_rank(1, session, "_resume", lambda: JobError(Reason.STORAGE_UNAVAILABLE, "gone")),
         Reason.STORAGE_UNAVAILABLE,
     ),
-    "batch": (on_rank(1, prefetch, "micro_batches", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
+    "batch": (on_rank(1, prefetch, "lay_out", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
     "forward": (on_rank(1, objective, "cross_entropy", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
     "backward": (on_rank(0, FlatGradients, "backward", lambda: CUBLAS_MEMORY, nth=4), Reason.OUT_OF_MEMORY),
     "norm": (on_rank(1, FlatGradients, "reduce", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),

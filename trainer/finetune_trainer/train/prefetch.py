@@ -9,11 +9,10 @@ import queue
 import threading
 from collections.abc import Iterator
 
-from finetune_trainer.batches.layout import micro_batches
+from finetune_trainer.batches.rank_batch import RankBatch, lay_out
 from finetune_trainer.stream import Batch, Cursor
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.progress import TrainingProgress
-from finetune_trainer.train.step import RankBatch
 
 AHEAD = 2
 """Steps that wait ready."""
@@ -65,13 +64,6 @@ def rank_batches(data: TrainingData, cursor: Cursor, progress: TrainingProgress)
 
 
 def rank_batch(data: TrainingData, batch: Batch) -> RankBatch:
-    """Encode this rank's rows. A row with nothing to learn weighs nothing, and is counted."""
-    encoded = [data.encode(row) for row in batch.rows]
-    examples = [example for row in encoded for example in row]
-    batches = list(micro_batches(examples, data.micro_batch_size, data.tokenizer.pad_id, data.max_length))
-    return RankBatch(
-        batches,
-        learned=sum(example.losses for example in examples),
-        tokens=sum(example.length for example in examples),
-        empty=sum(not row for row in encoded),
-    )
+    """Encode this rank's rows, and lay them out."""
+    rows = [data.encode(row) for row in batch.rows]
+    return lay_out(rows, data.micro_batch_size, data.tokenizer.pad_id, data.max_length)

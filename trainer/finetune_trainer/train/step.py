@@ -7,29 +7,20 @@ many rows could not be learned from. If one must stop, no rank updates: the stat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.batches.micro_batch import MicroBatch
+from finetune_trainer.batches.rank_batch import RankBatch
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.failures import memory
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.train.seeding import seed_micro_batch
-
-
-@dataclass(frozen=True, slots=True)
-class RankBatch:
-    """A rank's part of a global batch: its micro-batches, and rows of it with nothing to learn (they weigh nothing)."""
-
-    batches: Sequence[MicroBatch]
-    learned: int
-    tokens: int
-    empty: int = 0
 
 
 @dataclass(frozen=True, slots=True)
