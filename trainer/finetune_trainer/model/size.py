@@ -6,7 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from finetune_api.run import RunConfig
-from finetune_trainer.model import fetch
+from finetune_trainer.model.files import wanted
+from finetune_trainer.model.hub import hub_info
 from finetune_trainer.storage import location
 
 
@@ -16,13 +17,13 @@ def model_bytes(config: RunConfig, revision: str | None) -> int:
     Raises JobError as it does.
     """
     sizes = _sizes(config, revision)
-    return sum(sizes[name] for name in fetch.wanted(sizes, config.model.uri, weights=True))
+    return sum(sizes[name] for name in wanted(sizes, config.model.uri, weights=True))
 
 
 def _sizes(config: RunConfig, revision: str | None) -> dict[str, int]:
     uri = config.model.uri
     if uri.startswith("hf://"):
-        info = fetch.hub_info(config, revision, sizes=True)
+        info = hub_info(config, revision, sizes=True)
         return {s.rfilename: s.size or 0 for s in info.siblings or () if "/" not in s.rfilename}
     if uri.startswith("file://"):
         return {p.name: p.stat().st_size for p in Path(unquote(urlsplit(uri).path)).iterdir() if p.is_file()}

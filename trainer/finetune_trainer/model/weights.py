@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.model.facts import FIELD
@@ -57,9 +57,9 @@ def headers(folder: Path) -> dict[str, Stored]:
     for path in _paths(folder):
         with open(path, "rb") as file:
 
-            def read(start: int, end: int, file: object = file) -> bytes:
-                file.seek(start)  # type: ignore[attr-defined]
-                return bytes(file.read(end - start))  # type: ignore[attr-defined]
+            def read(start: int, end: int, file: BinaryIO = file) -> bytes:
+                file.seek(start)
+                return file.read(end - start)
 
             found |= header(read, path.name)
     return found

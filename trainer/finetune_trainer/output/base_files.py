@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.model.fetch import TOKENIZER
+from finetune_trainer.model.files import TOKENIZER
 
 LEARNED = ("id2label", "label2id", "problem_type")
 """Fields of the config that a new head sets."""

@@ -107,11 +107,15 @@ def _tuple(value: list[Any] | None) -> tuple[Any, ...] | None:
 
 
 def order_digest(
-    manifest: DataManifest, columns: Mapping[str, str], bad: ExcludedRows, intervals: Any, order: int = WHOLE_BLOCKS
+    manifest: DataManifest,
+    columns: Mapping[str, str],
+    bad: ExcludedRows,
+    intervals: Mapping[str, tuple[str, float, float] | None],
+    order: int = WHOLE_BLOCKS,
 ) -> str:
     """SHA-256 of all that decides which rows there are, and how they are laid out."""
     wrong = {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in bad.items()}
-    facts = [manifest.digest, dict(sorted(columns.items())), wrong, intervals]
+    facts: list[Any] = [manifest.digest, dict(sorted(columns.items())), wrong, intervals]
     if order != WHOLE_BLOCKS:
         facts.append(order)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

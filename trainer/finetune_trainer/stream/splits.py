@@ -56,6 +56,12 @@ def interval_of(split: str, data: Data) -> Interval | None:
     return Interval("train", low, low + (held.fraction or 0.0))
 
 
+def intervals_of(data: Data) -> dict[str, tuple[str, float, float] | None]:
+    """split -> which part of which source it takes, as the order's digest holds it."""
+    found = {split: interval_of(split, data) for split in ("train", *HELD_OUT)}
+    return {split: (part.source, part.low, part.high) if part else None for split, part in found.items()}
+
+
 def usable(number: int, block: Block, bad: Sequence[int], interval: Interval) -> np.ndarray:
     """Rows of a block of object `number` that belong to the interval, as row numbers in the object; sorted."""
     return np.concatenate([*_usable(number, block, bad, interval), np.zeros(0, dtype=np.int64)])

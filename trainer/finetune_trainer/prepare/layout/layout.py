@@ -18,7 +18,7 @@ from finetune_trainer.stream import order
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import ExcludedRows, order_digest
 from finetune_trainer.stream.sources.listing import Listing
-from finetune_trainer.stream.splits import HELD_OUT, interval_of
+from finetune_trainer.stream.splits import intervals_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +70,8 @@ def _laid_out(
         sources[role], copied = reblock(source, role, listing.store, out, names, version=version)
         noted += copied
     manifest = DataManifest(sources)
-    return Layout(manifest, version, order_digest(manifest, columns, bad, intervals_of(config), version), tuple(noted))
-
-
-def intervals_of(config: RunConfig) -> dict[str, tuple[str, float, float] | None]:
-    """split -> which part of which source it takes, as the digest holds it."""
-    found = {split: interval_of(split, config.data) for split in ("train", *HELD_OUT)}
-    return {
-        split: (interval.source, interval.low, interval.high) if interval else None for split, interval in found.items()
-    }
+    digest = order_digest(manifest, columns, bad, intervals_of(config.data), version)
+    return Layout(manifest, version, digest, tuple(noted))
 
 
 def _order_of_checkpoint(config: RunConfig) -> str | None:

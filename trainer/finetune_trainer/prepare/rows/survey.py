@@ -60,6 +60,13 @@ class SourceSurvey:
     def bytes(self) -> int:
         return sum(item.size for item in self.source.objects)
 
+    def note_line(self, row: int, line: int) -> None:
+        """Where row `row` of the newest object stands."""
+        if row == 0:
+            self.first_lines[-1] = line
+        elif line - row != self.first_lines[-1]:
+            self.first_lines[-1] = None
+
 
 def survey(
     listing: Listing,
@@ -82,37 +89,20 @@ def survey(
         scan = ObjectScan(listing.store, info, kind, names)
         found.first_lines.append(None)
         for row, line, values in scan:
-            if row == 0:
-                found.first_lines[-1] = line
-            elif line - row != found.first_lines[-1]:
-                found.first_lines[-1] = None
-            odd = isinstance(values, dict) and any(name not in values for name in names)
-            if isinstance(values, dict) and odd:
-                odd = bool(added := in_form(values, names).keys() - values.keys())
-                values = {**values, **in_form(values, names)} if added else values
-            if isinstance(values, dict):
+            found.note_line(row, line)
+            kept, odd, text, digest = dict[str, Any](), False, "", UNUSABLE
+            if isinstance(values, Fault):
+                fault: Fault | None = values
+            else:
+                values, odd = _in_form(values, names)
                 if scan.columns is None and not found.columns.issuperset(values):
                     found.columns.update(values)
                 if label_names is not None:
                     values = dict(with_name(values, columns["label"], label_names))
-            fault = values if isinstance(values, Fault) else _problem(values, task, columns, labels, scan.columns)
-            if fault is None:
-                assert isinstance(values, dict)
-                kept = {name: values[name] for name in names if name in values}
-                try:
-                    text = fingerprint_text(kept, columns)
-                    (task.label(kept, columns) or "").encode()
-                    if len(text) > MOST_CHARACTERS:
-                        fault = too_long(len(text))
-                    digest = fingerprint(text)
-                except UnicodeEncodeError:
-                    fault = Fault(
-                        "InvalidEncoding",
-                        "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the character"
-                        " whole",
-                    )
-                except RecursionError:
-                    fault = Fault("InvalidRow", "is nested too deeply to be read; write it flat")
+                fault = _problem(values, task, columns, labels, scan.columns)
+                if fault is None:
+                    kept = {name: values[name] for name in names if name in values}
+                    fault, text, digest = _fingerprinted(kept, task, columns)
             if fault is not None:
                 bad_rows.add(listing.role, number, row, scan.name, line, fault)
                 found.prints.append(UNUSABLE)
@@ -140,6 +130,29 @@ def survey(
         log.info("read %s: %d rows", scan.name, scan.result.rows)
     found.source = Source(listing.uri, tuple(objects), listing.revision)
     return found
+
+
+def _in_form(values: dict[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """The row with the wanted columns under the names that are looked for, and whether it names one in another form."""
+    if all(name in values for name in names):
+        return values, False
+    wanted = in_form(values, names)
+    odd = bool(wanted.keys() - values.keys())
+    return ({**values, **wanted} if odd else values), odd
+
+
+def _fingerprinted(kept: Mapping[str, Any], task: Task, columns: Mapping[str, str]) -> tuple[Fault | None, str, int]:
+    """What is wrong with a row's text as such, else the text and its fingerprint."""
+    try:
+        text = fingerprint_text(kept, columns)
+        (task.label(kept, columns) or "").encode()
+        digest = fingerprint(text)
+    except UnicodeEncodeError:
+        message = "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the character whole"
+        return Fault("InvalidEncoding", message), "", UNUSABLE
+    except RecursionError:
+        return Fault("InvalidRow", "is nested too deeply to be read; write it flat"), "", UNUSABLE
+    return (too_long(len(text)) if len(text) > MOST_CHARACTERS else None), text, digest
 
 
 def _other_form(label: object) -> bool:
