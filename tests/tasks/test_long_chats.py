@@ -43,7 +43,7 @@ def test_a_number_of_the_template_and_one_of_the_turn_are_told_apart(tmp_path: P
 def test_a_template_that_alters_what_others_wrote_is_slow_and_it_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    turns._tell_that_it_is_slow.cache_clear()
+    turns._warn_once_of_slowness.cache_clear()
     said = []
     for name, template in (("chatml", PLAIN["chatml"]), ("shouting", SHOUTING)):
         tokenizer = load_tokenizer(write_tokenizer(tmp_path / name, template))

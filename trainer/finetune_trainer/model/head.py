@@ -1,5 +1,4 @@
-"""What a task makes of a model's head: which class of transformers has it, where its weights come from, how methods
-treat it.
+"""What a task makes of a model's head: which class has it, where its weights come from, how methods treat it.
 
 A value that tasks hand to the model and the methods, so that neither knows a task.
 """
@@ -11,38 +10,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Refusal = Callable[[Mapping[str, Any], str], str | None]
+
+def _no_config(labels: Sequence[str]) -> dict[str, Any]:
+    return {}
 
 
-def _anything(config: Mapping[str, Any], source: str) -> None:
-    """Refuses nothing."""
+def _no_refusal(config: Mapping[str, Any], source: str) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPolicy:
-    """Part of a task's value.
-
-    `serves`      what a model with this head is for, in messages
-    `class_name`  the names of transformers' classes that have it
-    `auto_class`  transformers' Auto class, for whoever uses the export
-    `peft_task`   what peft calls a model with it
-    `is_new`      the head is the task's own, with a pooler before it: the base need not have one, and adapters leave it
-                  to be trained whole. Else it is a layer of the base like any other, as a language model's output
-                  projection is
-    `writes`      it writes text: a cache is of no use in training, and no pad token is needed
-    `config`      classes -> fields of the model's config that a new head decides
-    `refusal`     config.json and the source of the model's code -> why the model does not serve, or None
-    """
+    """Part of a task's value."""
 
     serves: str
+    """What a model with this head is for, in messages."""
     class_name: re.Pattern[str]
+    """The names of transformers' classes that have it."""
     auto_class: str
+    """transformers' Auto class, for whoever uses the export."""
     peft_task: str
+    """What peft calls a model with it."""
     is_new: bool = False
+    """The head is the task's own, with a pooler before it: the base need not have one, and adapters leave it to be
+    trained whole. Else it is a layer of the base like any other, as a language model's output projection is."""
     writes: bool = False
-    config: Callable[[Sequence[str]], dict[str, Any]] = lambda labels: {}
-    refusal: Refusal = _anything
+    """It writes text: a cache is of no use in training, and no pad token is needed."""
+    config: Callable[[Sequence[str]], dict[str, Any]] = _no_config
+    """(classes) -> fields of the model's config that a new head decides."""
+    refusal: Callable[[Mapping[str, Any], str], str | None] = _no_refusal
+    """(config.json, the source of the model's code) -> why the model does not serve, or None."""
 
-    def is_had_by(self, class_names: Sequence[str]) -> bool:
-        """Whether a model that was saved as one of these classes has such a head."""
+    def belongs_to(self, class_names: Sequence[str]) -> bool:
+        """Whether a model that was saved as one of these classes has this head."""
         return any(self.class_name.fullmatch(str(name)) for name in class_names)

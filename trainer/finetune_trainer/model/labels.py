@@ -18,7 +18,7 @@ from finetune_trainer.model.head import HeadPolicy
 def head_labels(config: Mapping[str, Any], head: HeadPolicy) -> tuple[str, ...]:
     """The classes of a base that was saved with this head, in the order of its outputs; empty for any other."""
     named = config.get("id2label")
-    if not head.is_had_by(config.get("architectures") or ()) or not isinstance(named, Mapping):
+    if not head.belongs_to(config.get("architectures") or ()) or not isinstance(named, Mapping):
         return ()
     try:
         by_id = {int(i): str(name) for i, name in named.items()}

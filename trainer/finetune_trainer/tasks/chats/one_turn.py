@@ -15,10 +15,10 @@ MARKER = "\x01\x02\x03"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A located turn.
+class LocatedTurn:
+    """Where a turn stands, and what surrounds it.
 
-    `start` is where the messages before it end (None: not to be told), `opening` the generation prompt there.
+    `start` is where the messages before it end (None: unknown), `opening` the generation prompt there.
     """
 
     start: int | None
@@ -41,7 +41,7 @@ class OneByOne:
         place = self.located(i)
         return None if place is None else (place.begin, place.end)
 
-    def located(self, i: int) -> Place | None:
+    def located(self, i: int) -> LocatedTurn | None:
         """The same with the end of what stands before the turn, and the generation prompt there."""
         self.turns += 1
         before = self._part(i) if i else None
@@ -60,9 +60,9 @@ class OneByOne:
             begin = self._begin_by_words(i, own if own is not None else self._own_words(i))
         else:
             begin = start + common(opening, self.text, start)
-        return Place(start, opening, begin, end) if begin is not None and begin < end else None
+        return LocatedTurn(start, opening, begin, end) if begin is not None and begin < end else None
 
-    def closing(self, i: int, place: Place) -> str | None:
+    def closing(self, i: int, place: LocatedTurn) -> str | None:
         """What ends the turn behind its content; None where that is not told."""
         content = (self.chat.messages[i].get("content") or "").lstrip()
         shown = self.text[place.begin : place.end]

@@ -51,12 +51,12 @@ def assistant_turns(tokenizer: Tokenizer, chat: Chat, text: str) -> list[Span | 
     else:
         spans = _by_kind(one, places, numbers)
     if one.turns > KINDS:
-        _tell_that_it_is_slow()
+        _warn_once_of_slowness()
     return [span if span and _whole(chat.messages[i], text[span[0] : span[1]]) else None for i, span in spans.items()]
 
 
 @cache
-def _tell_that_it_is_slow() -> None:
+def _warn_once_of_slowness() -> None:
     """Once a process."""
     log.warning(
         "turns of the assistant are located one by one, which is slow for long chats: the chat template alters what"
