@@ -23,8 +23,8 @@ def basis_of(config: RunConfig, revision: str | None, listings: Mapping[str, Lis
     How many processes there are, the attempt, and where reports go are not: a job may go on with other numbers of
     workers.
     """
-    told = config.to_json()
-    kept = {name: told.get(name) for name in ("task", "model", "data", "method", "training", "evaluation")}
+    plain = config.to_json()
+    kept = {name: plain.get(name) for name in ("task", "model", "data", "method", "training", "evaluation")}
     lists = {role: listing.digest for role, listing in listings.items()}
     return f"{_digest([kept, revision])}:{_digest(lists)}"
 

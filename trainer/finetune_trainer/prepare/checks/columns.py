@@ -1,6 +1,4 @@
-"""Which column plays which role, from the spec and from what the data has; a misspelt name is told its nearest
-neighbour.
-"""
+"""Which column plays which role, from the spec and from what the data has; a misspelt name gets the nearest as hint."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _split_numbers(seen: SourceSurvey, bad: Mapping[int, Sequence[int]], interva
 
 
 def _locate(seen: SourceSurvey, position: int) -> tuple[str, int | None]:
-    """Object and line of a position; no line where it cannot be told without reading again."""
+    """Object and line of a position; no line where only reading again would show it."""
     for item, first in zip(seen.source.objects, seen.first_lines, strict=True):
         if position < item.rows:
             return item.key[-256:], None if first is None else first + position

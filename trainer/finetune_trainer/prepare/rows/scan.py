@@ -70,7 +70,7 @@ class ObjectScan:
 
     @property
     def weights(self) -> tuple[int, ...]:
-        """Bytes that each block takes in memory, as far as they were told to `weigh`."""
+        """Bytes that each block takes in memory, as far as `weigh` was called for its rows."""
         return tuple(self._weights[: len(self._blocks)])
 
     def weigh(self, size: int) -> None:

@@ -45,7 +45,7 @@ class Bucket:
         return client_for(self.access)
 
     def call(self, verb: str, key: str, request: Callable[[], T], *, retried: Callable[[], None] = lambda: None) -> T:
-        """Run one request, with retries while the fault may pass; `retried` is called before each further try.
+        """Run one request, with retries while the fault may pass; `retried` is called before each retry.
 
         Patience counts from the first failure: a large part on a slow line may take longer than that before it breaks.
         """

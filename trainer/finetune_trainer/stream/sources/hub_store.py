@@ -1,6 +1,6 @@
 """Data sets on the Hugging Face hub, as a store like any other: files of a split by ranges, at a pinned commit.
 
-Which files a split has is told by the datasets library (hub_splits). The files are then read by the same code as
+The datasets library says which files a split has (hub_splits). The files are then read by the same code as
 everything else, so order and resume are the same. Nothing of a repository is ever run, and nothing is downloaded whole.
 The token comes from HF_TOKEN.
 """

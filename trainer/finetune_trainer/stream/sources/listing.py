@@ -1,4 +1,4 @@
-"""What a data source holds: its objects as they were listed once, and a digest that tells when they are others."""
+"""What a data source holds: its objects as they were listed once, and a digest that changes with them."""
 
 from __future__ import annotations
 
