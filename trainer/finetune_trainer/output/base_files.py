@@ -51,9 +51,7 @@ def write_config(source: Path, folder: Path, model: Any) -> None:
 
 
 def write_generation_config(source: Path, folder: Path, stops: Iterable[int]) -> None:
-    """The base's generation_config.json; where `stops`, the tokens learned as the end of a turn, are not among its
-    ends, with these first.
-    """
+    """The base's generation_config.json, with `stops`, the tokens learned as the end of a turn, before its own ends."""
     (folder / GENERATION).unlink(missing_ok=True)
     config = json.loads((source / "config.json").read_text())
     there = (source / GENERATION).exists()

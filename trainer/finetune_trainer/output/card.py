@@ -1,6 +1,4 @@
-"""README.md: a model card with the Hugging Face header, and a body that says how the model was made and how good it
-is.
-"""
+"""README.md: a model card with the hub's header, and a body that says how the model was made and how good it is."""
 
 from __future__ import annotations
 
@@ -92,7 +90,7 @@ def _metrics(result: Result) -> str:
         rows.append((name, f"{metrics[name]:.4f}", f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""))
     text = (
         f"## Evaluation\n\nOn the {result.judged_on} rows"
-        + _rows_of(result)
+        + _row_count(result)
         + ".\n\n"
         + _table(("metric", "value", "95 % interval"), rows)
     )
@@ -104,7 +102,7 @@ def _metrics(result: Result) -> str:
     return text
 
 
-def _rows_of(result: Result) -> str:
+def _row_count(result: Result) -> str:
     data = result.report.data
     count = 0 if data is None else data.test_rows if result.judged_on == "test" else data.validation_rows
     return f" ({count:,})" if count else ""
@@ -115,23 +113,24 @@ def _usage(result: Result) -> str:
     where, auto = result.config.output.uri, task.head.auto_class
     uri = result.config.model.uri
     base = "base" if uri.startswith("s3://") else loadable(uri)
-    lines = [f"from transformers import AutoTokenizer, {auto}", ""]
+    imports = [f"from transformers import AutoTokenizer, {auto}"]
+    folder, model = f"# `folder`: a copy of {where}", f"{auto}.from_pretrained(folder)"
     adapter = result.method.adapter
     if adapter:
-        lines.insert(0, adapter.usage_import)
-        lines += [f"# `folder`: a copy of {where}; `{base}`: the base model, {result.base}", 'folder = "model"']
-        lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
+        imports.insert(0, adapter.usage_import)
+        folder += f"; `{base}`: the base model, {result.base}"
         more = f", num_labels={len(result.labels)}" if result.labels else ""
-        plain = f'{auto}.from_pretrained("{base}"{more})'
-        lines += [f"model = {adapter.usage_load.format(base=plain)}"]
-    else:
-        lines += [
-            f"# `folder`: a copy of {where}",
-            'folder = "model"',
-            "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        ]
-        lines += [f"model = {auto}.from_pretrained(folder)"]
-    lines += ["", *task.usage(result.labels)]
+        model = adapter.usage_load.format(base=f'{auto}.from_pretrained("{base}"{more})')
+    lines = [
+        *imports,
+        "",
+        folder,
+        'folder = "model"',
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        f"model = {model}",
+        "",
+        *task.usage(result.labels),
+    ]
     text = "## How to use it\n\n```python\n" + "\n".join(lines) + "\n```"
     if adapter and result.config.output.merge:
         text += f"\n\n`merged/` holds the whole model with the adapter merged in; it needs no {adapter.library}."
@@ -142,15 +141,8 @@ def _data(result: Result) -> str:
     data, source = result.report.data, result.config.data.train
     rows = [("train", source.uri + (f" at {source.revision}" if source.revision else ""))]
     if data is not None:
-        rows += [
-            (
-                "rows",
-                (
-                    f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test,"
-                    f" {data.bad_rows:,} left out"
-                ),
-            )
-        ]
+        counts = f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test"
+        rows += [("rows", f"{counts}, {data.bad_rows:,} left out")]
         if data.lengths:
             cut = f", {data.lengths.truncated_fraction:.1%} cut" if data.lengths.truncated_fraction else ""
             rows += [("tokens a row", f"median {data.lengths.p50}, 95 % at most {data.lengths.p95}{cut}")]
@@ -159,27 +151,24 @@ def _data(result: Result) -> str:
         if data.manifest_digest:
             rows += [("data manifest", f"`{data.manifest_digest}`")]
     text = "## Data\n\n" + _table(("", ""), rows)
-    findings = data.findings if data else ()
-    return text + "".join(f"\n- {f.kind} ({f.count:,}): {_cell(f.message)}" for f in findings).replace(
-        "\n", "\n\n", 1 if findings else 0
-    )
+    findings = [f"- {f.kind} ({f.count:,}): {_cell(f.message)}" for f in (data.findings if data else ())]
+    return text + "\n\n" + "\n".join(findings) if findings else text
 
 
 def _training(result: Result) -> str:
     training = result.config.training
-    rows = [
-        (name, _value(value))
-        for name, value in (result.report.resolved.to_json() if result.report.resolved else {}).items()
-    ]
-    rows += [("method", result.method.name), *((k, _value(v)) for k, v in result.method_settings.items())]
-    rows += [
+    chosen = result.report.resolved.to_json() if result.report.resolved else {}
+    rows: list[tuple[str, Any]] = [
+        *chosen.items(),
+        ("method", result.method.name),
+        *result.method_settings.items(),
         ("schedule", training.schedule),
-        ("weightDecay", _value(training.weight_decay)),
-        ("maxGradNorm", _value(training.max_grad_norm)),
+        ("weightDecay", training.weight_decay),
+        ("maxGradNorm", training.max_grad_norm),
+        ("seed", training.seed),
+        *result.versions.items(),
     ]
-    rows += [("seed", str(training.seed))]
-    rows += [(name, version) for name, version in result.versions.items()]
-    return "## Training\n\n" + _table(("setting", "value"), rows)
+    return "## Training\n\n" + _table(("setting", "value"), [(name, _value(value)) for name, value in rows])
 
 
 def _checkpoints(result: Result) -> str:
@@ -194,13 +183,9 @@ def _checkpoints(result: Result) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_value(each)}" for name, each in value.items())
-    return (
-        f"{value:g}"
-        if isinstance(value, float)
-        else ", ".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _table(head: tuple[str, ...], rows: list[Any]) -> str:

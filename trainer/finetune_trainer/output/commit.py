@@ -1,17 +1,12 @@
 """Make the artefacts the result: every file first, result.json with their digests last and once.
 
-A job is complete if and only if result.json is there, its own, and says what the run came to: a complete job is never
-run
+A job is complete if and only if result.json is there, is the job's own and holds a report. A complete job is never run
 again, and a run that is killed while it uploads leaves no result. The final report is inside, so that a later process
-can
-tell it once more.
+can send it once more.
 
 An attempt that was overtaken may wake at any moment, so every write is conditional on what was there before the fence
-was
-asked: whatever a later attempt has written since makes it fail. Where an earlier commit broke off, its author may still
-be
-about to write result.json: the place is taken first, by a result.json that says nothing of a result. So the files of
-two
+was asked: whatever a later attempt has written since makes it fail. Where an earlier commit broke off, its author may
+still be about to write result.json: the place is taken first, by a result.json without a report. So the files of two
 attempts never pass for one result, and what is committed stays as it is.
 """
 
@@ -38,8 +33,7 @@ from finetune_trainer.storage import Location, ObjectInfo
 NAME = "result.json"
 UPLOADS = 4
 TRIES = 8
-"""So often a write is tried again that an overtaken attempt came in between; it has at most UPLOADS of them under way.
-"""
+"""A write is repeated where an overtaken attempt's came in between, of which at most UPLOADS are under way."""
 OUR_FOLDERS = ("ckpt/", "generations/", "prepare/")
 
 
@@ -57,15 +51,14 @@ def completed(out: Location, config: RunConfig) -> Completed | None:
 
 
 def commit(out: Location, folder: Path, config: RunConfig, report: Report, fence: Callable[[], None]) -> OutputStatus:
-    """Upload all files of `folder`, then result.json. Returns what status says of it; where the job is complete
-    already, of that.
+    """Upload all files of `folder`, then result.json; a job that is complete already stays as it is.
 
-    `fence` raises FENCED if a later attempt has taken over; so does this.
+    Returns what the status says of the output. Raises FENCED, as `fence` does, if a later attempt has taken over.
     """
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in paths]
     assert not any(name == NAME or name == "job.json" or name.startswith(OUR_FOLDERS) for name in names)
-    begun = _begin(out, names, config, fence)
+    begun = _take_place(out, names, config, fence)
     if isinstance(begun, Completed):
         return begun.output
     taken, leftovers = begun
@@ -92,7 +85,7 @@ def commit(out: Location, folder: Path, config: RunConfig, report: Report, fence
     return output
 
 
-def _begin(
+def _take_place(
     out: Location, names: list[str], config: RunConfig, fence: Callable[[], None]
 ) -> Completed | tuple[ObjectInfo | None, list[str]]:
     """Make sure that no other attempt's result.json can come any more; a result that is complete is left alone.
@@ -118,7 +111,7 @@ def _begin(
         taken = _put(out, {**_head(config), "committing": uuid.uuid4().hex, "files": files}, info)
         if taken is not None:
             return taken, leftovers
-    raise _outrun(out, NAME)
+    raise _overtaken(out, NAME)
 
 
 def _upload(out: Location, name: str, path: Path, fence: Callable[[], None]) -> None:
@@ -129,7 +122,7 @@ def _upload(out: Location, name: str, path: Path, fence: Callable[[], None]) -> 
         with contextlib.suppress(FileExistsError):
             out.put_file(name, path, if_none_match=before is None, if_match=before.etag if before else None)
             return
-    raise _outrun(out, name)
+    raise _overtaken(out, name)
 
 
 def _put(out: Location, result: dict[str, Any], before: ObjectInfo | None) -> ObjectInfo | None:
@@ -146,7 +139,7 @@ def _head(config: RunConfig) -> dict[str, Any]:
     return {"version": 1, "jobId": config.job.id, "job": config.job.name, "attempt": config.attempt, "time": now}
 
 
-def _outrun(out: Location, name: str) -> JobError:
+def _overtaken(out: Location, name: str) -> JobError:
     return JobError(Reason.FENCED, f"{out.uri(name)} is being written by another attempt of this job")
 
 

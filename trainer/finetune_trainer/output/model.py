@@ -7,6 +7,7 @@ one copy is in memory at a time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,8 @@ def _write_whole(folder: Path, model: Any, source: Path, probe: Probe, stops: tu
     _round(model, source)
     tuned = probe.logits(model)
     if model.can_generate():
-        model.generation_config = type(
-            model.generation_config
-        )()  # the base's is copied; some do not pass saving's checks
+        # The base's own is copied below; some do not pass the checks of saving.
+        model.generation_config = type(model.generation_config)()
     model.save_pretrained(str(folder), max_shard_size=SHARD)
     write_config(source, folder, model)
     copy_tokenizer(source, folder)
@@ -73,13 +73,10 @@ def _write_whole(folder: Path, model: Any, source: Path, probe: Probe, stops: tu
 
 
 def _round(model: Any, source: Path) -> None:
-    """Give every weight the number format that it has in the base's files; new ones the format that most of them
-    have.
-    """
+    """Give every weight the number format that it has in the base's files; new ones the format of most of them."""
     stored = {name: FORMATS.get(s.dtype) for name, s in headers(source).items()}
     formats = {name: kind for name, kind in stored.items() if kind is not None and kind.is_floating_point}
-    all_formats = list(formats.values())
-    usual = max(dict.fromkeys(all_formats), key=all_formats.count, default=torch.float32)
+    usual = next((kind for kind, _ in Counter(formats.values()).most_common(1)), torch.float32)
     prefix = f"{model.base_model_prefix}."
     for name, tensor in model.state_dict(keep_vars=True).items():
         if tensor.is_floating_point():

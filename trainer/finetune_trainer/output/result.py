@@ -34,12 +34,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result:
-    """`report` is the final snapshot; `confusion[i][j]` counts rows of class i that were taken for j (order of
-    `labels`).
+    """What a run came to.
 
+    `report` is the final snapshot; `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
     `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
-    that
-    the reader should see.
+    that the reader should see.
     """
 
     config: RunConfig
@@ -91,9 +90,10 @@ def name_of(uri: str) -> str:
 
 
 def loadable(uri: str) -> str:
-    """What libraries load this model by: organisation/name for hf://, a path for file://; object storage
-    they cannot
-    read, so an s3:// URI stays as it is."""
+    """What libraries load this model by: organisation/name for hf://, a path for file://.
+
+    Object storage they cannot read, so an s3:// URI stays as it is.
+    """
     return unquote(urlsplit(uri).path) if uri.startswith("file://") else name_of(uri)
 
 

@@ -1,6 +1,4 @@
-"""events -> a TensorBoard event file, written at the end from the log, so it holds each step once whatever the
-attempts.
-"""
+"""The TensorBoard event file: written at the end, from the log, so that no step is in it twice whatever the attempts."""
 
 from __future__ import annotations
 

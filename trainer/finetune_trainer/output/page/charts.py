@@ -19,9 +19,7 @@ XY = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One curve: (step, value) in order; `tone` 1 to 3 picks the colour; `dots` draws each point; `faint` is
-    background.
-    """
+    """(step, value) in order; `tone` 1 to 3 picks the colour, `dots` draws each point, `faint` is background."""
 
     name: str
     points: Sequence[XY]
@@ -103,9 +101,7 @@ def _legend(curves: Sequence[Curve]) -> str:
 
 
 def thin(points: Sequence[XY], most: int) -> list[XY]:
-    """At most `most` points (two more at the ends): of each bucket its lowest and its highest, so that no spike is
-    lost.
-    """
+    """At most `most` points, and two at the ends: the lowest and the highest of each bucket, so no spike is lost."""
     if len(points) <= most:
         return list(points)
     size = math.ceil(len(points) / (most // 2))

@@ -14,18 +14,9 @@ def checkpoints(result: Result) -> str:
     for c in result.report.checkpoints:
         metrics = ", ".join(f"{k} {figure(v)}" for k, v in (c.metrics or {}).items())
         where = f"<code>{escape(c.uri)}</code>{' <strong>best</strong>' if c.best else ''}"
-        rows.append(
-            (
-                f"{c.step:,}",
-                where,
-                escape(metrics),
-                f'<code title="{escape(c.digest)}">{escape(c.digest[:12])}…</code>',
-                size(c.bytes),
-            )
-        )
-    return (
-        "<h2>Checkpoints</h2><div"
-        f' class="card">{table(("step", "where", "metrics", "SHA-256", "size"), rows, words=4)}</div>'
-        if rows
-        else ""
-    )
+        digest = f'<code title="{escape(c.digest)}">{escape(c.digest[:12])}…</code>'
+        rows.append((f"{c.step:,}", where, escape(metrics), digest, size(c.bytes)))
+    if not rows:
+        return ""
+    listed = table(("step", "where", "metrics", "SHA-256", "size"), rows, words=4)
+    return f'<h2>Checkpoints</h2><div class="card">{listed}</div>'

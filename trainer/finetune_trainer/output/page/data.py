@@ -25,16 +25,8 @@ def data(result: Result) -> str:
         if data.tokens_per_epoch:
             facts.append(("tokens an epoch (estimated)", f"{data.tokens_per_epoch:,}"))
         if data.lengths:
-            lengths = data.lengths
-            facts.append(
-                (
-                    "tokens a row",
-                    (
-                        f"median {lengths.p50}, 95 % at most {lengths.p95}, longest {lengths.max};"
-                        f" {lengths.truncated_fraction:.2%} cut"
-                    ),
-                )
-            )
+            spread = f"median {data.lengths.p50}, 95 % at most {data.lengths.p95}, longest {data.lengths.max}"
+            facts.append(("tokens a row", f"{spread}; {data.lengths.truncated_fraction:.2%} cut"))
         if data.label_count:
             facts.append(("classes", f"{data.label_count}: {', '.join(data.labels or ())}"))
         if data.manifest_digest:

@@ -1,8 +1,7 @@
 """report.html: one self-contained page that says how good the model is, how it got there, and on what it stands.
 
 It fetches nothing (a Content-Security-Policy inside holds it to that) and runs no script; every text from data or
-configuration is escaped. It stays below 1 MB whatever the length of the run: curves are thinned, lists are cut and say
-so.
+configuration is escaped. It stays below 1 MB however long the run: curves are thinned, lists are cut and say so.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ from finetune_trainer.output.result import Result
 
 def settings(result: Result) -> str:
     training = result.config.training
-    resolved = [
-        (k, setting(v)) for k, v in (result.report.resolved.to_json() if result.report.resolved else {}).items()
-    ]
+    chosen = result.report.resolved.to_json() if result.report.resolved else {}
+    resolved = [(k, setting(v)) for k, v in chosen.items()]
     given = [("method", result.method.name), *((k, setting(v)) for k, v in result.method_settings.items())]
     named = ("schedule", "warmupRatio", "weightDecay", "maxGradNorm", "seed", "gradientCheckpointing")
     given += [(k, setting(v)) for k, v in training.to_json().items() if k in named]
