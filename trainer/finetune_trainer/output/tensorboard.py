@@ -1,4 +1,4 @@
-"""The TensorBoard event file: written at the end, from the log, so that no step is in it twice whatever the attempts."""
+"""The TensorBoard event file: written at the end, from the log, so that no step stands in it twice after a resume."""
 
 from __future__ import annotations
 
