@@ -137,7 +137,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _findings(document: Document, error: FieldError, places: dict[str, _Place]) -> Iterator[Finding]:
     values = dict(_flat(document.data, ""))
-    told: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()
     blamed = [_blame(*finding) for finding in error.findings]
     for path, message in blamed:
         if message.startswith("must have at least") and any(
@@ -154,9 +154,9 @@ def _findings(document: Document, error: FieldError, places: dict[str, _Place]) 
             message = f"{message}; add it{_explain(_field_below(places, known, path))}"
         elif place is not None and place.field is not None and ";" not in message and len(message) < CURT:
             message = f"{message}{_choice(message, values.get(path)) or _explain(place.field)}"
-        if (path, message) not in told:
+        if (path, message) not in seen:
             yield Finding(document.file, document.line_of(path), message, None if path == "(top)" else path)
-        told.add((path, message))
+        seen.add((path, message))
 
 
 _BLAMES = re.compile(r"([A-Za-z.]+): (.*)", re.DOTALL)

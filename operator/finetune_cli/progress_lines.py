@@ -1,6 +1,6 @@
-"""What there is to tell when one report follows another: lines for people, a pure function of the two snapshots.
+"""What is new when one report follows another: lines for people, a pure function of the two snapshots.
 
-The terminal's bar and the plain lines of a log file both tell these, so that nothing is seen in one and not in the
+The terminal's bar and the plain lines of a log file both show these, so that nothing is seen in one and not in the
 other.
 """
 
@@ -23,7 +23,7 @@ STAGES = {
     Stage.EXPORTING: "Writing model and report",
     Stage.FINISHED: "Finished",
 }
-_TOLD_STAGES = (Stage.LOADING, Stage.TESTING, Stage.EXPORTING)
+_SHOWN_STAGES = (Stage.LOADING, Stage.TESTING, Stage.EXPORTING)
 
 
 def lines(before: Report | None, now: Report) -> Iterator[str]:
@@ -33,7 +33,7 @@ def lines(before: Report | None, now: Report) -> Iterator[str]:
     if now.resolved is not None and (before is None or before.resolved != now.resolved):
         yield from resolved_lines(before.resolved if before else None, now.resolved)
     stage = before.stage if before else None
-    if now.stage in _TOLD_STAGES and now.stage is not stage:
+    if now.stage in _SHOWN_STAGES and now.stage is not stage:
         yield STAGES[now.stage]
     if now.resumed_from_step is not None and (before is None or before.resumed_from_step is None):
         yield f"Going on from the checkpoint of step {now.resumed_from_step}"
@@ -86,16 +86,16 @@ def resolved_lines(before: Resolved | None, now: Resolved) -> Iterator[str]:
         "device": "device",
         "precision": "precision",
     }
-    told = []
+    parts = []
     for name, word in words.items():
         value = getattr(now, name)
         if value is not None and (before is None or getattr(before, name) != value):
-            told.append(f"{word} {value:g}" if isinstance(value, float) else f"{word} {value}")
+            parts.append(f"{word} {value:g}" if isinstance(value, float) else f"{word} {value}")
     if now.parameters and (before is None or before.trainable_parameters != now.trainable_parameters):
         share = f" ({now.trainable_parameters / now.parameters:.2%} trained)" if now.trainable_parameters else ""
-        told.append(f"{now.parameters / 1e6:.1f} M weights{share}")
-    if told:
-        yield ", ".join(told)
+        parts.append(f"{now.parameters / 1e6:.1f} M weights{share}")
+    if parts:
+        yield ", ".join(parts)
     if now.columns and (before is None or before.columns != now.columns):
         yield f"columns: {columns(now.columns)}"
 
@@ -107,19 +107,19 @@ def columns(roles: dict[str, str]) -> str:
 
 def metrics(values: dict[str, float]) -> str:
     """macro-f1 0.961 [0.948, 0.973], accuracy 0.980: bounds stand behind the metric they belong to."""
-    told = []
+    parts = []
     for name, value in values.items():
         low, high = values.get(f"{name}-low"), values.get(f"{name}-high")
         bounds = f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else ""
         if not name.endswith(("-low", "-high")):
-            told.append(f"{name} {value:.4g}{bounds}")
-    return ", ".join(told)
+            parts.append(f"{name} {value:.4g}{bounds}")
+    return ", ".join(parts)
 
 
 def progress(value: Progress) -> str:
     """step 61/144 (42%), loss 0.113, 10.9 rows/s, ETA 3m10s."""
-    told = [f"step {value.step}/{value.total_steps} ({value.percent:.0f}%)"]
-    told += [f"loss {value.loss:.4g}"] if value.loss is not None else []
-    told += [f"{value.rows_per_second:.3g} rows/s"] if value.rows_per_second else []
-    told += [f"ETA {duration(value.eta_seconds)}"] if value.eta_seconds is not None else []
-    return ", ".join(told)
+    parts = [f"step {value.step}/{value.total_steps} ({value.percent:.0f}%)"]
+    parts += [f"loss {value.loss:.4g}"] if value.loss is not None else []
+    parts += [f"{value.rows_per_second:.3g} rows/s"] if value.rows_per_second else []
+    parts += [f"ETA {duration(value.eta_seconds)}"] if value.eta_seconds is not None else []
+    return ", ".join(parts)

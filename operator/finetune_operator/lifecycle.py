@@ -204,7 +204,7 @@ class Operator:
             await asyncio.sleep(0.02)
 
     async def _certified(self, issuer: Issuer) -> bool:
-        """Wait for a certificate. Returns False if told to stop before there was one."""
+        """Wait for a certificate. Returns False if stopped before there was one."""
         made, stopped = asyncio.ensure_future(issuer.first()), asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({made, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()

@@ -40,5 +40,5 @@ def configure_logging(level: str, form: str) -> None:
     quiet = logging.DEBUG if level == "DEBUG" else logging.WARNING
     for name in ("kopf", "aiohttp.access", "asyncio"):
         logging.getLogger(name).setLevel(quiet)
-    if level != "DEBUG":  # a line for each try of each watch: what is away is said once, by our own list and lease
+    if level != "DEBUG":  # a line for each attempt of each watch: what is away is said once, by our own list and lease
         logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)

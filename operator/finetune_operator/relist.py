@@ -60,8 +60,8 @@ class Relister:
         self.silent: frozenset[str] = frozenset()  # kinds whose watch seems dead
         self.hidden: dict[str, str] = {}  # namespaces that we may not read, and the API server's words
 
-    def heard(self, kind: Kind) -> None:
-        """The watch delivered something."""
+    def watch_delivered(self, kind: Kind) -> None:
+        """The watch is alive: an event of this kind has come."""
         self._heard[kind.kind] += 1
         if kind.kind in self.silent:
             self.silent -= {kind.kind}
@@ -142,7 +142,7 @@ class Relister:
         return changed
 
     def _hide(self, hidden: dict[str, str]) -> None:
-        """Say which namespaces are out of sight now, and have their jobs told."""
+        """Say which namespaces are out of sight now, and enqueue their jobs."""
         for namespace in sorted(hidden.keys() - self.hidden.keys()):
             log.warning("Namespace %s cannot be read, and is left alone until it can: %s", namespace, hidden[namespace])
         for namespace in sorted(self.hidden.keys() - hidden.keys()):
@@ -153,7 +153,7 @@ class Relister:
                 self._queue.add(key)
 
     def _add(self, keys: set[Key]) -> None:
-        """What has changed needs work; of the first list, where everything is new, `once` tells what does."""
+        """What has changed needs work; of the first list, where everything is new, `once` enqueues what does."""
         if self.synced.is_set():
             for key in keys:
                 self._queue.add(key)

@@ -1,4 +1,4 @@
-"""What the operator is told by its environment.
+"""The operator's settings, from its environment.
 
 Every setting is one variable FINETUNE_*; the chart sets them. A wrong value stops the operator at once and names the
 variable.

@@ -49,7 +49,7 @@ def taker(store: Store, queue: WorkQueue[Key], relister: Relister, metrics: Metr
     def take(kind: Kind, event: Any) -> None:
         obj, deleted = event["object"], event["type"] == "DELETED"
         if event["type"] is not None:  # None: Kopf's own first list, which is no sign of life of the watch
-            relister.heard(kind)
+            relister.watch_delivered(kind)
             metrics.watched(kind.kind)
         for key in store.gone(kind, obj) if deleted else store.put(kind, obj):
             queue.add(key)

@@ -128,9 +128,9 @@ def _table(name: str, rows: list[str]) -> Iterator[str]:
 
 
 def _checkpoint(checkpoint: Checkpoint, now: float) -> str:
-    told = f"step {checkpoint.step}, {size(checkpoint.bytes)}, {_since(checkpoint.time, now)} ago"
-    told += f", {metrics(checkpoint.metrics)}" if checkpoint.metrics else ""
-    return f"{told}{' (best)' if checkpoint.best else ''}  {checkpoint.uri}"
+    parts = f"step {checkpoint.step}, {size(checkpoint.bytes)}, {_since(checkpoint.time, now)} ago"
+    parts += f", {metrics(checkpoint.metrics)}" if checkpoint.metrics else ""
+    return f"{parts}{' (best)' if checkpoint.best else ''}  {checkpoint.uri}"
 
 
 def _attempt(attempt: AttemptStatus) -> str:

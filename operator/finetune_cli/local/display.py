@@ -128,11 +128,11 @@ class Bar:
 def _facts(report: Report) -> str:
     value = report.progress
     assert value is not None
-    told = [f"{value.percent:3.0f}% {value.step}/{value.total_steps}"]
-    told += [f"loss {value.loss:.4g}"] if value.loss is not None else []
-    told += [f"{value.rows_per_second:.3g} rows/s"] if value.rows_per_second else []
-    told += [f"ETA {duration(value.eta_seconds)}"] if value.eta_seconds is not None else []
-    return "  ".join(told)
+    parts = [f"{value.percent:3.0f}% {value.step}/{value.total_steps}"]
+    parts += [f"loss {value.loss:.4g}"] if value.loss is not None else []
+    parts += [f"{value.rows_per_second:.3g} rows/s"] if value.rows_per_second else []
+    parts += [f"ETA {duration(value.eta_seconds)}"] if value.eta_seconds is not None else []
+    return "  ".join(parts)
 
 
 def with_earlier(before: Report | None, report: Report) -> Report:

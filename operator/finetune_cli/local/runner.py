@@ -89,7 +89,7 @@ class Runner:
         self._elapsed_before = record.elapsed
         self._deadline_passed = False
         self._used = 0  # of the restart budget
-        self._fruitless = 0  # tries in a row that left no newer checkpoint
+        self._fruitless = 0  # attempts in a row that left no newer checkpoint
 
     def run(self) -> Result:
         """To the end of the job, or of our patience."""
@@ -101,7 +101,7 @@ class Runner:
         return self._result(end, failure)
 
     def _until_it_passes(self, step: Callable[[], StepEnd]) -> tuple[StepEnd, Failure | None]:
-        """The last end of a step, and the failure of the job if it was the last try; a stop is no failure."""
+        """The last end of a step, and the failure of the job if that was the last attempt; a stop is no failure."""
         before: str | None = None
         while True:
             end = step()
@@ -144,7 +144,7 @@ class Runner:
         return end
 
     def _wait(self, cause: Cause, delay: float) -> bool:
-        """Tell why another try is made, and wait for it; False if we are told to stop meanwhile."""
+        """Say why another attempt is made, and wait for it; False if stopped meanwhile."""
         self._display.say(f"{cause.reason}: {cause.message}; trying again{f' in {duration(delay)}' if delay else ''}")
         until = time.monotonic() + delay
         while time.monotonic() < until and not self._over():
@@ -191,7 +191,7 @@ class Runner:
             if asked_at is None and self._over():
                 asked_at = time.monotonic()
                 process.stop()
-                self._tell_stop(step)
+                self._say_stop(step)
             too_late = asked_at is not None and time.monotonic() - asked_at > grace
             if len(self._signals.received) > 1 or too_late:
                 self._display.say("Killing the trainer; what it did since the last checkpoint is lost")
@@ -203,7 +203,7 @@ class Runner:
             self._state = self._state.after_report(report, self._manifest.spec, time.time())
             self._display.report(report)
 
-    def _tell_stop(self, step: Step) -> None:
+    def _say_stop(self, step: Step) -> None:
         if self._deadline_passed:
             self._display.say("spec.activeDeadlineSeconds has passed: stopping")
         elif step == "prepare":

@@ -105,7 +105,7 @@ class StateDir:
             raise DiskFull(message, hint="Free space there, or name another folder with --state-dir.") from None
 
     def owner(self, pid: int) -> None:
-        """Name the process that others should be told of."""
+        """Name the process that holds the lock, for others to read."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{pid}\n".encode(), 0)
 

@@ -25,7 +25,7 @@ class StepEnd:
 
 
 def step_end(step: Step, code: int, outcome: Outcome | None, log: Path) -> StepEnd:
-    """What an exit code, the last word and, of a process that said nothing, the end of its log tell."""
+    """What an exit code, the last word and, of a process that said nothing, the end of its log say."""
     if code == COMPLETE:
         return StepEnd(step, code, None, outcome, log)
     problem = outcome.problem if outcome else None

@@ -79,7 +79,7 @@ class Lease:
                 await self.step()
                 self._failing = False
             except ApiError as error:
-                level = logging.DEBUG if self._failing else logging.WARNING  # once, not for every try
+                level = logging.DEBUG if self._failing else logging.WARNING  # once, not every time
                 log.log(level, "Lease %s/%s could not be renewed: %s", self._namespace, self._name, error)
                 self._failing, pause = True, self._seconds / 15
             await asyncio.sleep(max(0.0, begun + pause - self._clock()))  # the step's own time counts

@@ -32,17 +32,17 @@ class Lookups:
         for name in asked:
             if self._store.uid(key) != job.uid:
                 return
-            if self._store.begin_look(job.uid, name).job is None:
+            if self._store.begin_lookup(job.uid, name).job is None:
                 with contextlib.suppress(NotFound):
                     self._store.put(JOB, await self._client.get(JOB, job.namespace, name))
             if self._store.uid(key) != job.uid:
                 return
-            look, seen = self._store.begin_look(job.uid, name), set()
+            look, seen = self._store.begin_lookup(job.uid, name), set()
             async for pod in self._client.list(POD, job.namespace, labels=_pods_of(job, name)):
                 self._store.put(POD, pod)
                 seen.add(uid_of(pod))
             if self._store.uid(key) == job.uid:
-                self._store.end_look(job.uid, look, seen)
+                self._store.end_lookup(job.uid, look, seen)
 
     async def read_events(self, key: Key, asked: Iterable[str]) -> bool:
         """Read the Events about these children, best effort: they only explain. Returns whether any were read."""

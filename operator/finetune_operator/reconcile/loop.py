@@ -36,7 +36,7 @@ LOOKS, LOOK_SECONDS = 3, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """How resources of one kind are planned: from what is observed, or told why their namespace cannot be read."""
+    """How resources of one kind are planned: from what is observed, or given why their namespace cannot be read."""
 
     plan: Callable[[Observed], Plan]
     hidden: Callable[[Observed, str], Plan]
@@ -86,12 +86,12 @@ class Reconciler:
             await self._opened()
             key = await self._queue.get()
             try:
-                await self.attempt(key)
+                await self.process(key)
             finally:
                 self._queue.done(key)
             await asyncio.sleep(0)
 
-    async def attempt(self, key: Key) -> None:
+    async def process(self, key: Key) -> None:
         """One reconcile with its error handling: the key comes back with back-off."""
         started = time.perf_counter()
         outcome, extra = "ok", {"job": str(key)}

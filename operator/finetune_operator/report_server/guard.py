@@ -35,7 +35,7 @@ class Limits:
 
 
 class _Tls(sslproto.SSLProtocol):
-    """asyncio's TLS, with a buffer as small as does; tells when the connection is lost, be it before the handshake's
+    """asyncio's TLS, with a buffer as small as does; reports when the connection is lost, be it before the handshake's
     end.
     """
 
@@ -43,10 +43,10 @@ class _Tls(sslproto.SSLProtocol):
 
     def __init__(self, *args: Any, lost: Callable[[], None], **options: Any) -> None:
         super().__init__(*args, **options)
-        self._told = lost
+        self._on_lost = lost
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._told()
+        self._on_lost()
         super().connection_lost(exc)
 
 

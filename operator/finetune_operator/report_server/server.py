@@ -101,7 +101,7 @@ class ReportServer:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token or len(token) > 16_384:
             raise Dropped(401, "no-token", "send the projected service-account token as a bearer token")
-        # Of a job that is not there nobody is told: its token is judged all the same, for an audience that none is made
+        # Nobody learns that a job is not there: its token is judged all the same, for an audience that none is made
         # for.
         uid, token = self._store.uid(key) or self._nobody, token.strip()
         if not self._tokens.known(token, uid) and not self._peers.spend(request.remote or ""):

@@ -43,7 +43,7 @@ async def serving(
 
 
 def _watched(guard: Callable[[], Guard]) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that tells the guard of each request's begin and end."""
+    """A middleware that notifies the guard of each request's begin and end."""
 
     @web.middleware
     async def watched(

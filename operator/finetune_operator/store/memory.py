@@ -24,7 +24,7 @@ LOOKS = 16
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The newest report of a job, packed, with what tells a later one from it."""
+    """The newest report of a job, packed, with what distinguishes a later one from it."""
 
     order: tuple[bool, int, float, int]  # observed.report_order
     component: str  # of the pod that sent it

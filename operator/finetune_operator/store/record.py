@@ -27,7 +27,7 @@ class JobRecord:
     generation: int
     phase: str
     ended: bool  # whether status says, in any version's words, that it is over
-    attempt: int  # the newest that status tells of
+    attempt: int  # the newest that the status mentions
     deleting: bool
     output: str  # where it writes to, see _output
     rests: bool  # finished, and the status is of the spec as it is now

@@ -42,7 +42,7 @@ COMPLAINTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Lookup:
     """What was known of an attempt before it was looked up."""
 
     name: str
@@ -53,7 +53,7 @@ class Look:
 class Store:
     """Only touched from the event loop; every method is synchronous, so each sees a consistent whole.
 
-    `malformed` is told the kind of each object that cannot be read.
+    `malformed` is called with the kind of each object that cannot be read.
     """
 
     def __init__(self, malformed: Callable[[str], None] = lambda kind: None) -> None:
@@ -141,17 +141,17 @@ class Store:
                 changed |= self.drop(kind, uid)
         return changed
 
-    def begin_look(self, uid: str, name: str) -> Look:
+    def begin_lookup(self, uid: str, name: str) -> Lookup:
         """Before the Job of that name is fetched, if it is not known, and its pods are listed."""
         record = self._records[self._keys[uid]]
         pods = self._children.pods(record.family, uid, self.memory(uid).deleted_jobs, record.attempt)
-        return Look(name, self._job(record, name), frozenset(p.uid for p in pods if p.owner_job == name))
+        return Lookup(name, self._job(record, name), frozenset(p.uid for p in pods if p.owner_job == name))
 
-    def end_look(self, uid: str, look: Look, seen: set[str]) -> None:
+    def end_lookup(self, uid: str, lookup: Lookup, seen: set[str]) -> None:
         """After it: pods that were known before and were not listed are gone."""
-        for pod in look.pods - seen:
+        for pod in lookup.pods - seen:
             self.drop(POD, pod)
-        self.memory(uid).pods_listed(look.name, look.job)
+        self.memory(uid).pods_listed(lookup.name, lookup.job)
 
     # ------------------------------------------------------------ what goes out
 
@@ -207,7 +207,7 @@ class Store:
         return child.view if ours and child and isinstance(child.view, PodView) else None
 
     def newest(self, job_uid: str) -> tuple[bool, int]:
-        """Whether workers have been made, and the number of the newest attempt (or try of the prepare step)."""
+        """Whether workers have been made, and the number of the newest attempt, of them or of the prepare step."""
         key = self._keys.get(job_uid)
         jobs = self._children.jobs(self._records[key].family, job_uid) if key else []
         return max(((v.component == names.WORKER, v.attempt) for v in jobs), default=(False, 0))

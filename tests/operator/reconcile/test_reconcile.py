@@ -157,7 +157,7 @@ async def test_an_error_of_our_own_in_one_job_stops_no_other(driver: Driver, mon
     monkeypatch.setitem(PLANNERS, KIND, Planner(broken, hidden_namespace.plan))
     for _ in range(2):
         key = await driver.queue.get()
-        await driver.reconciler.attempt(key)
+        await driver.reconciler.process(key)
         driver.queue.done(key)
     assert driver.api.objects.get(("finetunejobs", NAMESPACE, "other"))["status"]["phase"] == "Pending"
     assert driver.metrics.registry.get_sample_value("finetune_operator_reconcile_errors_total", {"cause": "bug"}) == 1

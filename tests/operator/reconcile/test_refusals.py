@@ -65,11 +65,11 @@ async def test_a_conflict_is_planned_again_at_once_and_then_only_now_and_then(dr
     driver.api.objects.create("configmaps", NAMESPACE, {"metadata": {"name": f"ft-spam-filter-{uid[:8]}-p1"}})
     await driver.relister.once()
     assert await driver.queue.get() == KEY
-    await driver.reconciler.attempt(KEY)
+    await driver.reconciler.process(KEY)
     driver.queue.done(KEY)
     assert driver.queue.depth == 1
     assert await driver.queue.get() == KEY
-    await driver.reconciler.attempt(KEY)
+    await driver.reconciler.process(KEY)
     driver.queue.done(KEY)
     assert (driver.queue.depth, driver.queue.delayed) == (0, 1)
 
@@ -148,7 +148,7 @@ async def test_a_failed_reconcile_comes_back_and_is_counted(driver: Driver, code
     await driver.relister.once()
     await driver.queue.get()
     driver.api.faults.append(fault)
-    await driver.reconciler.attempt(KEY)
+    await driver.reconciler.process(KEY)
     driver.queue.done(KEY)
     assert driver.queue.delayed == 1
     assert driver.queue.failures(KEY) == 1
