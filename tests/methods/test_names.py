@@ -19,7 +19,7 @@ ALLOWED = {
     r"torch\.full\(": "makes a tensor",
     r"disk\.full\(|finetune_full": "a disk without room",
     r"queue\.Full\b": "a queue without room",
-    r"`?peft_task.*": "a task's head says what it is called there",
+    r"peft_task|What peft calls": "a task's head says what it is called there",
     r'"transformers", "peft"\)\]|peft asks for it': "libraries that are imported anew as a whole",
 }
 """What looks like a method's name and is none, with what it is."""
