@@ -97,6 +97,7 @@ def test_a_job_whose_attempts_are_gone_goes_on_after_the_number_that_status_keep
 def test_a_finished_job_whose_spec_and_status_another_version_wrote_is_left_alone() -> None:
     c = finished()
     c.job["spec"]["task"] = "astrology"
+    c.job["metadata"]["generation"] = 2
     c.job["status"] |= {"phase": "Archived", "message": "x" * 5000}
     made = plan(c.observed())
     assert made == Plan(status=c.observed().job.status)
