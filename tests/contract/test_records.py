@@ -158,10 +158,16 @@ def table(data: bytes, **options: Any) -> tuple[tuple[str, ...], str, list[Recor
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_rows_have_the_header_s_columns_and_their_own_lines(delimiter: str) -> None:
-    text = '\n\ufeff text ,label\nhello,1\n\n  \n"two\nlines ""quoted""",2\n'.replace(",", delimiter)
+    text = '\n\ufeff text ,label\nhello,1\n\n  \n"two\nlines ""quoted""",2\nafter,3\n'.replace(",", delimiter)
     header, found_delimiter, found = table(text.replace("\ufeff", "").encode())
     assert (header, found_delimiter) == (("text", "label"), delimiter)
-    assert [(record.line, record.blank) for record in found] == [(3, False), (4, True), (5, True), (6, False)]
+    assert [(record.line, record.blank) for record in found] == [
+        (3, False),
+        (4, True),
+        (5, True),
+        (6, False),
+        (8, False),
+    ]
     assert found[0].values == {"text": "hello", "label": "1"}
     assert found[3].values == {"text": 'two\nlines "quoted"', "label": "2"}
     assert found[3].raw.count(b"\n") == 2

@@ -39,6 +39,7 @@ def test_a_task_s_row_fits_the_other_tables(task: TaskInfo) -> None:
     assert set(task.metrics) <= set(METRICS)
     assert LOSS in task.metrics
     assert task.default_metric in task.metrics
+    assert all(role.needs for role in task.roles if role.optional)
     needed = {role.needs for role in task.roles if role.needs}
     assert needed <= {role.name for role in task.roles if not role.optional}
 
