@@ -131,9 +131,8 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _keep_rules(self, info: ValidationInfo) -> Self:
-        local = info.context is None or bool(
-            info.context.get("local")
-        )  # values that were judged before are not judged again
+        # Without a context the value comes from our own code or store, and was judged before: it is not judged again.
+        local = info.context is None or bool(info.context.get("local"))
         for rule in type(self).RULES:
             if not (rule.cluster_only and local) and not rule.check(self):
                 raise PydanticCustomError("rule", "{message}", {"message": rule.message, "field": rule.field or ""})
@@ -145,11 +144,11 @@ class Model(BaseModel):
 
 
 class FieldError(Exception):
-    """Input that does not fit the contract: one line for each finding, each naming its field."""
+    """Input that does not fit the contract: all that is wrong with it, as (field, message), a line each."""
 
-    def __init__(self, findings: list[tuple[str, str]]) -> None:
-        super().__init__("\n".join(f"{field}: {message}" for field, message in findings))
-        self.findings = findings
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        super().__init__("\n".join(f"{field}: {message}" for field, message in errors))
+        self.errors = errors
 
 
 ModelT = TypeVar("ModelT", bound=Model)
@@ -157,7 +156,7 @@ _LONG = re.compile(r"\d{19}")
 
 
 def parse(model: type[ModelT], data: dict[str, Any], *, local: bool = False) -> ModelT:
-    """Validate strictly; as for the API server, a null is an absent field. Raises FieldError with every finding."""
+    """Validate strictly; as for the API server, a null is an absent field. Raises FieldError."""
     try:
         return model.model_validate_json(_text(data), by_name=False, context={"local": local})
     except ValidationError as error:

@@ -129,6 +129,11 @@ TASKS = {
 """Learning rates in common use: 2e-5 to 5e-5 for every weight (Devlin et al. 2018)."""
 
 
+def usual_names(role: str) -> tuple[str, ...]:
+    """The names that a role's column usually has."""
+    return next(own.usual for task in TASKS.values() for own in task.roles if own.name == role)
+
+
 def task_reading(roles: Collection[str]) -> TaskInfo:
     """The first task whose rows may be made of columns for these roles."""
     return next(

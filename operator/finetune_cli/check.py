@@ -138,7 +138,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def _findings(document: Document, error: FieldError, places: dict[str, _Place]) -> Iterator[Finding]:
     values = dict(_flat(document.data, ""))
     seen: set[tuple[str, str]] = set()
-    blamed = [_blame(*finding) for finding in error.findings]
+    blamed = [_blame(*finding) for finding in error.errors]
     for path, message in blamed:
         if message.startswith("must have at least") and any(
             other.startswith((f"{path}[", f"{path}.")) for other, _ in blamed

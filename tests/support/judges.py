@@ -32,7 +32,7 @@ def models(manifest: dict[str, Any]) -> Complaints:
     try:
         parse(Manifest, manifest)
     except FieldError as error:
-        return error.findings
+        return error.errors
     return []
 
 

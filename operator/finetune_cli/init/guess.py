@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.forms import one_form
-from finetune_api.tasks import TaskInfo, task_reading
+from finetune_api.tasks import TaskInfo, task_reading, usual_names
 from finetune_cli.terminal import Stop
 
 TEXTS = (
@@ -55,9 +55,9 @@ PROMPTS = (
     ("input", "output"),
     ("source", "target"),
 )
-CONTEXTS = ("input", "context")
+CONTEXTS = usual_names("context")
 """A text that the prompt is about, as in Alpaca's and Dolly's sets; empty in many rows."""
-TOOLS = "tools"
+TOOLS = usual_names("tools")
 MOST_CLASSES = 256
 
 
@@ -97,7 +97,7 @@ def _chat(rows: list[dict[str, Any]], names: list[str]) -> Guess | None:
     for name in names:
         values = [row.get(name) for row in rows]
         if all(_is_chat(value) for value in values):
-            tools = [n for n in names if n.lower() == TOOLS and n != name]
+            tools = [n for n in names if n.lower() in TOOLS and n != name]
             reasons = [
                 f"{name} holds chats: lists of role and content",
                 *(f"{n} holds what they may call" for n in tools),

@@ -43,7 +43,7 @@ class StoredSpec:
             stored, extra = parse_stored(Spec, dict(body))
             spec = parse(Spec, stored.to_json())  # with the rules of a cluster: no file:// in a pod
         except FieldError as error:
-            return cls(errors=tuple(f"spec.{where}: {why}" for where, why in error.findings[:16]))
+            return cls(errors=tuple(f"spec.{where}: {why}" for where, why in error.errors[:16]))
         return cls(spec, ignored=tuple(f"spec.{name}" for name in extra[:32]))
 
 
