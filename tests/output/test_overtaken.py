@@ -59,7 +59,7 @@ class Attempt:
 
     def claim(self) -> None:
         assert generations.put(
-            self.out, generations.Record(self.number, self.number, None, f"w{self.number}"), "", None
+            self.out, generations.GenerationRecord(self.number, self.number, None, f"w{self.number}"), "", None
         )
 
     def commit(self, before: Callable[[int], None] = lambda n: None) -> None:
@@ -209,7 +209,7 @@ def test_an_attempt_of_a_job_that_lost_its_output_is_fenced(tmp_path: Path) -> N
     out = location(settings.output.uri, settings.storage)
     _, stale, _ = attempts(out, settings, tmp_path, "empty")
     out.delete([info.key for info in out.list("generations/")])
-    assert generations.put(out, generations.Record(1, 1, None, "other"), "", None)
+    assert generations.put(out, generations.GenerationRecord(1, 1, None, "other"), "", None)
     with pytest.raises(JobError) as caught:
         stale.commit()
     assert caught.value.reason is Reason.FENCED
