@@ -1,9 +1,8 @@
 """A process that forks writers for the crash tests: importing torch once, so that a hundred kills take seconds.
 
 Each line on stdin is JSON {uri, access, attempt, kill, steps}; the server forks a writer, prints its pid, and prints
-its
-wait status when it has ended. `kill` is the number of the storage operation at which the writer kills itself with
-SIGKILL (each write and delete counts twice: before and after), or null for a writer that somebody else kills.
+its wait status when it has ended. `kill` is the number of the storage operation at which the writer kills itself
+with SIGKILL (each write and delete counts twice: before and after), or null for a writer that somebody else kills.
 Each acknowledged save is a line in `uri`'s folder of acknowledgements, given as `acks`.
 """
 

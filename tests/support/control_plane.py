@@ -1,9 +1,8 @@
 """A real kube-apiserver with its etcd, for tests that need an API server's verdict and no node.
 
 The binaries come from KUBEBUILDER_ASSETS or from where `make control-plane` puts them. RBAC is on, service-account
-tokens
-are signed, and nothing else runs: no controllers, no scheduler, no kubelet, as in envtest. Starting takes about five
-seconds.
+tokens are signed, and nothing else runs: no controllers, no scheduler, no kubelet, as in envtest. Starting takes
+about five seconds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A local stand-in for the Hugging Face hub: the paths that huggingface_hub asks for, over real HTTP.
 
 Repositories are files in memory with commits and branches; private ones want a token, gated ones refuse even that.
-Every
-request is recorded, so that a test can say what was (not) asked for.
+Every request is recorded, so that a test can say what was (not) asked for.
 """
 
 from __future__ import annotations

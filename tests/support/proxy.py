@@ -2,8 +2,7 @@
 asked.
 
 moto's own server closes every connection, which hides what goes wrong where two processes share one. `faults` plans
-what
-goes wrong with the next requests.
+what goes wrong with the next requests.
 """
 
 from __future__ import annotations
