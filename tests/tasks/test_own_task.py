@@ -96,7 +96,8 @@ def test_a_batch_counts_rows_however_many_examples_they_give(make: Make, monkeyp
     monkeypatch.setitem(registry.TASKS, word_count.INFO.name, task)
     bench.attempt()
     assert bench.events("step")[0]["rows"] == 8
-    assert seen == [4, 4, 4, 4], "two examples each"
+    assert seen[:3] == [4, 4, 4]
+    assert sum(seen) in (14, 16), "two examples each; the row without a word, if it is among the eight, has none"
 
 
 def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(make: Make) -> None:

@@ -158,18 +158,18 @@ def test_ties_go_to_the_lower_loss_and_then_to_the_earlier() -> None:
 
 
 def test_a_job_that_resumes_from_one_that_stopped_early_trains_on(overfitting: Make) -> None:
-    before = overfitting("before", earlyStopping={"patience": 1})
+    before = overfitting("before", evaluations=2 * EVALUATIONS, earlyStopping={"patience": 1})
     stopped = before.attempt()
     assert stopped.progress is not None
     step = stopped.progress.step
-    assert step < EVALUATIONS * 4, "the case shows nothing"
+    assert step < EVALUATIONS * 8, "the case shows nothing"
     checkpoint = max(stopped.checkpoints, key=lambda c: c.step)
-    after = overfitting("after")
+    after = overfitting("after", evaluations=2 * EVALUATIONS)
     after.spec["checkpoints"] = after.spec["checkpoints"] | {"resumeFrom": checkpoint.uri}
     report = after.attempt()
     assert report.resumed_from_step == checkpoint.step
     assert report.progress is not None
-    assert report.progress.step == EVALUATIONS * 4
+    assert report.progress.step == EVALUATIONS * 8
     judged = [(e["loss"], e["step"]) for e in after.events("evaluation") if e["step"] >= checkpoint.step]
     assert report.best is not None
     assert [c.step for c in report.checkpoints if c.best] == [report.best.step]
