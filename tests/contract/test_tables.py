@@ -11,7 +11,7 @@ from finetune_api.job import Spec
 from finetune_api.method import METHODS
 from finetune_api.metrics import LOSS, METRICS, direction, higher_is_better
 from finetune_api.sources import Columns
-from finetune_api.tasks import TASKS, TaskInfo, task_reading
+from finetune_api.tasks import TASKS, TaskInfo, task_reading, usual_names
 from finetune_api.tuning import Freeze, Lora, Method
 
 
@@ -68,6 +68,14 @@ def test_the_columns_tell_the_task() -> None:
     assert task_reading(["text", "textPair", "label"]).name == "text-classification"
     assert task_reading(["messages"]).name == "causal-lm"
     assert task_reading(["prompt", "context", "completion"]).name == "causal-lm"
+
+
+def test_a_role_s_usual_names_are_those_of_the_table() -> None:
+    assert usual_names("messages") == ("messages", "conversation", "conversations", "chat")
+    assert usual_names("tools") == ("tools",)
+    assert [usual_names(role.name) for role in TASKS["text-classification"].roles] == [
+        role.usual for role in TASKS["text-classification"].roles
+    ]
 
 
 def test_a_method_has_the_settings_of_its_type() -> None:
