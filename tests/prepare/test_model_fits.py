@@ -13,7 +13,10 @@ from finetune_api.exits import Reason
 from finetune_api.run import HubAccess
 from finetune_trainer.model.fetch import stored_weights
 from finetune_trainer.model.weights import headers
+from finetune_trainer.prepare.rows.survey import row_problem
 from finetune_trainer.storage import location
+from finetune_trainer.tasks.embeddings import within_embeddings
+from finetune_trainer.tasks.registry import task_for
 from prepare.conftest import Runs
 from support.families import bare, edit, save, tiny_gpt2, tiny_mixtral
 from support.jobs import job_config
@@ -146,6 +149,24 @@ def test_a_token_without_an_embedding_is_a_bad_row_where_it_occurs(tmp_path: Pat
         "'<|image|>', which the tokenizer takes for token 261, and the model has embeddings for 0 to 260 only"
         in error.message
     )
+
+
+def test_of_an_unknown_class_and_a_token_without_an_embedding_the_class_is_told() -> None:
+    task = within_embeddings(task_for("text-classification"), {"<|image|>": 999}, 900)
+    columns, labels = {"text": "text", "label": "label"}, ("ham", "spam")
+    told = {
+        (text, label): fault.kind
+        if (fault := row_problem({"text": text, "label": label}, task, columns, labels, None))
+        else None
+        for text in ("plain", "an <|image|>")
+        for label in ("ham", "egg")
+    }
+    assert told == {
+        ("plain", "ham"): None,
+        ("plain", "egg"): "UnknownLabel",
+        ("an <|image|>", "ham"): "InvalidRow",
+        ("an <|image|>", "egg"): "UnknownLabel",
+    }
 
 
 def test_a_template_that_writes_a_token_without_an_embedding_is_refused(tmp_path: Path, run: Runs) -> None:

@@ -65,6 +65,8 @@ class Task:
     """(labels) -> an empty tally for an evaluation."""
     usage: Callable[[Sequence[str]], list[str]]
     """(labels) -> Python that tries `model` and `tokenizer`, for the model card."""
+    check_tokens: Callable[[Row, Mapping[str, str]], str | None] = lambda row, columns: None
+    """(row, columns) -> what is wrong with the tokens of a row that has passed check_row, or None; see `embeddings`."""
     samples: Callable[..., list[dict[str, str]]] | None = None
     """(model, rows, columns, tokenizer, *, ends, max_length, stop) -> what the model writes to a few rows, for the
     report; None where it writes nothing."""

@@ -22,10 +22,7 @@ def within_embeddings(task: Task, beyond: Mapping[str, int], embeddings: int) ->
     if not beyond:
         return task
 
-    def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
-        problem = task.check_row(row, columns)
-        if problem is not None:
-            return problem
+    def check_tokens(row: Row, columns: Mapping[str, str]) -> str | None:
         for column in dict.fromkeys(columns.values()):
             for text in _texts(row.get(column)):
                 for token, number in beyond.items():
@@ -49,7 +46,7 @@ def within_embeddings(task: Task, beyond: Mapping[str, int], embeddings: int) ->
             )
         return examples
 
-    return dataclasses.replace(task, check_row=check_row, encode=encode)
+    return dataclasses.replace(task, check_tokens=check_tokens, encode=encode)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -99,7 +99,7 @@ def survey(
                     found.columns.update(values)
                 if label_names is not None:
                     values = dict(with_name(values, columns["label"], label_names))
-                fault = _problem(values, task, columns, labels, scan.columns)
+                fault = row_problem(values, task, columns, labels, scan.columns)
                 if fault is None:
                     kept = {name: values[name] for name in names if name in values}
                     fault, text, digest = _fingerprinted(kept, task, columns)
@@ -167,16 +167,20 @@ def too_long(characters: int) -> Fault:
     )
 
 
-def _problem(
+def row_problem(
     values: dict[str, Any],
     task: Task,
     columns: Mapping[str, str],
     labels: Sequence[str] | None,
     found: Sequence[str] | None,
 ) -> Fault | None:
+    """What makes a row a bad one: its columns, its class, then its tokens. `found`: the columns that the data has."""
     message = task.check_row(values, columns)
     if message is None:
-        return None if labels is None else _unknown_label(task.label(values, columns), labels)
+        if labels is not None and (fault := _unknown_label(task.label(values, columns), labels)):
+            return fault
+        message = task.check_tokens(values, columns)
+        return None if message is None else Fault("InvalidRow", message)
     absent = [name for role, name in columns.items() if role not in task.optional and name not in values]
     if absent:
         there = ", ".join(repr(name) for name in list(found or values)[:20]) or "none"
