@@ -38,12 +38,8 @@ def convert(source: Path, folder: Path) -> Path:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         dequantised = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    except (
-        ValueError,
-        KeyError,
-        NotImplementedError,
-        OSError,
-    ) as error:  # an architecture or quantisation it does not know
+    # NotImplementedError is transformers' word for an architecture or a quantisation that it does not know.
+    except (ValueError, KeyError, NotImplementedError, OSError) as error:
         raise NotConverted(f"{source} holds a model that transformers cannot read from GGUF: {error}") from error
     template = gguf.GGUFReader(source).get_field("tokenizer.chat_template")
     if template is not None:
