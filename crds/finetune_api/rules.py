@@ -87,6 +87,21 @@ def _settings_rule(name: str) -> Rule:
     )
 
 
+def task_settings_rules(tasks: Mapping[str, TaskInfo]) -> tuple[Rule, ...]:
+    """A task's settings go with that task only."""
+    return tuple(_task_settings_rule(task) for task in tasks.values() if task.settings)
+
+
+def _task_settings_rule(task: TaskInfo) -> Rule:
+    field, attribute = task.settings_field, task.name.replace("-", "_")
+    return Rule(
+        f"!has(self.{field}) || self.task == {cel_text(task.name)}",
+        f"only with task {task.name}; remove it or set task: {task.name}",
+        lambda s: s.task == task.name or getattr(s, attribute) is None,
+        field=field,
+    )
+
+
 def _one_of(value: str, names: Iterable[str]) -> str:
     first, *more = map(cel_text, names)
     return f"{value} in [{', '.join((first, *more))}]" if more else f"{value} == {first}"

@@ -6,13 +6,14 @@ credentials come by environment variables or the storage client's default chain.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from finetune_api.base import Model
 from finetune_api.job import Spec, TaskName
 from finetune_api.sources import Data, ModelSource
+from finetune_api.tasks import TASKS, TaskInfo
 from finetune_api.tuning import Checkpoints, Evaluation, Method, Output, Training
 
 
@@ -82,6 +83,17 @@ class RunConfig(Model):
     scratch: str = Field("/tmp/finetune", description="Folder for caches and temporary files.")
     grace_period_seconds: int = Field(120, ge=1, description="From SIGTERM to SIGKILL; the checkpoint must be written within it.")
 
+    @property
+    def task_settings(self) -> Any:
+        """What the user set for this task alone; None without, or where the task has no settings."""
+        info = TASKS[self.task]
+        return getattr(self, _attribute(info)) if info.settings else None
+
+
+def _attribute(task: TaskInfo) -> str:
+    """The field of a task's settings, of a spec or a RunConfig."""
+    return task.name.replace("-", "_")
+
 
 def run_config(
     spec: Spec,
@@ -112,4 +124,5 @@ def run_config(
         reporting=reporting,
         scratch=scratch,
         grace_period_seconds=spec.workers.termination_grace_period_seconds,
+        **{_attribute(task): getattr(spec, _attribute(task)) for task in TASKS.values() if task.settings},
     )

@@ -23,6 +23,7 @@ class Role:
     ] = ()  # columns of these names are taken for it where spec.data.columns says nothing, best first
     optional: bool = False  # rows do without it
     needs: str = ""  # the role without which it may not be named
+    classes: bool = False  # names the row's classes: what is to be learned, and no part of what the model is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,14 @@ class TaskInfo:
     pipeline_tag: str  # the Hugging Face hub's name of the task
     example_model: str  # what `finetune init` proposes
     example_call: str  # Python behind transformers' pipeline(pipeline_tag, model), for a first try
+    exclusive: bool = False  # a row belongs to exactly one class
+    settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
+
+    @property
+    def settings_field(self) -> str:
+        """The spec's field for its settings, as manifests write it: the name in camelCase."""
+        first, *more = self.name.split("-")
+        return first + "".join(part.capitalize() for part in more)
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -61,7 +70,7 @@ TASKS = {
                 (
                     Role("text", usual=("text", "sentence", "body", "content", "document")),
                     Role("textPair", optional=True, needs="text"),
-                    Role("label", usual=("label", "labels", "class", "category", "target")),
+                    Role("label", usual=("label", "labels", "class", "category", "target"), classes=True),
                 ),
             ),
             beside=(
@@ -86,6 +95,7 @@ TASKS = {
             pipeline_tag="text-classification",
             example_model="hf://sentence-transformers/all-MiniLM-L6-v2",
             example_call="('You have won a prize')",
+            exclusive=True,
         ),
         TaskInfo(
             name="causal-lm",

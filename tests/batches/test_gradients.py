@@ -20,6 +20,7 @@ from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.objectives.base import Objective
+from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.step import Stepped, train_step
@@ -46,11 +47,11 @@ def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any
             module.forward = MethodType(full_precision_norm, module)
     rows = mails(ROWS, seed=5) if labels else chats(ROWS, seed=5)
     columns = t.columns(list(rows[0]), None)
-    return model, [e for row in rows for e in t.encode(row, columns, labels, tokenizer, 96)]
+    return model, [e for row in rows for e in t.encode(row, JobFacts(columns, labels or ()), tokenizer, 96, Draw())]
 
 
 def objective(task: str) -> Objective:
-    return task_for(task).objective()
+    return task_for(task).objective(JobFacts({}))
 
 
 def whole(task: str, model: Any, examples: list[Example]) -> torch.Tensor:

@@ -25,6 +25,7 @@ from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.objectives.cross_entropy import cross_entropy
 from finetune_trainer.objectives.next_token import next_token
+from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from support.models import chats
 
@@ -108,7 +109,9 @@ def test_the_interval_of_the_loss_is_that_of_resampled_rows() -> None:
 
 def language(llama: Path) -> tuple[object, list[TokenExample], int]:
     t, task = load_tokenizer(llama), task_for("causal-lm")
-    examples = [e for row in chats(21, seed=4) for e in task.encode(row, {"messages": "messages"}, None, t, 96)]
+    examples = [
+        e for row in chats(21, seed=4) for e in task.encode(row, JobFacts({"messages": "messages"}), t, 96, Draw())
+    ]
     return load_model(llama, task_for("causal-lm").head, labels=None, seed=0, pad_id=t.pad_id), examples, t.pad_id
 
 

@@ -10,6 +10,7 @@ from finetune_api.report import Report, Stage
 from finetune_api.run import RunConfig
 from finetune_api.status import Best, Checkpoint, DataProfile, Finding, Lengths, Point, Progress, Resolved
 from finetune_trainer.output import ClassScore, EventLog, Result, Sample
+from finetune_trainer.tasks.base import JobFacts
 
 
 def config(**changes: object) -> RunConfig:
@@ -152,7 +153,7 @@ def classification(**changes: object) -> Result:
     fields: dict[str, object] = {
         "config": config(),
         "report": report,
-        "labels": ("ham", "spam"),
+        "facts": JobFacts({"text": "body", "label": "label"}, ("ham", "spam")),
         "classes": (ClassScore("ham", 0.975, 0.981, 0.978, 689), ClassScore("spam", 0.952, 0.938, 0.945, 311)),
         "confusion": ((676, 13), (19, 292)),
         "attempts": (

@@ -19,6 +19,7 @@ from finetune_trainer.output.card import model_card
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
 from finetune_trainer.output.verify import Probe
+from finetune_trainer.tasks.base import JobFacts
 from output.cases import chat, classification, config, events
 from support.models import tiny_bert, tiny_llama
 
@@ -218,7 +219,9 @@ def test_data_cannot_break_the_cards_header_or_tables() -> None:
     report = classification().report
     data = report.data.model_copy(update={"labels": (evil,)})
     text = model_card(
-        classification(labels=(evil,), report=report.model_copy(update={"data": data, "test": {evil: 1.0}}))
+        classification(
+            facts=JobFacts({}, (evil,)), report=report.model_copy(update={"data": data, "test": {evil: 1.0}})
+        )
     )
     assert yaml.safe_load(text.split("\n---\n")[0])["license"] == "unknown"
     assert "<b>" not in text.split("\n---\n", 1)[1].split("```")[0]

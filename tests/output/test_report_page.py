@@ -19,6 +19,7 @@ from finetune_trainer.output import ClassScore, EventLog, Result, Sample
 from finetune_trainer.output.page.charts import Curve, chart, smooth, thin, ticks
 from finetune_trainer.output.page.numbers import number
 from finetune_trainer.output.page.page import html_report
+from finetune_trainer.tasks.base import JobFacts
 from output.cases import chat, classification, config, events
 
 VOID = {"meta", "br", "wbr"}
@@ -149,7 +150,7 @@ def test_texts_of_data_and_configuration_cannot_become_markup(evil: str) -> None
         base,
         config=settings,
         report=report,
-        labels=(evil, "x"),
+        facts=JobFacts({}, (evil, "x")),
         classes=(ClassScore(evil, 1, 1, 1, 1),),
         samples=(Sample(evil, evil, evil, evil),),
         notes=(evil,),
@@ -166,7 +167,7 @@ def test_a_long_run_with_many_classes_stays_below_a_megabyte() -> None:
     rng = random.Random(1)
     labels = tuple(f"class {i} " + "x" * 240 for i in range(256))
     result = classification(
-        labels=labels,
+        facts=JobFacts({}, labels),
         classes=tuple(ClassScore(label, 0.5, 0.5, 0.5, 9) for label in labels),
         notes=("n" * 5000,) * 50,
         confusion=tuple(tuple(rng.randrange(9) for _ in labels) for _ in labels),

@@ -64,8 +64,8 @@ def test_resumed_tomorrow_the_tokens_are_the_same(tmp_path: Path, dated: Path, m
     texts: list[str] = []
     encode = TrainingData.encode
 
-    def watched(self: TrainingData, row: Any) -> Any:
-        (found,) = encode(self, row)
+    def watched(self: TrainingData, row: Any, *where: Any) -> Any:
+        (found,) = encode(self, row, *where)
         texts.append(self.tokenizer.decode(found.input_ids))
         return (found,)
 

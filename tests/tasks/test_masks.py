@@ -11,7 +11,7 @@ import pytest
 
 from finetune_trainer.batches.example import IGNORE, TokenExample
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks.base import NothingToLearn
+from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn
 from finetune_trainer.tasks.registry import task_for
 from support.models import CHAT_TEMPLATE, tiny_llama
 
@@ -54,7 +54,7 @@ def tokenizer(folder: Path, template: str | None = CHAT_TEMPLATE, bos: bool = Fa
 def encode(t: Tokenizer, messages: list[Any], longest: int = 1000) -> TokenExample:
     row = {"messages": messages}
     assert TASK.check_row(row, {"messages": "messages"}) is None
-    (example,) = TASK.encode(row, {"messages": "messages"}, None, t, longest)
+    (example,) = TASK.encode(row, JobFacts({"messages": "messages"}), t, longest, Draw())
     assert isinstance(example, TokenExample)
     return example
 
@@ -105,14 +105,14 @@ def test_the_start_of_text_is_there_once(tmp_path: Path) -> None:
     t = tokenizer(tmp_path, BRACKETS, bos=True)
     assert encode(t, CHAT[1:]).input_ids.count(t.bos_id or -1) == 1
     row = {"prompt": "<|bos|>hi", "completion": "ho"}
-    (example,) = TASK.encode(row, {"prompt": "prompt", "completion": "completion"}, None, t, 100)
+    (example,) = TASK.encode(row, JobFacts({"prompt": "prompt", "completion": "completion"}), t, 100, Draw())
     assert example.input_ids.count(t.bos_id or -1) == 1
 
 
 def test_a_completion_is_learned_to_its_end_and_its_prompt_is_not(tmp_path: Path) -> None:
     t = tokenizer(tmp_path)
     row = {"q": "2 + 2 =", "a": " 4"}
-    (example,) = TASK.encode(row, {"prompt": "q", "completion": "a"}, None, t, 100)
+    (example,) = TASK.encode(row, JobFacts({"prompt": "q", "completion": "a"}), t, 100, Draw())
     assert t.decode(example.input_ids) == "2 + 2 = 4<|im_end|>"
     assert learned(t, example) == " 4<|im_end|>"
     assert example.losses == 3

@@ -74,7 +74,9 @@ def test_a_held_out_split_that_only_seemed_to_have_others_is_an_error(
 ) -> None:
     bench = make(rows(8, 0), *([{"prompt": name, "completion": "x"}] * 4 for name in ("validation", "test")))
     encode = TrainingData.encode
-    monkeypatch.setattr(TrainingData, "encode", lambda self, row: () if row["prompt"] == split else encode(self, row))
+    monkeypatch.setattr(
+        TrainingData, "encode", lambda self, row, *where: () if row["prompt"] == split else encode(self, row, *where)
+    )
     error = bench.failing()
     assert error.reason is Reason.NOTHING_TO_LEARN
     assert error.message.startswith(f"none of the 4 {split} rows")
@@ -83,7 +85,7 @@ def test_a_held_out_split_that_only_seemed_to_have_others_is_an_error(
 
 def test_an_epoch_that_teaches_nothing_ends_the_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make(rows(10, 0), rows(4, 0), rows(4, 0))
-    monkeypatch.setattr(TrainingData, "encode", lambda self, row: ())
+    monkeypatch.setattr(TrainingData, "encode", lambda self, row, *where: ())
     error = bench.failing()
     assert error.reason is Reason.NOTHING_TO_LEARN
     assert error.message.startswith("none of the 10 training rows")

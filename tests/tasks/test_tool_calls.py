@@ -12,7 +12,7 @@ import pytest
 
 from finetune_trainer.batches.example import IGNORE, TokenExample
 from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
-from finetune_trainer.tasks.base import NothingToLearn
+from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn
 from finetune_trainer.tasks.registry import task_for
 from support.chat_templates import CHATML, TEXT_CALLS, THINKING, TOOLS, write_tokenizer
 
@@ -25,7 +25,7 @@ COLUMNS = {"messages": "m", "tools": "t"}
 def encode(t: Tokenizer, messages: Any, tools: Any = None) -> TokenExample:
     row = {"m": messages, "t": tools}
     assert TASK.check_row(row, COLUMNS) is None
-    (example,) = TASK.encode(row, COLUMNS, None, t, 10_000)
+    (example,) = TASK.encode(row, JobFacts(COLUMNS), t, 10_000, Draw())
     assert isinstance(example, TokenExample)
     return example
 

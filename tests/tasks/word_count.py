@@ -11,12 +11,12 @@ import numpy as np
 
 from finetune_api.sources import Columns
 from finetune_api.tasks import Role, TaskInfo
-from finetune_trainer.batches.example import Example
+from finetune_trainer.batches.example import TextExample
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.objectives.base import Losses
-from finetune_trainer.tasks.base import NothingToLearn, Row, Task
+from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Row, Task
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 
 INFO = TaskInfo(
@@ -37,7 +37,7 @@ INFO = TaskInfo(
 
 
 @dataclass(frozen=True, slots=True)
-class CountExample(Example):
+class CountExample(TextExample):
     """A text and its number of words, in tens."""
 
     count: float
@@ -57,19 +57,17 @@ def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
     return {"text": text}
 
 
-def label(row: Row, columns: Mapping[str, str]) -> None:
-    return None
+def classes(row: Row, columns: Mapping[str, str]) -> tuple[()]:
+    return ()
 
 
 def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
     return text_problem(row, columns["text"])
 
 
-def encode(
-    row: Row, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
-) -> list[CountExample]:
+def encode(row: Row, facts: JobFacts, tokenizer: Tokenizer, max_length: int, draw: Draw) -> list[CountExample]:
     """Two examples of a row: its text, and the first half of it."""
-    words = row[columns["text"]].split()
+    words = row[facts.columns["text"]].split()
     if not words:
         raise NothingToLearn("the text has no words; write some")
     found = []
@@ -100,6 +98,9 @@ class ErrorTally:
     def intervals(self) -> dict[str, float]:
         return {}
 
+    def decision(self) -> dict[str, Any]:
+        return {}
+
     def report(self) -> None:
         return None
 
@@ -115,10 +116,10 @@ TASK = Task(
         config=lambda labels: {"num_labels": 1, "problem_type": "regression"},
     ),
     columns=columns,
-    label=label,
+    classes=classes,
     check_row=check_row,
     encode=encode,
-    objective=lambda: squared_error,
-    tally=lambda labels: ErrorTally(),
-    usage=lambda labels: ['print(10 * model(**tokenizer("some text", return_tensors="pt")).logits.item())'],
+    objective=lambda facts: squared_error,
+    tally=lambda facts, decision: ErrorTally(),
+    usage=lambda facts, decision: ['print(10 * model(**tokenizer("some text", return_tensors="pt")).logits.item())'],
 )

@@ -13,7 +13,8 @@ from finetune_api import API_VERSION, KIND
 from finetune_api.metrics import LOSS
 from finetune_cli.check import check
 from finetune_cli.file_uri import file_uri
-from finetune_cli.init.guess import Guess, guess
+from finetune_cli.init.guess import guess
+from finetune_cli.init.guesses.base import Guess
 from finetune_cli.init.sample import Sample, sample
 from finetune_cli.manifest import read_documents
 from finetune_cli.terminal import Stop, next_steps, note, plural, quoted

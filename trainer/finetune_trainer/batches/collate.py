@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 from finetune_trainer.batches.example import Example
@@ -17,9 +19,14 @@ def collate(examples: Sequence[Example], pad_id: int, max_length: int) -> MicroB
     """One micro-batch of all of them; they are of one task, so the first has what all have."""
     width = padded_width(max(example.length for example in examples), max_length)
     rows = [example.inputs(width, pad_id) for example in examples]
-    inputs = {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
-    labels = torch.tensor([example.labels(width) for example in examples])
-    return MicroBatch(inputs, labels, len(examples), sum(example.length for example in examples))
+    inputs = {name: _tensor([row[name] for row in rows]) for name in rows[0]}
+    labels = _tensor([example.labels(width) for example in examples])
+    return MicroBatch(inputs, labels, len(examples), sum(example.length for example in examples), tuple(examples))
+
+
+def _tensor(values: list[Any]) -> torch.Tensor:
+    """One tensor of numbers, of lists of them, or of arrays."""
+    return torch.from_numpy(np.stack(values)) if isinstance(values[0], np.ndarray) else torch.tensor(values)
 
 
 def padded_width(longest: int, max_length: int) -> int:

@@ -11,13 +11,47 @@ IGNORE = -100
 """The label of a token that is not learned; torch's cross-entropy leaves it out."""
 
 
-@dataclass(frozen=True, slots=True)
 class Example(ABC):
-    """A row, or a part of one, as token ids; each task adds what is to be learned.
+    """A row, or a part of one: what the model is given, and what is to be learned of it.
 
-    `full_length` counts the tokens before they were cut to the maximum; `hidden` counts parts of the row that cannot be
-    learned (turns of a chat, say, that the model's template does not show whole).
+    `full_length` counts the positions before they were cut to the maximum; `hidden` counts parts of the row that cannot
+    be learned (turns of a chat, say, that the model's template does not show whole).
     """
+
+    __slots__ = ()
+    full_length: int
+    hidden: int
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Positions as the model takes them (tokens, patches): what padding, memory and time go by."""
+
+    @property
+    @abstractmethod
+    def losses(self) -> float:
+        """How many losses it has: its weight in the mean over a global batch."""
+
+    @abstractmethod
+    def inputs(self, width: int, pad_id: int) -> dict[str, Any]:
+        """What the model takes by keyword, padded to `width`: lists of numbers, or numpy arrays."""
+
+    @abstractmethod
+    def labels(self, width: int) -> Any:
+        """What the objective compares with: a number, or a list of numbers."""
+
+    @abstractmethod
+    def alone(self, most: int) -> dict[str, Any]:
+        """What the model takes of its first `most` positions, without padding: to compare models by."""
+
+    def learned_ends(self, special: Container[int | None]) -> Sequence[int]:
+        """The special tokens that are learned as the end of a turn or of a text; none where no text is learned."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextExample(Example):
+    """Token ids; each task adds what is to be learned."""
 
     input_ids: list[int]
     type_ids: list[int] | None
@@ -26,16 +60,11 @@ class Example(ABC):
 
     @property
     def length(self) -> int:
-        """Tokens as the model takes them: what padding, memory and time go by."""
+        """Tokens."""
         return len(self.input_ids)
 
-    @property
-    @abstractmethod
-    def losses(self) -> int:
-        """How many losses it has: its weight in the mean over a global batch."""
-
-    def inputs(self, width: int, pad_id: int) -> dict[str, list[int]]:
-        """What the model takes by keyword, padded on the right.
+    def inputs(self, width: int, pad_id: int) -> dict[str, Any]:
+        """Padded on the right.
 
         The mask goes by position, so a pad token that is also the EOS is still seen where it ends a text.
         """
@@ -45,17 +74,13 @@ class Example(ABC):
             found["token_type_ids"] = self.type_ids + [0] * padding
         return found
 
-    @abstractmethod
-    def labels(self, width: int) -> Any:
-        """What the objective compares with: a number, or a list of `width` numbers."""
-
-    def learned_ends(self, special: Container[int | None]) -> Sequence[int]:
-        """The special tokens that are learned as the end of a turn or of a text; none where no text is learned."""
-        return ()
+    def alone(self, most: int) -> dict[str, Any]:
+        """The ids."""
+        return {"input_ids": self.input_ids[:most]}
 
 
 @dataclass(frozen=True, slots=True)
-class ClassExample(Example):
+class ClassExample(TextExample):
     """A text that belongs to the class of this index."""
 
     label: int
@@ -71,7 +96,7 @@ class ClassExample(Example):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenExample(Example):
+class TokenExample(TextExample):
     """A text of which tokens are learned: `targets` has one id or IGNORE for each input token."""
 
     targets: list[int]

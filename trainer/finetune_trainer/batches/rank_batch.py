@@ -15,7 +15,7 @@ class RankBatch:
     """Its micro-batches, how many losses and tokens they hold, and rows with nothing to learn (they weigh nothing)."""
 
     batches: Sequence[MicroBatch]
-    learned: int
+    learned: float
     tokens: int
     empty: int = 0
 

@@ -63,6 +63,10 @@ class ClassTally:
             "macro-f1-high": f1_high,
         }
 
+    def decision(self) -> dict[str, Any]:
+        """Nothing to choose."""
+        return {}
+
     def report(self) -> dict[str, Any]:
         """Scores by class and the confusion matrix."""
         return {

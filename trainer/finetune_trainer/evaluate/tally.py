@@ -28,5 +28,8 @@ class Tally(Protocol):
     def intervals(self) -> dict[str, float]:
         """Bounds of the 95 % confidence intervals, as <metric>-low and <metric>-high."""
 
+    def decision(self) -> dict[str, Any]:
+        """How outputs should become answers, by these rows (thresholds, say); plain JSON, empty: as usual."""
+
     def report(self) -> dict[str, Any] | None:
-        """Details for people: scores by class and the confusion matrix; None where there are none."""
+        """Details for people: `classes` (scores of each) and `confusion`; None where there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,10 @@ class TokenTally:
         """Bounds from the spread of rows: their tokens are not independent, rows are."""
         low, high = ratio_interval(*self.vector)
         return {"loss-low": low, "loss-high": high, "perplexity-low": _exp(low), "perplexity-high": _exp(high)}
+
+    def decision(self) -> dict[str, Any]:
+        """Nothing to choose."""
+        return {}
 
     def report(self) -> None:
         """Nothing beyond the metrics."""

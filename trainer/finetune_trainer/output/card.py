@@ -129,7 +129,7 @@ def _usage(result: Result) -> str:
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         f"model = {model}",
         "",
-        *task.usage(result.labels),
+        *task.usage(result.facts, result.decision),
     ]
     text = "## How to use it\n\n```python\n" + "\n".join(lines) + "\n```"
     if adapter and result.config.output.merge:

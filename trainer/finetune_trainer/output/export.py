@@ -11,17 +11,19 @@ from finetune_trainer.output.events import EventLog
 from finetune_trainer.output.metrics import metrics
 from finetune_trainer.output.page.page import html_report
 from finetune_trainer.output.result import Result
+from finetune_trainer.output.task_file import NAME, task_file
 from finetune_trainer.output.tensorboard import write_tensorboard
 
 
 def export(folder: Path, result: Result, events: EventLog, write: Callable[[Path], None]) -> None:
-    """Fill the (empty) folder: the model by `write(folder)`, README.md, metrics.json, events.jsonl, tensorboard/ and
-    report.html.
+    """Fill the (empty) folder: the model by `write(folder)`, README.md, task.json, metrics.json, events.jsonl,
+    tensorboard/ and report.html.
     """
     folder.mkdir(parents=True, exist_ok=True)
     assert not any(folder.iterdir()), f"{folder} is not empty"
     write(folder)
     (folder / "README.md").write_text(model_card(result))
+    (folder / NAME).write_text(json.dumps(task_file(result), indent=2, ensure_ascii=False) + "\n")
     (folder / "metrics.json").write_text(json.dumps(metrics(result), indent=2) + "\n")
     with open(folder / "events.jsonl", "w") as lines:
         lines.writelines(events.lines())

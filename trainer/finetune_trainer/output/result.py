@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
 from finetune_trainer.methods import TuningMethod, method_for
+from finetune_trainer.tasks.base import Decision, JobFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,16 @@ class Sample:
 class Result:
     """What a run came to.
 
-    `report` is the final snapshot; `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
+    `report` is the final snapshot; `facts` and `decision` are what the task's functions take;
+    `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
     `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
     that the reader should see.
     """
 
     config: RunConfig
     report: Report
-    labels: tuple[str, ...] = ()
+    facts: JobFacts = field(default_factory=lambda: JobFacts({}))
+    decision: Decision = field(default_factory=dict)
     classes: tuple[ClassScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] | None = None
     samples: tuple[Sample, ...] = ()
@@ -51,6 +54,11 @@ class Result:
     notes: tuple[str, ...] = ()
     license: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the model's outputs."""
+        return tuple(self.facts.labels)
 
     @property
     def metrics(self) -> dict[str, float]:

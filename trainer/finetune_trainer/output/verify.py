@@ -24,18 +24,21 @@ Logits = list[torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A few rows to compare models by: `rows` are their ids, [1, tokens] each on `device`.
+    """A few rows to compare models by: what the model takes of each, [1, …] on `device`.
 
     Rows go one at a time, so that padding plays no part.
     """
 
-    rows: tuple[torch.Tensor, ...]
+    rows: tuple[dict[str, torch.Tensor], ...]
     device: torch.device
 
     @classmethod
     def of(cls, examples: Sequence[Example], device: torch.device) -> Probe:
         """The first of these rows."""
-        return cls(tuple(torch.tensor([e.input_ids[:TOKENS]], device=device) for e in examples[:ROWS]), device)
+        taken = (example.alone(TOKENS) for example in examples[:ROWS])
+        return cls(
+            tuple({n: torch.as_tensor(value, device=device)[None] for n, value in row.items()} for row in taken), device
+        )
 
     def logits(self, model: Any) -> Logits:
         """The model's logits, [positions, outputs] a row, computed in float32 whatever its weights are kept in."""
@@ -47,7 +50,7 @@ class Probe:
                 if tensor.is_floating_point():
                     tensor.data = data.float()
             with torch.inference_mode():
-                return [_some(model(input_ids=ids).logits[0]) for ids in self.rows]
+                return [_some(_outputs(model(**row))) for row in self.rows]
         finally:
             for tensor, data in kept:
                 tensor.data = data
@@ -70,6 +73,12 @@ def verify(tuned: Logits, exported: Logits, kind: str) -> None:
                 else "Keep the checkpoints, and report this with the model's config.json."
             ),
         )
+
+
+def _outputs(answer: Any) -> torch.Tensor:
+    """[positions, outputs] of a model's answer to one row: its logits, whatever they are called."""
+    found = [value[0] for name, value in answer.items() if name.endswith("logits")]
+    return found[0] if len(found) == 1 else torch.stack(found, -1)
 
 
 def _some(logits: torch.Tensor) -> torch.Tensor:

@@ -42,7 +42,7 @@ from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile, save_profile
 from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.stream.sources.source import list_sources
-from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.base import JobFacts, Task
 from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_for
 
@@ -93,14 +93,16 @@ def _check(
     held_out = HeldOutCopies(config.data, out)
     evidence.read(listings["train"], task, columns, known, label_names, held_out)
     check_any_usable(evidence)
-    labels = check_labels(known, columns, evidence, of_head) if task.info.labels else None
+    labels = check_labels(known, task, columns, evidence, of_head) if task.info.labels else None
     for role, listing in listings.items():
         if role != "train":
             evidence.read(listing, task, columns, labels, label_names)
     check_bad_rows(evidence)
 
     splits = check_splits(config.data, evidence)
-    lengths = check_lengths(config, task, model, columns, labels, evidence, splits.rows)
+    label_counts = None if labels is None else tuple(splits.classes.get(name, 0) for name in labels)
+    facts = JobFacts.of(config, task, columns, labels, label_counts)
+    lengths = check_lengths(config, task, model, facts, evidence, splits.rows)
     layout = lay_out(config, out, listings, evidence.surveys, columns, evidence.bad_rows.rows)
     copies = held_out.done()
 
@@ -141,6 +143,7 @@ def _check(
         resolved=_resolved(lengths.resolved, model, listings["train"].revision, columns),
         columns=columns,
         labels=labels,
+        label_counts=label_counts,
         bad=evidence.bad_rows.rows,
         model_revision=model.revision,
         conditional_writes=out.store.conditional_writes,

@@ -25,6 +25,8 @@ def basis_of(config: RunConfig, revision: str | None, listings: Mapping[str, Lis
     """
     plain = config.to_json()
     kept = {name: plain.get(name) for name in ("task", "model", "data", "method", "training", "evaluation")}
+    if settings := config.task_settings:
+        kept["taskSettings"] = settings.to_json()
     lists = {role: listing.digest for role, listing in listings.items()}
     return f"{_digest([kept, revision])}:{_digest(lists)}"
 

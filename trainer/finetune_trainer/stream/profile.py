@@ -49,6 +49,8 @@ class Profile:
     """What chat templates take for the present, ISO 8601; None (an older profile): the real clock."""
     ends: tuple[int, ...] | None = None
     """Tokens that are learned as the end of a turn or a text; None: not looked for."""
+    label_counts: tuple[int, ...] | None = None
+    """Training rows of each of `labels`; None: not counted (an older profile)."""
     label_names: tuple[str, ...] | None = None
     """The data set's names of the numbers that the label column holds."""
 
@@ -74,6 +76,7 @@ class Profile:
             "order": self.order,
             "now": self.now,
             "ends": None if self.ends is None else list(self.ends),
+            "labelCounts": None if self.label_counts is None else list(self.label_counts),
             "labelNames": None if self.label_names is None else list(self.label_names),
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
         }
@@ -98,6 +101,7 @@ class Profile:
             held_out={split: tuple(Block(*b) for b in blocks) for split, blocks in data.get("heldOut", {}).items()},
             now=data.get("now"),
             ends=_tuple(data.get("ends")),
+            label_counts=_tuple(data.get("labelCounts")),
             label_names=_tuple(data.get("labelNames")),
         )
 

@@ -122,6 +122,11 @@ class Stream:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """This rank's rows of the split (number % world == rank) in file order; the next piece is read ahead."""
+        for _, row in self.numbered():
+            yield row
+
+    def numbered(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The same, each with its number."""
         pieces = list(self._reader.pieces())
         ahead: deque[Future[list[bytes]]] = deque()
         for place, (n, span) in enumerate(pieces):
@@ -130,7 +135,7 @@ class Stream:
             first = self._reader.blocks[n].first + span[0]
             for number, raw in enumerate(ahead.popleft().result(), first):
                 if number % self._world == self._rank:
-                    yield self._reader.parse(raw)
+                    yield number, self._reader.parse(raw)
 
     def close(self) -> None:
         """Stop reading ahead; what is being read is not waited for."""

@@ -7,19 +7,26 @@ imported when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from finetune_api.run import RunConfig
 from finetune_api.sources import Columns
 from finetune_api.tasks import TaskInfo
+from finetune_api.tuning import Training
 from finetune_trainer.batches.example import Example
 from finetune_trainer.model.head import HeadPolicy
+from finetune_trainer.model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
     from finetune_trainer.objectives.base import Objective
 
 Row = Mapping[str, Any]
+Decision = Mapping[str, Any]
+"""How outputs become answers, as the validation rows chose it (thresholds, say); plain JSON, empty: as usual."""
 
 
 class NothingToLearn(ValueError):
@@ -27,6 +34,50 @@ class NothingToLearn(ValueError):
 
     Such rows are counted.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What a task's functions know of the job: what the spec says of the task, and what the prepare step found."""
+
+    columns: Mapping[str, str]
+    """Role -> column."""
+    labels: Sequence[str] = ()
+    """The classes, in the order of the model's outputs; none where the task has none."""
+    label_counts: Sequence[int] = ()
+    """Training rows of each class; none where they were not counted."""
+    settings: Any = None
+    """The spec's field for this task, or the task's defaults."""
+    training: Training = field(default_factory=Training)
+    """spec.training."""
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        task: Task,
+        columns: Mapping[str, str],
+        labels: Sequence[str] | None = None,
+        label_counts: Sequence[int] | None = None,
+    ) -> JobFacts:
+        """Those of a job."""
+        settings = config.task_settings or task.defaults
+        return cls(columns, labels or (), label_counts or (), settings, config.training)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What chance hangs on in encoding a row (masks, augmentation), so that no generator runs on (I3)."""
+
+    seed: int = 0
+    epoch: int | None = None
+    """None: the row is judged, not learned from. Chance is then the same at each evaluation."""
+    row: int = 0
+    """The row's number in its split."""
+
+    def generator(self) -> np.random.Generator:
+        """The same for the same seed, epoch and row."""
+        return np.random.default_rng((self.seed, 0 if self.epoch is None else self.epoch + 1, self.row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +104,27 @@ class Task:
     """What it makes of the model's head."""
     columns: Callable[[Sequence[str], Columns | None], dict[str, str]]
     """(found, wanted) -> role -> column, from the data's columns and spec.data.columns; JobError if one is missing."""
-    label: Callable[[Row, Mapping[str, str]], str | None]
-    """(row, columns) -> the row's class as text; None where the task has no classes."""
+    classes: Callable[[Row, Mapping[str, str]], Sequence[str]]
+    """(row, columns) -> the row's classes as text, each once; none where it has none that can be used."""
     check_row: Callable[[Row, Mapping[str, str]], str | None]
     """(row, columns) -> what is wrong with the row and what to do, or None."""
-    encode: Callable[..., Sequence[Example]]
-    """(row, columns, labels, tokenizer, max_length) -> its examples; NothingToLearn where nothing can be learned."""
-    objective: Callable[[], Objective]
+    encode: Callable[[Row, JobFacts, Tokenizer, int, Draw], Sequence[Example]]
+    """(row, facts, tokenizer, max_length, draw) -> its examples; NothingToLearn where nothing can be learned."""
+    objective: Callable[[JobFacts], Objective]
     """What training minimises."""
-    tally: Callable[[Sequence[str]], Tally]
-    """(labels) -> an empty tally for an evaluation."""
-    usage: Callable[[Sequence[str]], list[str]]
-    """(labels) -> Python that tries `model` and `tokenizer`, for the model card."""
+    tally: Callable[[JobFacts, Decision], Tally]
+    """(facts, decision) -> an empty tally for an evaluation that decides by what earlier rows chose."""
+    usage: Callable[[JobFacts, Decision], list[str]]
+    """(facts, decision) -> Python that tries `model` and `tokenizer`, for the model card."""
+    defaults: Any = None
+    """The settings of the task where the spec gives none."""
+    predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Tokenizer, int], list[dict[str, Any]]] | None = None
+    """(model, rows, facts, decision, tokenizer, max_length) -> an answer to each row, plain JSON. The rows need
+    not have what is learned; the model is in eval mode."""
     check_tokens: Callable[[Row, Mapping[str, str]], str | None] = lambda row, columns: None
     """(row, columns) -> what is wrong with the tokens of a row that has passed check_row, or None; see `embeddings`."""
     samples: Callable[..., list[dict[str, str]]] | None = None
-    """(model, rows, columns, tokenizer, *, ends, max_length, stop) -> what the model writes to a few rows, for the
+    """(model, rows, facts, tokenizer, *, ends, max_length, stop) -> what the model writes to a few rows, for the
     report; None where it writes nothing."""
     omissions: Callable[..., Sequence[Omission]] = _nothing
     """(rows, hidden, columns, tokenizer) -> what encoding leaves out of a sample, from number -> row and number -> how
@@ -78,6 +134,11 @@ class Task:
     def usual(self) -> dict[str, tuple[str, ...]]:
         """Role -> the names that its column usually has."""
         return {role.name: role.usual for role in self.info.roles}
+
+    @property
+    def class_roles(self) -> frozenset[str]:
+        """Roles whose column names the row's classes."""
+        return frozenset(role.name for role in self.info.roles if role.classes)
 
     @property
     def optional(self) -> frozenset[str]:

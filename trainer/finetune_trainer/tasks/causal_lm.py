@@ -15,7 +15,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import TokenExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import NothingToLearn, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Row, Task
 from finetune_trainer.tasks.chats.encode import encode_chat
 from finetune_trainer.tasks.chats.messages import chat_of, messages_problem, tools_problem
 from finetune_trainer.tasks.chats.omissions import omissions
@@ -53,8 +53,9 @@ def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
     return {"prompt": prompt} | ({"context": context} if context else {}) | {"completion": completion}
 
 
-def label(row: Row, columns: Mapping[str, str]) -> None:
+def classes(row: Row, columns: Mapping[str, str]) -> tuple[()]:
     """Language models have no classes."""
+    return ()
 
 
 def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
@@ -73,14 +74,12 @@ def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
     return None
 
 
-def encode(
-    row: Row, columns: Mapping[str, str], labels: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
-) -> tuple[TokenExample]:
+def encode(row: Row, facts: JobFacts, tokenizer: Tokenizer, max_length: int, draw: Draw) -> tuple[TokenExample]:
     """Token ids and labels, cut on the right. Raises NothingToLearn where no learned token is left.
 
     The row has passed check_row.
     """
-    hidden = 0
+    columns, hidden = facts.columns, 0
     if "messages" in columns:
         tools = row.get(columns["tools"]) if "tools" in columns else None
         ids, targets, hidden = encode_chat(tokenizer, chat_of(row[columns["messages"]], tools, tokenizer))
@@ -102,14 +101,14 @@ def refusal(config: Mapping[str, Any], source: str) -> str | None:
     return None
 
 
-def objective() -> Objective:
+def objective(facts: JobFacts) -> Objective:
     """Each learned token from those before it."""
     from finetune_trainer.objectives.next_token import next_token
 
     return next_token
 
 
-def tally(labels: Sequence[str]) -> Tally:
+def tally(facts: JobFacts, decision: Decision) -> Tally:
     """Losses of tokens; there are no classes."""
     from finetune_trainer.evaluate.token_tally import TokenTally
 
@@ -119,7 +118,7 @@ def tally(labels: Sequence[str]) -> Tally:
 def samples(
     model: Any,
     rows: Iterable[Row],
-    columns: Mapping[str, str],
+    facts: JobFacts,
     tokenizer: Tokenizer,
     *,
     ends: Container[int | None],
@@ -129,10 +128,10 @@ def samples(
     """What the model writes to the first few prompts that are short enough."""
     from finetune_trainer.tasks.generation import answers
 
-    return answers(model, rows, columns, tokenizer, ends=ends, max_length=max_length, stop=stop)
+    return answers(model, rows, facts.columns, tokenizer, ends=ends, max_length=max_length, stop=stop)
 
 
-def usage(labels: Sequence[str]) -> list[str]:
+def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """A text and how it goes on."""
     return [
         'inputs = tokenizer("some text", return_tensors="pt")',
@@ -154,7 +153,7 @@ TASK = Task(
     info=INFO,
     head=HEAD,
     columns=columns,
-    label=label,
+    classes=classes,
     check_row=check_row,
     encode=encode,
     objective=objective,

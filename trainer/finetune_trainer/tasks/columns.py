@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.tasks.base import Row
@@ -29,16 +30,23 @@ def missing(role: str, why: str, found: Sequence[str]) -> JobError:
 
 
 def with_name(row: Row, column: str, names: Sequence[str]) -> Row:
-    """The row with the name of its class, where the column holds its number (as csv has it, too) and the data set has
-    names for them.
+    """The row with the name of its class, or the names of a list of them, where the column holds numbers (as csv has
+    it, too) and the data set has names for them.
     """
     value = row.get(column)
+    if isinstance(value, list):
+        return {**row, column: [_name_of(each, names) for each in value]}
+    named = _name_of(value, names)
+    return row if named is value else {**row, column: named}
+
+
+def _name_of(value: Any, names: Sequence[str]) -> Any:
     number = -1
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     elif isinstance(value, str) and value not in names and value.isascii() and value.isdecimal() and len(value) < 7:
         number = int(value)
-    return {**row, column: names[number]} if 0 <= number < len(names) else row
+    return names[number] if 0 <= number < len(names) else value
 
 
 def text_problem(row: Row, column: str) -> str | None:

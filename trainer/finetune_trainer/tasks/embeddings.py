@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.batches.example import Example
+from finetune_trainer.batches.example import Example, TextExample
 from finetune_trainer.model.facts import FIELD
 from finetune_trainer.tasks.base import Row, Task
 
@@ -35,7 +35,8 @@ def within_embeddings(task: Task, beyond: Mapping[str, int], embeddings: int) ->
 
     def encode(row: Row, *arguments: Any) -> Sequence[Example]:
         examples = task.encode(row, *arguments)
-        worst = max((token for example in examples for token in example.input_ids), default=0)
+        texts = (example for example in examples if isinstance(example, TextExample))
+        worst = max((token for text in texts for token in text.input_ids), default=0)
         if worst >= embeddings:
             raise JobError(
                 Reason.UNSUPPORTED_MODEL,

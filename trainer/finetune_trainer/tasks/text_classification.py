@@ -17,7 +17,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Row, Task
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 
 if TYPE_CHECKING:  # they bring torch
@@ -51,10 +51,10 @@ def label_text(value: Any) -> str | None:
     return None
 
 
-def label(row: Row, columns: Mapping[str, str]) -> str | None:
-    """The row's class in NFC, or None if it has none that can be used."""
+def classes(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The row's class in NFC; none if it has none that can be used."""
     found = label_text(row.get(columns["label"]))
-    return None if found is None else one_form(found)
+    return () if found is None else (one_form(found),)
 
 
 def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
@@ -62,8 +62,7 @@ def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
     for role in ("text", "textPair"):
         if role in columns and (problem := text_problem(row, columns[role])):
             return problem
-    found = label(row, columns)
-    if found is None or not found.strip():
+    if not any(name.strip() for name in classes(row, columns)):
         value = row.get(columns["label"])
         what = (
             "is missing, null or empty"
@@ -74,17 +73,15 @@ def check_row(row: Row, columns: Mapping[str, str]) -> str | None:
     return None
 
 
-def encode(
-    row: Row, columns: Mapping[str, str], labels: Sequence[str], tokenizer: Tokenizer, max_length: int
-) -> tuple[ClassExample]:
+def encode(row: Row, facts: JobFacts, tokenizer: Tokenizer, max_length: int, draw: Draw) -> tuple[ClassExample]:
     """Encode with the tokenizer's special tokens; the longest text of a pair is cut first.
 
     The row has passed check_row.
     """
+    columns, labels = facts.columns, facts.labels
     pair = row[columns["textPair"]] if "textPair" in columns else None
     ids, type_ids, length = tokenizer.encode(row[columns["text"]], pair, max_length)
-    name = label(row, columns)
-    assert name is not None
+    (name,) = classes(row, columns)
     if name not in labels:  # of a profile that was made before names were brought to one form
         name = str(label_text(row[columns["label"]]))
     return (ClassExample(ids, type_ids, length, labels.index(name)),)
@@ -107,24 +104,24 @@ def refusal(config: Mapping[str, Any], source: str) -> str | None:
     return None
 
 
-def objective() -> Objective:
+def objective(facts: JobFacts) -> Objective:
     """Cross-entropy over the classes."""
     from finetune_trainer.objectives.cross_entropy import cross_entropy
 
     return cross_entropy
 
 
-def tally(labels: Sequence[str]) -> Tally:
+def tally(facts: JobFacts, decision: Decision) -> Tally:
     """The confusion matrix."""
     from finetune_trainer.evaluate.class_tally import ClassTally
 
-    return ClassTally(tuple(labels))
+    return ClassTally(tuple(facts.labels))
 
 
-def usage(labels: Sequence[str]) -> list[str]:
+def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """The class of a text."""
-    few = len(labels) <= 20
-    names = json.dumps(list(labels), ensure_ascii=False) if few else "model.config.id2label"
+    few = len(facts.labels) <= 20
+    names = json.dumps(list(facts.labels), ensure_ascii=False) if few else "model.config.id2label"
     return [
         'inputs = tokenizer("some text", return_tensors="pt", truncation=True)',
         f"labels = {names}",
@@ -146,7 +143,7 @@ TASK = Task(
     info=INFO,
     head=HEAD,
     columns=columns,
-    label=label,
+    classes=classes,
     check_row=check_row,
     encode=encode,
     objective=objective,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from finetune_api.run import RunConfig
 from finetune_trainer.batches.example import Example
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.stream import DataManifest, Profile, Stream
-from finetune_trainer.tasks.base import NothingToLearn, Task
+from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.columns import with_name
 
 
@@ -46,12 +47,22 @@ class TrainingData:
         data = self.profile.data
         return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}[split]
 
-    def encode(self, row: dict[str, Any]) -> Sequence[Example]:
-        """The row as the model takes it; empty where nothing of it is left to learn."""
+    @cached_property
+    def facts(self) -> JobFacts:
+        """What the task's functions know of the job."""
         profile = self.profile
+        return JobFacts.of(self.config, self.task, profile.columns, profile.labels, profile.label_counts)
+
+    def encode(self, row: dict[str, Any], number: int = 0, epoch: int | None = None) -> Sequence[Example]:
+        """The row as the model takes it; empty where nothing of it is left to learn.
+
+        `number`: its own in the split. `epoch`: in which it is learned from; None: it is judged.
+        """
+        profile, draw = self.profile, Draw(self.config.training.seed, epoch, number)
         try:
             if profile.label_names:
-                row = dict(with_name(row, profile.columns["label"], profile.label_names))
-            return self.task.encode(row, profile.columns, profile.labels, self.tokenizer, self.max_length)
+                for role in self.task.class_roles & profile.columns.keys():
+                    row = dict(with_name(row, profile.columns[role], profile.label_names))
+            return self.task.encode(row, self.facts, self.tokenizer, self.max_length, draw)
         except NothingToLearn:
             return ()

@@ -15,9 +15,12 @@ from finetune_trainer.checkpoint.best import gain, is_better
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate.loop import evaluate
 from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.tasks.base import Decision
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.skipped_rows import SkippedRows
 from finetune_trainer.train.state import TrainState
+
+NONE: Decision = {}
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Evaluator:
     metric: str
     stop: Callable[[], bool]
 
-    def judge(self, split: str, step: int) -> Tally:
-        """Over all ranks. Collective.
+    def judge(self, split: str, step: int, decision: Decision = NONE) -> Tally:
+        """Over all ranks. `decision`: how outputs become answers. Collective.
 
         Raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together.
         """
@@ -40,17 +43,17 @@ class Evaluator:
 
         def examples() -> Iterator[Example]:
             nonlocal empty
-            for row in stream.rows():
-                encoded = data.encode(row)
+            for number, row in stream.numbered():
+                encoded = data.encode(row, number)
                 empty += not encoded
                 yield from encoded
 
         with data.stream(split) as stream:
-            tally = data.task.tally(data.profile.labels or ())
+            tally = data.task.tally(data.facts, decision)
             evaluate(
                 self.model,
                 examples(),
-                data.task.objective(),
+                data.task.objective(data.facts),
                 tally,
                 self.ranks,
                 size=data.micro_batch_size,
@@ -81,13 +84,16 @@ def is_due(state: TrainState, every: int, *, last: bool) -> bool:
     return state.step > 0 and state.evaluated != state.step and (state.step % every == 0 or last)
 
 
-def take_metrics(state: TrainState, metrics: dict[str, float], metric: str, rule: EarlyStopping | None) -> bool:
+def take_metrics(
+    state: TrainState, metrics: dict[str, float], decision: Decision, metric: str, rule: EarlyStopping | None
+) -> bool:
     """Note this step's evaluation; whether it is the best so far. Without a gain for too long the run stops early."""
-    state.evaluated, state.evaluation = state.step, metrics
+    state.evaluated, state.evaluation, state.decision = state.step, metrics, dict(decision)
     improved = is_better(metrics, state.best_evaluation, metric)
     enough = gain(metrics, state.best_evaluation, metric) > (rule.min_delta if rule else 0.0)
     state.stale = 0 if enough else state.stale + 1
     state.stopped_early = rule is not None and state.stale >= rule.patience
     if improved:
         state.best, state.best_evaluation = Best(step=state.step, metric=metric, value=metrics[metric]), metrics
+        state.best_decision = state.decision
     return improved

@@ -14,6 +14,7 @@ from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.output import commit, export
 from finetune_trainer.stream import sweep_cache
+from finetune_trainer.tasks.base import Decision
 from finetune_trainer.train.result import result_of, write_model_files
 from finetune_trainer.train.scratch import scratch_folder
 from finetune_trainer.train.session import Session
@@ -50,7 +51,7 @@ def test(s: Session) -> Tally:
     s.progress.stage(Stage.TESTING)
     try:
         with s.progress.clock("evaluate"):
-            tally = s.evaluator.judge("test", s.state.step)
+            tally = s.evaluator.judge("test", s.state.step, decision_in_force(s))
     except Stopped:
         raise interrupted(s) from None
     s.progress.report(test={**tally.metrics(), **tally.intervals()})
@@ -58,11 +59,17 @@ def test(s: Session) -> Tally:
     return tally
 
 
+def decision_in_force(s: Session) -> Decision:
+    """How the outputs of the weights that are the result become answers."""
+    state = s.state
+    return state.best_decision if s.config.checkpoints.keep_best and state.best else state.decision
+
+
 def write(s: Session, tally: Tally | None) -> bool:
     """Export to scratch and commit. Rank 0."""
     s.progress.stage(Stage.EXPORTING)
     with s.progress.clock("export"), scratch_folder(s.config, "export") as parent:
-        result = result_of(s, tally)
+        result = result_of(s, tally, decision_in_force(s))
         folder = parent / "output"
         export(folder, result, s.events, lambda path: write_model_files(s, path))
         if s.stop():

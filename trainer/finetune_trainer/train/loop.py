@@ -100,10 +100,11 @@ def evaluate_if_due(s: Session) -> bool:
     s.progress.stage(Stage.EVALUATING)
     try:
         with s.progress.clock("evaluate"):
-            metrics = s.evaluator.judge("validation", state.step).metrics()
+            tally = s.evaluator.judge("validation", state.step)
     except Stopped:
         interrupted(s)
-    improved = evaluation.take_metrics(state, metrics, metric, s.config.evaluation.early_stopping)
+    metrics = tally.metrics()
+    improved = evaluation.take_metrics(state, metrics, tally.decision(), metric, s.config.evaluation.early_stopping)
     s.events.add("evaluation", state.step, **metrics)
     s.progress.evaluated(state, metric)
     s.progress.stage(Stage.TRAINING)

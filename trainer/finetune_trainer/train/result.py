@@ -13,6 +13,7 @@ from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
 from finetune_trainer.output.result import loadable
 from finetune_trainer.output.verify import Probe
+from finetune_trainer.tasks.base import Decision
 from finetune_trainer.tasks.ends import learned_ends
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.samples import write_samples
@@ -22,9 +23,10 @@ EXAMPLES = 32
 """Rows by which what is exported is judged."""
 
 
-def result_of(s: Session, tally: Tally | None) -> Result:
-    """All that the report is made of; `tally`: of the test rows."""
-    details = tally.report() if tally is not None else None
+def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
+    """All that the report is made of; `tally`: of the test rows; `decision`: how outputs become answers."""
+    details = (tally.report() if tally is not None else None) or {}
+    confusion = details.get("confusion")
     notes = [*s.checkpoints.notes, *s.skipped_rows.notes()]
     if s.state.stopped_early:
         notes.append(f"Stopped early at step {s.state.step}: {s.resolved.metric} no longer improved.")
@@ -33,9 +35,10 @@ def result_of(s: Session, tally: Tally | None) -> Result:
     return Result(
         config=s.config,
         report=s.progress.last_report,
-        labels=s.data.profile.labels or (),
-        classes=tuple(ClassScore(**c) for c in details["classes"]) if details else (),
-        confusion=tuple(tuple(row) for row in details["confusion"]) if details else None,
+        facts=s.data.facts,
+        decision=decision,
+        classes=tuple(ClassScore(**c) for c in details.get("classes", ())),
+        confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
         samples=tuple(
             Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)
         ),
@@ -66,4 +69,5 @@ def some_examples(data: TrainingData) -> list[Example]:
     """A few rows as the model takes them; held-out ones if there are any."""
     split = next(split for split in ("test", "validation", "train") if data.rows_in(split))
     with data.stream(split) as stream:
-        return [example for row in islice(stream.rows(), EXAMPLES) for example in data.encode(row)]
+        rows = islice(stream.numbered(), EXAMPLES)
+        return [example for number, row in rows for example in data.encode(row, number)]

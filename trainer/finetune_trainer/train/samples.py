@@ -20,7 +20,7 @@ def write_samples(model: Any, data: TrainingData, ranks: Ranks, stop: Callable[[
         return task.samples(
             model,
             stream.rows(),
-            profile.columns,
+            data.facts,
             tokenizer,
             ends={*(profile.ends or ()), tokenizer.eos_id},
             max_length=data.max_length,

@@ -127,7 +127,7 @@ def open_session(
         resolved=resolved,
         model_folder=folder,
         model=model,
-        objective=task.objective(),
+        objective=task.objective(data.facts),
         strategy=strategy,
         optimizer=optimizer,
         checkpoints=checkpoints,

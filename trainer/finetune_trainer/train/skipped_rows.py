@@ -52,7 +52,7 @@ class SkippedRows:
         """As sentences, for the report."""
         return [f"{message}." for message in messages(self.state.skipped_rows, self.max_length).values()]
 
-    def add_step(self, learned: int, empty: int, *, epoch_before: int) -> None:
+    def add_step(self, learned: float, empty: int, *, epoch_before: int) -> None:
         """Count a step that was made. Raises NothingToLearn at the end of an epoch that taught nothing."""
         state = self.state
         state.learned += learned

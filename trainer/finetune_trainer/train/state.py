@@ -23,11 +23,13 @@ class TrainState:
     cursor: Cursor = field(default_factory=Cursor)
     best: Best | None = None
     best_evaluation: dict[str, float] | None = None  # all figures of that step
+    best_decision: dict[str, Any] = field(default_factory=dict)  # and how outputs become answers then
     stale: int = 0  # evaluations without improvement, for early stopping
     evaluated: int = -1  # the last step that was evaluated
     evaluation: dict[str, float] | None = None
+    decision: dict[str, Any] = field(default_factory=dict)  # how outputs become answers, by the last evaluation
     stopped_early: bool = False
-    learned: int = 0  # classes or tokens in this epoch
+    learned: float = 0  # classes or tokens in this epoch
     skipped_rows: dict[str, int] = field(default_factory=dict)  # rows that nothing can be learned from, by split
     samples: list[dict[str, str]] = field(default_factory=list)  # texts of the model before tuning
     attempts: list[dict[str, Any]] = field(default_factory=list)  # those before this one
@@ -49,9 +51,11 @@ class TrainState:
             self,
             best=None,
             best_evaluation=None,
+            best_decision={},
             stale=0,
             evaluated=-1,
             evaluation=None,
+            decision={},
             stopped_early=False,
             attempts=[],
         )

@@ -29,7 +29,7 @@ class Stepped:
 
     loss: float
     norm: float
-    learned: int
+    learned: float
     tokens: int
     empty: int
 
@@ -95,7 +95,7 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
-    return Stepped(loss / learned, norm, int(learned), int(tokens), int(empty))
+    return Stepped(loss / learned, norm, learned, int(tokens), int(empty))
 
 
 def _did_not_fit(step: int, error: Exception) -> JobError:

@@ -24,7 +24,8 @@ def check_columns(config: RunConfig, task: Task, listing: Listing) -> tuple[dict
     """role -> column, and the data set's names of the classes where the label column holds numbers. Raises JobError."""
     with blaming(field_of("train")):
         columns = _pick_columns(config, task, listing)
-        return columns, _label_names(config, listing, columns.get("label"))
+        named = next((name for role, name in columns.items() if role in task.class_roles), None)
+        return columns, _label_names(config, listing, named)
 
 
 def _pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:

@@ -12,6 +12,7 @@ from finetune_api.status import Finding
 from finetune_api.text import clip
 from finetune_trainer.model.labels import in_their_order
 from finetune_trainer.prepare.rows.evidence import Evidence
+from finetune_trainer.tasks.base import Task
 
 RARE_SHARE = 0.02
 _NUMBER = re.compile("-?[0-9]{1,18}")
@@ -34,24 +35,25 @@ def given_labels(config: RunConfig) -> tuple[str, ...] | None:
 
 
 def check_labels(
-    known: Sequence[str] | None, columns: Mapping[str, str], evidence: Evidence, of_head: Sequence[str]
+    known: Sequence[str] | None, task: Task, columns: Mapping[str, str], evidence: Evidence, of_head: Sequence[str]
 ) -> tuple[str, ...]:
     """The classes in the order of the model's outputs: the known ones, else those of the training rows, of which those
     that the model's head knows come first.
 
-    Raises JobError where there is but one.
+    Raises JobError where rows have exactly one class, and all have the same.
     """
     train = evidence.train
     labels = known or in_their_order(sort_labels(list(train.label_counts)), of_head)
-    if len(train.label_counts) == 1 and not evidence.bad_rows.too_many:
+    if task.info.exclusive and len(train.label_counts) == 1 and not evidence.bad_rows.too_many:
         (only,) = train.label_counts
+        role = next(role for role in columns if role in task.class_roles)
         raise JobError(
             Reason.INVALID_DATA,
             f"{train.source.uri}: all {train.usable} usable rows have the class {only!r} (column "
-            f"{columns['label']!r}): there is nothing to tell apart",
-            field="spec.data.columns.label",
+            f"{columns[role]!r}): there is nothing to tell apart",
+            field=f"spec.data.columns.{role}",
             hint=(
-                "Check that spec.data.columns.label is the right column, and that "
+                f"Check that spec.data.columns.{role} is the right column, and that "
                 "spec.data.train.uri matches objects of all classes."
             ),
         )

@@ -5,7 +5,7 @@ A job that would learn nothing is refused. What the model's chat template leaves
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from finetune_trainer.prepare.checks.model import ModelFacts
 from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.lengths import Measured, measure
 from finetune_trainer.prepare.rows.sample import SampledRow
-from finetune_trainer.tasks.base import NothingToLearn, Task
+from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +35,16 @@ class LengthCheck:
 
 
 def check_lengths(
-    config: RunConfig,
-    task: Task,
-    model: ModelFacts,
-    columns: Mapping[str, str],
-    labels: Sequence[str] | None,
-    evidence: Evidence,
-    split_rows: Mapping[str, int],
+    config: RunConfig, task: Task, model: ModelFacts, facts: JobFacts, evidence: Evidence, split_rows: Mapping[str, int]
 ) -> LengthCheck:
     """Resolve what depends on the rows' lengths, and judge the sample of each source by it. Raises JobError."""
 
     def measured(role: str) -> Measured:
-        return measure(evidence.samples[role], task, columns, labels, model.tokenizer)
+        return measure(evidence.samples[role], task, facts, model.tokenizer)
 
     def judged(role: str, found: Measured) -> tuple[Lengths, int, list[Finding]]:
-        quantiles, tokens, findings = _check_split(
-            found, task, columns, labels, model.tokenizer, max_length, split_rows[role]
-        )
-        findings += _omissions(found, role, evidence.surveys[role].usable, task, columns, model.tokenizer)
+        quantiles, tokens, findings = _check_split(found, task, facts, model.tokenizer, max_length, split_rows[role])
+        findings += _omissions(found, role, evidence.surveys[role].usable, task, facts.columns, model.tokenizer)
         return quantiles, tokens, findings
 
     train = measured("train")
@@ -73,13 +65,7 @@ def check_lengths(
 
 
 def _check_split(
-    measured: Measured,
-    task: Task,
-    columns: Mapping[str, str],
-    labels: Sequence[str] | None,
-    tokenizer: Tokenizer,
-    max_length: int,
-    train_rows: int,
+    measured: Measured, task: Task, facts: JobFacts, tokenizer: Tokenizer, max_length: int, train_rows: int
 ) -> tuple[Lengths, int, list[Finding]]:
     """Quantiles, estimated tokens of an epoch and findings at this maxLength.
 
@@ -87,9 +73,10 @@ def _check_split(
     """
     rows, lengths = measured.rows, measured.lengths
     troubles = dict(measured.troubles)
-    for n in np.flatnonzero(lengths > max_length).tolist() if labels is None else ():  # a class is never cut off
+    too_long = np.flatnonzero(lengths > max_length).tolist()
+    for n in () if task.info.exclusive else too_long:  # a row's one class is never cut off
         try:
-            task.encode(rows[n].values, columns, labels, tokenizer, max_length)
+            task.encode(rows[n].values, facts, tokenizer, max_length, Draw(row=n))
         except NothingToLearn as error:
             troubles[n] = str(error)
     if rows and len(troubles) == len(rows):

@@ -89,14 +89,18 @@ def _locate(seen: SourceSurvey, position: int) -> tuple[str, int | None]:
 
 def _class_counts(seen: SourceSurvey, numbers: np.ndarray) -> dict[str, int]:
     """class -> rows, of the rows at these positions."""
-    counts = np.bincount(np.frombuffer(seen.classes, dtype=np.uint16)[numbers], minlength=len(seen.label_counts) + 1)
-    return {name: int(n) for name, n in zip(seen.label_counts, counts[1:], strict=True) if n}
+    sets = np.bincount(np.frombuffer(seen.classes, dtype=np.uint32)[numbers], minlength=len(seen.class_sets))
+    counts = dict.fromkeys(seen.label_counts, 0)
+    for names, n in zip(seen.class_sets, sets.tolist(), strict=True):
+        for name in names:
+            counts[name] += n
+    return {name: n for name, n in counts.items() if n}
 
 
 def _duplicates(seen: SourceSurvey, numbers: np.ndarray) -> list[Finding]:
     """Equal texts among the training rows, and those of them whose classes differ."""
     prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
-    classes = np.frombuffer(seen.classes, dtype=np.uint16)[numbers]
+    classes = np.frombuffer(seen.classes, dtype=np.uint32)[numbers]
     order = np.argsort(prints, kind="stable")
     same = (prints[order][1:] == prints[order][:-1]) & (prints[order][1:] != UNUSABLE)
     found = []

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 UNUSABLE = 0
 """Fingerprint of a row that cannot be used."""
 
 
-def fingerprint_text(values: Mapping[str, Any], columns: Mapping[str, str]) -> str:
-    """What makes a row the same as another: its inputs, not its class."""
-    parts = [values.get(name) for role, name in columns.items() if role != "label"]
+def fingerprint_text(values: Mapping[str, Any], columns: Mapping[str, str], class_roles: Container[str]) -> str:
+    """What makes a row the same as another: its inputs, not its classes."""
+    parts = [values.get(name) for role, name in columns.items() if role not in class_roles]
     return "\x1f".join(
         part if isinstance(part, str) else json.dumps(part, sort_keys=True, ensure_ascii=False, default=str)
         for part in parts

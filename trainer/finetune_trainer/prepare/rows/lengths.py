@@ -13,7 +13,7 @@ import numpy as np
 from finetune_trainer.batches.example import Example
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.prepare.rows.sample import SampledRow
-from finetune_trainer.tasks.base import NothingToLearn, Task
+from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.ends import learned_ends
 
 UNCUT = 1 << 30
@@ -40,13 +40,7 @@ class Measured:
         return int(np.quantile(self.lengths, share, method="inverted_cdf")) if len(self.lengths) else 0
 
 
-def measure(
-    rows: Sequence[SampledRow],
-    task: Task,
-    columns: Mapping[str, str],
-    labels: Sequence[str] | None,
-    tokenizer: Tokenizer,
-) -> Measured:
+def measure(rows: Sequence[SampledRow], task: Task, facts: JobFacts, tokenizer: Tokenizer) -> Measured:
     """Encode the sample without cutting."""
     lengths = np.zeros(len(rows), dtype=np.int64)
     troubles: dict[int, str] = {}
@@ -55,7 +49,7 @@ def measure(
     def examples() -> Iterator[Example]:
         for n, row in enumerate(rows):
             try:
-                encoded = task.encode(row.values, columns, labels, tokenizer, UNCUT)
+                encoded = task.encode(row.values, facts, tokenizer, UNCUT, Draw(row=n))
             except NothingToLearn as error:
                 troubles[n] = str(error)
                 continue

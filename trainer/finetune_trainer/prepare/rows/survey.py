@@ -35,11 +35,16 @@ MOST_CHARACTERS = 2 << 20
 
 @dataclass(slots=True)
 class SourceSurvey:
-    """What was seen of one source. prints, classes: one entry a row, bad ones included, over all objects in order."""
+    """What was seen of one source. prints, classes: one entry a row, bad ones included, over all objects in order.
+
+    An entry of `classes` is a place in `class_sets`; the first of these, without a class, is that of bad rows, too.
+    """
 
     source: Source
     prints: array[int] = field(default_factory=lambda: array("Q"))
-    classes: array[int] = field(default_factory=lambda: array("H"))
+    classes: array[int] = field(default_factory=lambda: array("I"))
+    class_sets: dict[tuple[str, ...], int] = field(default_factory=lambda: {(): 0})
+    """The classes of a row, sorted -> their number in `classes`."""
     label_counts: Counter[str] = field(default_factory=Counter)
     empty_texts: int = 0
     first_empty: tuple[str, int] | None = None
@@ -83,7 +88,6 @@ def survey(
     """
     found = SourceSurvey(Source(listing.uri, (), listing.revision))
     names = tuple(dict.fromkeys(columns.values()))
-    codes: dict[str, int] = {}
     objects: list[DataObject] = []
     for number, (info, kind) in enumerate(listing.objects):
         scan = ObjectScan(listing.store, info, kind, names)
@@ -98,7 +102,8 @@ def survey(
                 if scan.columns is None and not found.columns.issuperset(values):
                     found.columns.update(values)
                 if label_names is not None:
-                    values = dict(with_name(values, columns["label"], label_names))
+                    for role in task.class_roles & columns.keys():
+                        values = dict(with_name(values, columns[role], label_names))
                 fault = row_problem(values, task, columns, labels, scan.columns)
                 if fault is None:
                     kept = {name: values[name] for name in names if name in values}
@@ -113,11 +118,11 @@ def survey(
             if held_out is not None:
                 held_out.offer(number, row, line, kept)
             found.usable += 1
-            if odd or _other_form(kept.get(columns.get("label", ""))):
+            if odd or any(_other_form(kept.get(columns.get(role, ""))) for role in task.class_roles):
                 found.other_forms += 1
                 found.first_other = found.first_other or (scan.name, line)
             found.prints.append(digest)
-            found.classes.append(_class(task.label(kept, columns), codes, found, listing, columns))
+            found.classes.append(_class_set(task, kept, found, listing, columns))
             if not text.strip():
                 found.empty_texts += 1
                 found.first_empty = found.first_empty or (scan.name, line)
@@ -144,8 +149,8 @@ def _in_form(values: dict[str, Any], names: Sequence[str]) -> tuple[dict[str, An
 def _fingerprinted(kept: Mapping[str, Any], task: Task, columns: Mapping[str, str]) -> tuple[Fault | None, str, int]:
     """What is wrong with a row's text as such, else the text and its fingerprint."""
     try:
-        text = fingerprint_text(kept, columns)
-        (task.label(kept, columns) or "").encode()
+        text = fingerprint_text(kept, columns, task.class_roles)
+        "".join(task.classes(kept, columns)).encode()
         digest = fingerprint(text)
     except UnicodeEncodeError:
         message = "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the character whole"
@@ -177,7 +182,7 @@ def row_problem(
     """What makes a row a bad one: its columns, its class, then its tokens. `found`: the columns that the data has."""
     message = task.check_row(values, columns)
     if message is None:
-        if labels is not None and (fault := _unknown_label(task.label(values, columns), labels)):
+        if labels is not None and (fault := _unknown_label(task.classes(values, columns), labels)):
             return fault
         message = task.check_tokens(values, columns)
         return None if message is None else Fault("InvalidRow", message)
@@ -188,8 +193,9 @@ def row_problem(
     return Fault("InvalidRow", message)
 
 
-def _unknown_label(name: str | None, labels: Sequence[str]) -> Fault | None:
-    if name in labels:
+def _unknown_label(names: Sequence[str], labels: Sequence[str]) -> Fault | None:
+    name = next((name for name in names if name not in labels), None)
+    if name is None:
         return None
     shown = ", ".join(repr(label) for label in list(labels)[:10])
     return Fault(
@@ -197,20 +203,19 @@ def _unknown_label(name: str | None, labels: Sequence[str]) -> Fault | None:
     )
 
 
-def _class(
-    name: str | None, codes: dict[str, int], found: SourceSurvey, listing: Listing, columns: Mapping[str, str]
+def _class_set(
+    task: Task, row: Mapping[str, Any], found: SourceSurvey, listing: Listing, columns: Mapping[str, str]
 ) -> int:
-    if name is None:
-        return 0
-    found.label_counts[name] += 1
-    if name not in codes:
-        codes[name] = len(codes) + 1
-        if len(codes) > MOST_CLASSES:
-            raise JobError(
-                Reason.INVALID_DATA,
-                f"column {columns['label']!r} has more than {MOST_CLASSES} values in {listing.uri}: it does not look"
-                " like a class",
-                field="spec.data.columns.label",
-                hint="Name the column that holds the class in spec.data.columns.label.",
-            )
-    return codes[name]
+    """The number of the row's classes, which are counted."""
+    names = tuple(sorted(task.classes(row, columns)))
+    found.label_counts.update(names)
+    if len(found.label_counts) > MOST_CLASSES:
+        role = next(role for role in columns if role in task.class_roles)
+        raise JobError(
+            Reason.INVALID_DATA,
+            f"column {columns[role]!r} has more than {MOST_CLASSES} values in {listing.uri}: it does not look"
+            " like a class",
+            field=f"spec.data.columns.{role}",
+            hint=f"Name the column that holds the class in spec.data.columns.{role}.",
+        )
+    return found.class_sets.setdefault(names, len(found.class_sets))
