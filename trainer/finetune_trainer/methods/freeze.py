@@ -35,7 +35,7 @@ def apply(model: Any, settings: Freeze, head: HeadPolicy, seed: int) -> Any:
         module.requires_grad_(True)
     if count:
         layers[-count:].requires_grad_(True)
-        for module in modules_after(model, layers_name):
+        for module in modules_after(model, layers_name).values():
             module.requires_grad_(True)
     return model
 

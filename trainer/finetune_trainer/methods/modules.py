@@ -36,15 +36,46 @@ def layer_list(model: Any) -> tuple[str, Any]:
     return max(lists, key=lambda item: len(item[1]))
 
 
-def modules_after(model: Any, layers_name: str) -> list[Any]:
-    """Modules that stand after the layers in the base model: the siblings of the list and of the modules around it."""
-    found: list[Any] = []
+def modules_after(model: Any, layers_name: str) -> dict[str, Any]:
+    """Modules that stand after the layers in the model, by name: the siblings of the list and of the modules around it.
+
+    Embeddings are none of them, wherever they are written down: tables of relative positions serve every layer.
+    """
+    from torch.nn import Embedding
+
+    found: dict[str, Any] = {}
     path = layers_name.split(".")
     for depth in range(len(path)):
-        parent = model.get_submodule(".".join(path[:depth]))
-        names = [name for name, _ in parent.named_children()]
-        found += [getattr(parent, name) for name in names[names.index(path[depth]) + 1 :]]
+        around = ".".join(path[:depth])
+        names = [name for name, _ in model.get_submodule(around).named_children()]
+        for name in names[names.index(path[depth]) + 1 :]:
+            place = f"{around}.{name}".lstrip(".")
+            module = model.get_submodule(place)
+            if not isinstance(module, Embedding):
+                found[place] = module
     return found
+
+
+def depths(model: Any, head: HeadPolicy) -> dict[str, int]:
+    """How deep each parameter lies, by its name in `named_parameters()`: 0 for what stands before the layers
+    (embeddings), then 1 for the first layer and so on; what stands after them (a final norm, a pooler, the head) shares
+    the largest number.
+
+    An adapter lies where its layer does. What a method puts beside the model (virtual tokens) is as new as a head and
+    counts as it. A weight that is tied lies where it is named first: a tied output projection is the embeddings'.
+    Layers that share their weights are one layer. Raises JobError where the model has no list of layers, or no head.
+    """
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    layers_name, layers = layer_list(base)
+    last = len(layers) + 1
+    places = {f"{layers_name}.{i}": i + 1 for i in range(len(layers))}
+    places |= dict.fromkeys([*modules_after(base, layers_name), *head_modules(base, head)], last)
+    found: dict[int, int] = {}
+    for name, parameter in base.named_parameters():
+        parts = name.split(".")
+        around = (".".join(parts[:i]) for i in range(1, len(parts)))
+        found[id(parameter)] = max((places[place] for place in around if place in places), default=0)
+    return {name: found.get(id(parameter), last) for name, parameter in model.named_parameters()}
 
 
 def linear_layers(model: Any) -> dict[str, Any]:
