@@ -24,6 +24,7 @@ class Role:
     optional: bool = False  # rows do without it
     needs: str = ""  # the role without which it may not be named
     classes: bool = False  # names the row's classes: what is to be learned, and no part of what the model is given
+    learned: bool = False  # holds the answer, if it is no class: a row that is to be answered may lack it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,9 @@ TASKS = {
                 (
                     Role("prompt", usual=("prompt", "instruction", "question", "input")),
                     Role("context", usual=("input", "context"), optional=True, needs="prompt"),
-                    Role("completion", usual=("completion", "response", "answer", "output"), needs="prompt"),
+                    Role(
+                        "completion", usual=("completion", "response", "answer", "output"), needs="prompt", learned=True
+                    ),
                 ),
             ),
             beside=(

@@ -80,6 +80,20 @@ class TextExample(Example):
 
 
 @dataclass(frozen=True, slots=True)
+class PlainExample(TextExample):
+    """A text of which nothing is learned: one that is to be answered."""
+
+    @property
+    def losses(self) -> int:
+        """None."""
+        return 0
+
+    def labels(self, width: int) -> int:
+        """Nothing to compare with."""
+        return IGNORE
+
+
+@dataclass(frozen=True, slots=True)
 class ClassExample(TextExample):
     """A text that belongs to the class of this index."""
 

@@ -22,6 +22,11 @@ def by_length(examples: Sequence[Example], size: int) -> Iterator[list[Example]]
     """At most `size` examples each, longest first (so that memory fails early, if at all); equal lengths keep their
     order.
     """
-    order = sorted(examples, key=lambda example: -example.length)
+    order = order_by_length(examples)
     for start in range(0, len(order), size):
-        yield order[start : start + size]
+        yield [examples[i] for i in order[start : start + size]]
+
+
+def order_by_length(examples: Sequence[Example]) -> list[int]:
+    """The examples' places, the longest first."""
+    return sorted(range(len(examples)), key=lambda i: -examples[i].length)

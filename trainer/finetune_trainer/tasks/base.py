@@ -119,8 +119,11 @@ class Task:
     defaults: Any = None
     """The settings of the task where the spec gives none."""
     predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Tokenizer, int], list[dict[str, Any]]] | None = None
-    """(model, rows, facts, decision, tokenizer, max_length) -> an answer to each row, plain JSON. The rows need
-    not have what is learned; the model is in eval mode."""
+    """(model, rows, facts, decision, tokenizer, max_length) -> an answer to each row, plain JSON. The rows have passed
+    `check_input`, and need not have what is learned; the model is in eval mode. `answers` has what it is made of."""
+    check_input: Callable[[Row, Mapping[str, str]], str | None] | None = None
+    """(row, columns) -> what keeps a row from being answered, or None, as `check_row` says it; at None each column must
+    hold a text but those of roles that are learned."""
     check_tokens: Callable[[Row, Mapping[str, str]], str | None] = lambda row, columns: None
     """(row, columns) -> what is wrong with the tokens of a row that has passed check_row, or None; see `embeddings`."""
     samples: Callable[..., list[dict[str, str]]] | None = None
@@ -139,6 +142,11 @@ class Task:
     def class_roles(self) -> frozenset[str]:
         """Roles whose column names the row's classes."""
         return frozenset(role.name for role in self.info.roles if role.classes)
+
+    @property
+    def learned_roles(self) -> frozenset[str]:
+        """Roles whose column holds what is to be learned: a row that is to be answered may lack it."""
+        return frozenset(role.name for role in self.info.roles if role.classes or role.learned)
 
     @property
     def optional(self) -> frozenset[str]:

@@ -11,12 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from finetune_api.forms import one_form
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
-from finetune_trainer.batches.example import ClassExample
+from finetune_trainer.batches.example import ClassExample, PlainExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softmax
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Row, Task
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 
@@ -118,6 +121,27 @@ def tally(facts: JobFacts, decision: Decision) -> Tally:
     return ClassTally(tuple(facts.labels))
 
 
+def predict(
+    model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
+) -> list[dict[str, Any]]:
+    """{label, score, and scores of all classes where they are few}; scores add up to 1."""
+    found = logits(model, [asked(row, facts, tokenizer, max_length) for row in rows], tokenizer.pad_id, max_length)
+    return [_answer(softmax(scores), facts.labels) for scores in found]
+
+
+def asked(row: Row, facts: JobFacts, tokenizer: Tokenizer, max_length: int) -> PlainExample:
+    """What the model is given of a row."""
+    columns = facts.columns
+    pair = row[columns["textPair"]] if "textPair" in columns else None
+    return PlainExample(*tokenizer.encode(row[columns["text"]], pair, max_length))
+
+
+def _answer(shares: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    best = int(shares.argmax())
+    scores = {"scores": by_name(labels, shares)} if len(labels) <= FEW else {}
+    return {"label": labels[best], "score": rounded(shares[best]), **scores}
+
+
 def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """The class of a text."""
     few = len(facts.labels) <= 20
@@ -149,4 +173,5 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    predict=predict,
 )
