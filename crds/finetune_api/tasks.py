@@ -47,6 +47,7 @@ class TaskInfo:
     example_model: str  # what `finetune init` proposes
     example_call: str  # Python behind transformers' pipeline(pipeline_tag, model), for a first try
     exclusive: bool = False  # a row belongs to exactly one class
+    windows: bool = False  # a row longer than maxLength is taken in windows, not cut
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
 
     @property

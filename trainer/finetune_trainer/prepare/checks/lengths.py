@@ -73,10 +73,12 @@ def _check_split(
     """
     rows, lengths = measured.rows, measured.lengths
     troubles = dict(measured.troubles)
+    taken = np.minimum(lengths, max_length)
     too_long = np.flatnonzero(lengths > max_length).tolist()
     for n in () if task.info.exclusive else too_long:  # a row's one class is never cut off
         try:
-            task.encode(rows[n].values, facts, tokenizer, max_length, Draw(row=n))
+            encoded = task.encode(rows[n].values, facts, tokenizer, max_length, Draw(row=n))
+            taken[n] = sum(example.length for example in encoded)
         except NothingToLearn as error:
             troubles[n] = str(error)
     if rows and len(troubles) == len(rows):
@@ -86,23 +88,27 @@ def _check_split(
             f"{first.file}:{first.line}: {troubles[min(troubles)]}. So it is with all {len(rows)} rows looked at",
             field="spec.training.maxLength" if not measured.troubles else "spec.data.columns",
         )
-    cut = float((lengths > max_length).mean()) if len(lengths) else 0.0
-    tokens = int(np.minimum(lengths, max_length).mean() * train_rows) if len(lengths) else 0
+    longer = len(too_long) / len(lengths) if len(lengths) else 0.0
+    tokens = int(taken.mean() * train_rows) if len(lengths) else 0
     findings = []
     if troubles:
         n = min(troubles)
         share = len(troubles) / len(rows)
         message = f"In {share:.1%} of the rows looked at nothing is left to learn: {troubles[n]}"
         findings.append(_finding("NothingToLearn", rows[n], share * train_rows, message))
-    if cut > 0:
-        n = int(np.flatnonzero(lengths > max_length)[0])
-        message = (
-            f"About {cut:.1%} of the rows are longer than maxLength {max_length} and are cut; the longest seen has "
-            f"{measured.longest} tokens. Raise spec.training.maxLength if what is cut matters."
-        )
-        findings.append(_finding("Truncated", rows[n], cut * train_rows, message))
+    if longer > 0:
+        message = f"About {longer:.1%} of the rows are longer than maxLength {max_length} and are "
+        seen = f"; the longest seen has {measured.longest} tokens."
+        if task.info.windows:
+            kind, message = "Windows", f"{message}taken in windows that overlap, so that nothing is cut{seen}"
+        else:
+            kind, message = "Truncated", f"{message}cut{seen} Raise spec.training.maxLength if what is cut matters."
+        findings.append(_finding(kind, rows[too_long[0]], longer * train_rows, message))
     quantiles = Lengths(
-        p50=measured.quantile(0.5), p95=measured.quantile(0.95), max=measured.longest, truncated_fraction=round(cut, 6)
+        p50=measured.quantile(0.5),
+        p95=measured.quantile(0.95),
+        max=measured.longest,
+        truncated_fraction=0.0 if task.info.windows else round(longer, 6),
     )
     return quantiles, tokens, findings
 
