@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 IGNORE = -100
 """The label of a token that is not learned; torch's cross-entropy leaves it out."""
@@ -21,6 +21,8 @@ class Example(ABC):
     __slots__ = ()
     full_length: int
     hidden: int
+    bytes: ClassVar[int] = 0
+    """What it holds in memory, where that is much: pixels, not token ids."""
 
     @property
     @abstractmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.objectives.base import Objective
 
-WINDOW = 512
-"""Rows that are sorted together; bounds memory to a few MiB of ids."""
+WINDOW, WINDOW_BYTES = 512, 64 << 20
+"""Rows that are sorted together, at most; bounds memory to a few MiB of ids, or to so many bytes of larger inputs."""
 ROUND_SECONDS = 2.0
 
 
@@ -77,6 +76,13 @@ def _round(
 
 
 def _windows(examples: Iterable[Example], size: int, pad_id: int, max_length: int) -> Iterator[MicroBatch]:
-    rows = iter(examples)
-    while window := list(islice(rows, WINDOW)):
+    window: list[Example] = []
+    held = 0
+    for example in examples:
+        window.append(example)
+        held += example.bytes
+        if len(window) == WINDOW or held >= WINDOW_BYTES:
+            yield from micro_batches(window, size, pad_id, max_length)
+            window, held = [], 0
+    if window:
         yield from micro_batches(window, size, pad_id, max_length)

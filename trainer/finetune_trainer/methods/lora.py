@@ -33,7 +33,7 @@ def apply(model: Any, settings: Lora, head: HeadPolicy, seed: int) -> Any:
     targets = target_names(model, settings, heads)
     targeted = [module for name, module in linear_layers(model).items() if last_part(name) in targets]
     adapters = LoraConfig(
-        task_type=head.peft_task,
+        task_type=head.peft_task or None,
         r=settings.rank,
         lora_alpha=settings.alpha if settings.alpha is not None else 2 * settings.rank,
         lora_dropout=settings.dropout,

@@ -17,7 +17,7 @@ def head_modules(model: Any, head: HeadPolicy) -> dict[str, Any]:
     heads = {name: m for name, m in model.named_children() if name != prefix and any(True for _ in m.parameters())}
     if head.is_new:
         pooler = getattr(getattr(model, prefix, None), "pooler", None)
-        if pooler is not None:
+        if pooler is not None and any(True for _ in pooler.parameters()):
             heads[f"{prefix}.pooler"] = pooler
     if not heads:
         raise JobError(
@@ -27,10 +27,15 @@ def head_modules(model: Any, head: HeadPolicy) -> dict[str, Any]:
 
 
 def layer_list(model: Any) -> tuple[str, Any]:
-    """The stack of layers: the longest list of modules (the first of equals), with its dotted name."""
+    """The stack of layers (of stages, where a model has these): the longest list of modules (the first of equals) that
+    lies in no other, with its dotted name.
+    """
     from torch.nn import ModuleList
 
-    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, ModuleList)]
+    lists: list[tuple[str, Any]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, ModuleList) and not any(name.startswith(f"{outer}.") for outer, _ in lists):
+            lists.append((name, module))
     if not lists:
         raise JobError(Reason.UNSUPPORTED_MODEL, f"{type(model).__name__} has no list of layers", field="spec.method")
     return max(lists, key=lambda item: len(item[1]))

@@ -75,6 +75,11 @@ def architecture(config: dict[str, Any], head: HeadPolicy) -> Architecture:
     return Architecture(module, (named or found)[0], _positions(config, source))
 
 
+def source_of(found: Architecture) -> str:
+    """The source of its code."""
+    return _source(found.module) or ""
+
+
 def _source(module: str) -> str | None:
     try:
         spec = find_spec(module)

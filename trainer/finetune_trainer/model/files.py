@@ -28,7 +28,9 @@ TOKENIZER = (
     "chat_template.jinja",
     "chat_template.json",
 )
-SMALL = (*TOKENIZER, "config.json", "generation_config.json", "README.md")
+PROCESSOR = (*TOKENIZER, "preprocessor_config.json")
+"""What turns raw inputs into what the model takes."""
+SMALL = (*PROCESSOR, "config.json", "generation_config.json", "README.md")
 INDEX = "model.safetensors.index.json"
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 

@@ -30,7 +30,7 @@ class HeadPolicy:
     auto_class: str
     """transformers' Auto class, for whoever uses the export."""
     peft_task: str
-    """What peft calls a model with it."""
+    """What peft calls a model with it; empty where it has no name for such."""
     is_new: bool = False
     """The head is the task's own, with a pooler before it: the base need not have one, and adapters leave it to be
     trained whole. Else it is a layer of the base like any other, as a language model's output projection is."""

@@ -75,6 +75,7 @@ def load_model(
         )
     _check_filled(info, model, new_head=head.is_new)
     after_building(model, head, pad_id)
+    hold_statistics(model)
     if labels is not None:
         keep_head(model, folder, head, labels, seed)
     return model.train()
@@ -243,6 +244,24 @@ def _quiet_loading() -> Any:
         hf.set_verbosity(level)
         if bars:
             hf.enable_progress_bar()
+
+
+def hold_statistics(model: Any) -> None:
+    """Batch norms keep the statistics that they came with, in training too: a row's output must not hang on the rows
+    beside it (I1), and the few rows of a micro-batch tell them badly. Scale and shift are trained like any weight.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            module.train = lambda mode=True, module=module: module
+
+
+def token_embeddings(model: Any) -> int:
+    """How many tokens the model knows; 0 where its input is none."""
+    try:
+        return len(model.get_input_embeddings().weight)
+    except (AttributeError, NotImplementedError):
+        return 0
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:

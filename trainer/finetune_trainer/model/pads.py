@@ -29,6 +29,8 @@ def before_building(cls: Any, config: Any, head: HeadPolicy, pad: int) -> None:
     so they need one.
     """
     size = getattr(config, "vocab_size", None)
+    if size is None and config.get_text_config() is config:
+        return  # its rows are not made of tokens
     own = getattr(config, "pad_token_id", None)
     if own is None or own < 0 or (size and own >= size):
         config.pad_token_id = None if head.writes or pools_by_pad(cls, head) else pad

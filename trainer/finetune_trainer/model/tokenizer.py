@@ -29,6 +29,9 @@ UNLIMITED = 1_000_000
 class Tokenizer:
     """A tokenizer with its chat template. Holds the Rust tokenizer's truncation setting, so: one thread at a time."""
 
+    fixed_length: int | None = None
+    """Texts differ in length."""
+
     def __init__(self, backend: Any, now: datetime | None = None, config: Mapping[str, Any] | None = None) -> None:
         """`now`: what chat templates take for the present; None for the real clock. `config`: the model's config.json,
         for what the tokenizer must keep to."""

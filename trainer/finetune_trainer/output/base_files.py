@@ -1,4 +1,5 @@
-"""The files that an export takes over from its base: tokenizer byte for byte, configs but for what tuning changes.
+"""The files that an export takes over from its base: tokenizer or image processor byte for byte, configs but for what
+tuning changes.
 
 Whatever could read the base can then read the export.
 
@@ -16,17 +17,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.model.files import TOKENIZER
+from finetune_trainer.model.files import PROCESSOR
 
 LEARNED = ("id2label", "label2id", "problem_type")
 """Fields of the config that a new head sets."""
 GENERATION = "generation_config.json"
 
 
-def copy_tokenizer(source: Path, folder: Path) -> None:
-    """The base's tokenizer files, byte for byte."""
+def copy_processor(source: Path, folder: Path) -> None:
+    """The base's files of tokenizer or image processor, byte for byte."""
     for path in sorted(source.iterdir()):
-        if path.is_file() and any(fnmatch.fnmatch(path.name, pattern) for pattern in TOKENIZER):
+        if path.is_file() and any(fnmatch.fnmatch(path.name, pattern) for pattern in PROCESSOR):
             shutil.copyfile(path, folder / path.name)
 
 

@@ -113,7 +113,8 @@ def _usage(result: Result) -> str:
     where, auto = result.config.output.uri, task.head.auto_class
     uri = result.config.model.uri
     base = "base" if uri.startswith("s3://") else loadable(uri)
-    imports = [f"from transformers import AutoTokenizer, {auto}"]
+    kind = task.processor
+    imports = [f"from transformers import {kind.auto_class}, {auto}"]
     folder, model = f"# `folder`: a copy of {where}", f"{auto}.from_pretrained(folder)"
     adapter = result.method.adapter
     if adapter:
@@ -126,7 +127,7 @@ def _usage(result: Result) -> str:
         "",
         folder,
         'folder = "model"',
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        f"{kind.variable} = {kind.auto_class}.from_pretrained(folder)",
         f"model = {model}",
         "",
         *task.usage(result.facts, result.decision),

@@ -17,7 +17,7 @@ import torch
 from finetune_trainer.methods import AdapterFormat
 from finetune_trainer.model.load import FORMATS, reload
 from finetune_trainer.model.weights import headers
-from finetune_trainer.output.base_files import copy_tokenizer, write_config, write_generation_config
+from finetune_trainer.output.base_files import copy_processor, write_config, write_generation_config
 from finetune_trainer.output.verify import Probe, verify
 
 SHARD = "4GB"
@@ -46,7 +46,7 @@ def write_model(
         _write_whole(folder, model, source, probe, stops)
         return
     adapter.save(model, folder, base, revision)
-    copy_tokenizer(source, folder)
+    copy_processor(source, folder)
     if model.can_generate():
         write_generation_config(source, folder, stops)
     if merge:
@@ -64,7 +64,7 @@ def _write_whole(folder: Path, model: Any, source: Path, probe: Probe, stops: tu
         model.generation_config = type(model.generation_config)()
     model.save_pretrained(str(folder), max_shard_size=SHARD)
     write_config(source, folder, model)
-    copy_tokenizer(source, folder)
+    copy_processor(source, folder)
     if model.can_generate():
         write_generation_config(source, folder, stops)
     for tensor in (*model.parameters(), *model.buffers()):

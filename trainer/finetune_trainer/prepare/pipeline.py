@@ -55,7 +55,7 @@ def prepare(config: RunConfig, reporter: Reporter) -> Profile:
     out = location(config.output.uri, config.storage)
     claim_output(config, out)
     now, task = claimed_at(out), task_for(config.task)
-    model = check_model(config, task.head, now)
+    model = check_model(config, task, now)
     listings = list_sources(config)
     basis = basis_of(config, model.revision, listings)
     profile = reusable_profile(config, out, basis)

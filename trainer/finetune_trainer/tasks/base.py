@@ -18,13 +18,15 @@ from finetune_api.tasks import TaskInfo
 from finetune_api.tuning import Training
 from finetune_trainer.batches.example import Example
 from finetune_trainer.model.head import HeadPolicy
-from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.model.processor import TOKENIZER, ProcessorKind
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
     from finetune_trainer.objectives.base import Objective
 
 Row = Mapping[str, Any]
+Inputs = Any
+"""A processor of the task's kind (`Task.processor`): its tokenizer, or what else encodes its raw inputs."""
 Decision = Mapping[str, Any]
 """How outputs become answers, as the validation rows chose it (thresholds, say); plain JSON, empty: as usual."""
 
@@ -108,7 +110,7 @@ class Task:
     """(row, columns) -> the row's classes as text, each once; none where it has none that can be used."""
     check_row: Callable[[Row, Mapping[str, str]], str | None]
     """(row, columns) -> what is wrong with the row and what to do, or None."""
-    encode: Callable[[Row, JobFacts, Tokenizer, int, Draw], Sequence[Example]]
+    encode: Callable[[Row, JobFacts, Inputs, int, Draw], Sequence[Example]]
     """(row, facts, tokenizer, max_length, draw) -> its examples; NothingToLearn where nothing can be learned."""
     objective: Callable[[JobFacts], Objective]
     """What training minimises."""
@@ -116,9 +118,11 @@ class Task:
     """(facts, decision) -> an empty tally for an evaluation that decides by what earlier rows chose."""
     usage: Callable[[JobFacts, Decision], list[str]]
     """(facts, decision) -> Python that tries `model` and `tokenizer`, for the model card."""
+    processor: ProcessorKind = TOKENIZER
+    """What encodes its raw inputs; `tokenizer` in the arguments of its functions is one."""
     defaults: Any = None
     """The settings of the task where the spec gives none."""
-    predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Tokenizer, int], list[dict[str, Any]]] | None = None
+    predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs, int], list[dict[str, Any]]] | None = None
     """(model, rows, facts, decision, tokenizer, max_length) -> an answer to each row, plain JSON. The rows have passed
     `check_input`, and need not have what is learned; the model is in eval mode. `answers` has what it is made of."""
     check_input: Callable[[Row, Mapping[str, str]], str | None] | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.run import RunConfig
 from finetune_trainer.batches.example import Example
-from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.model.processor import Processor
 from finetune_trainer.stream import DataManifest, Profile, Stream
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.columns import with_name
@@ -23,7 +23,7 @@ class TrainingData:
     manifest: DataManifest
     profile: Profile
     task: Task
-    tokenizer: Tokenizer
+    tokenizer: Processor
     rank: int
     size: int
 

@@ -22,8 +22,7 @@ from finetune_trainer.distributed.ranks import Ranks, check_same_weights
 from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.methods import apply_method
 from finetune_trainer.model.facts import architecture, read_config
-from finetune_trainer.model.load import load_model, parameter_counts
-from finetune_trainer.model.tokenizer import load_tokenizer
+from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
@@ -90,10 +89,10 @@ def open_session(
     with progress.clock("load"):
         manifest, profile = load_profile(out)
         task = task_for(config.task)
-        tokenizer = load_tokenizer(folder, profile.moment)
+        tokenizer = task.processor.load(folder, profile.moment)
         seed = config.training.seed
         model = load_model(folder, task.head, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
-        embeddings = len(model.get_input_embeddings().weight)
+        embeddings = token_embeddings(model)
         task = within_embeddings(task, tokenizer.beyond(embeddings), embeddings)
         if config.training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

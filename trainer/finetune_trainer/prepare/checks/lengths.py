@@ -15,7 +15,7 @@ from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding, Lengths, Resolved
 from finetune_api.text import clip
-from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.model.processor import Processor
 from finetune_trainer.prepare.checks.model import ModelFacts
 from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.lengths import Measured, measure
@@ -65,7 +65,7 @@ def check_lengths(
 
 
 def _check_split(
-    measured: Measured, task: Task, facts: JobFacts, tokenizer: Tokenizer, max_length: int, train_rows: int
+    measured: Measured, task: Task, facts: JobFacts, tokenizer: Processor, max_length: int, train_rows: int
 ) -> tuple[Lengths, int, list[Finding]]:
     """Quantiles, estimated tokens of an epoch and findings at this maxLength.
 
@@ -114,7 +114,7 @@ def _check_split(
 
 
 def _omissions(
-    measured: Measured, split: str, total: int, task: Task, columns: Mapping[str, str], tokenizer: Tokenizer
+    measured: Measured, split: str, total: int, task: Task, columns: Mapping[str, str], tokenizer: Processor
 ) -> list[Finding]:
     """What encoding leaves out of these rows, where the task can tell."""
     rows = measured.rows

@@ -10,9 +10,8 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.model import facts, fetch
-from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.size import model_bytes
-from finetune_trainer.model.tokenizer import Tokenizer, load_tokenizer
+from finetune_trainer.tasks.base import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class ModelFacts:
     """What the model's small files say; they lie in `folder`.
 
     revision: commit of an hf:// model. bytes: of the files that each node fetches. max_length: tokens of a row, at
-    most. config: its config.json.
+    most. config: its config.json. tokenizer: what encodes raw inputs, of the task's kind.
     """
 
     folder: Path
@@ -28,20 +27,29 @@ class ModelFacts:
     config: dict[str, Any]
     class_name: str
     bytes: int
-    tokenizer: Tokenizer
+    tokenizer: Any
     max_length: int
 
 
-def check_model(config: RunConfig, head: HeadPolicy, now: datetime) -> ModelFacts:
+def check_model(config: RunConfig, task: Task, now: datetime) -> ModelFacts:
     """Fetch the small files and look. The chat template takes `now` for the present. Raises JobError."""
     revision = fetch.resolve_revision(config)
     folder = fetch.fetch_model(config, weights=False, revision=revision)
     said = facts.read_config(folder)
-    architecture = facts.architecture(said, head)
+    architecture = facts.architecture(said, task.head)
     size = model_bytes(config, revision)
-    tokenizer = load_tokenizer(folder, now)
-    max_length = facts.model_max_length(architecture, tokenizer.max_length)
+    tokenizer = task.processor.load(folder, now)
+    if refusal := task.processor.check(tokenizer, said, facts.source_of(architecture)):
+        raise JobError(Reason.UNSUPPORTED_MODEL, refusal, field=facts.FIELD)
+    max_length = tokenizer.fixed_length or facts.model_max_length(architecture, tokenizer.max_length)
     wanted = config.training.max_length
+    if wanted is not None and tokenizer.fixed_length:
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"maxLength {wanted} has no meaning for {task.info.name}: every row is of the same size",
+            field="spec.training.maxLength",
+            hint="Leave it out.",
+        )
     if wanted is not None and wanted > max_length:
         raise JobError(
             Reason.INVALID_CONFIG,

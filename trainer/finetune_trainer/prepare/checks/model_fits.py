@@ -39,13 +39,20 @@ def check_model_fits(config: RunConfig, head: HeadPolicy, facts: ModelFacts) -> 
     """Build the model and look. Raises JobError: UnsupportedModel, InvalidConfig."""
     stored = stored_weights(config, revision=facts.revision)
     deferred_imports.import_modules([architecture(facts.config, head).module])
-    from finetune_trainer.model.load import empty_model
+    from finetune_trainer.model.load import empty_model, token_embeddings
 
     model, unused = empty_model(facts.folder, head, stored)
     method = method_for(config.method)
     unfit = method.check(model, method.settings(config.method), head)
     findings = (*_unused(model, unused), *unfit)
-    embeddings = len(model.get_input_embeddings().weight)
+    if config.training.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"{type(model).__name__} cannot recompute its activations",
+            field="spec.training.gradientCheckpointing",
+            hint="Set it to false, or leave it out.",
+        )
+    embeddings = token_embeddings(model)
     beyond = facts.tokenizer.beyond(embeddings)
     words = [token for token in beyond if token not in facts.tokenizer.added]
     if words:

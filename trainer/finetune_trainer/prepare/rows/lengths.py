@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_trainer.batches.example import Example
-from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.model.processor import Processor
 from finetune_trainer.prepare.rows.sample import SampledRow
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.ends import learned_ends
@@ -40,7 +40,7 @@ class Measured:
         return int(np.quantile(self.lengths, share, method="inverted_cdf")) if len(self.lengths) else 0
 
 
-def measure(rows: Sequence[SampledRow], task: Task, facts: JobFacts, tokenizer: Tokenizer) -> Measured:
+def measure(rows: Sequence[SampledRow], task: Task, facts: JobFacts, tokenizer: Processor) -> Measured:
     """Encode the sample without cutting."""
     lengths = np.zeros(len(rows), dtype=np.int64)
     troubles: dict[int, str] = {}
