@@ -146,10 +146,10 @@ export E2E_RESTART_APISERVER ?= $(if $(KIND_NODE),docker exec $(KIND_NODE) pkill
 export E2E_RESTART_KUBELET ?= $(if $(KIND_NODE),docker exec $(KIND_NODE) systemctl restart kubelet)
 
 .PHONY: e2e
-e2e: venv ## End to end on the cluster of KUBECONFIG: images, chart, storage, jobs, faults (FULL=1 for the long ones)
+e2e: venv ## End to end on the cluster of KUBECONFIG: images, chart, storage, jobs, faults (SHORT=1 for less, FULL=1 for more)
 	@kubectl get nodes >/dev/null || { echo "e2e: no cluster behind KUBECONFIG; with Docker and kind: make kind e2e"; exit 1; }
 	@test -n "$(SKIP_IMAGES)" || $(MAKE) images
-	OPERATOR_IMAGE=$(OPERATOR_IMAGE) TRAINER_IMAGE=$(TRAINER_IMAGE) FULL=$(FULL) $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+	OPERATOR_IMAGE=$(OPERATOR_IMAGE) TRAINER_IMAGE=$(TRAINER_IMAGE) FULL=$(FULL) $(BIN)/python -m pytest -m "e2e$(if $(SHORT), and not nightly)" tests/e2e $(ARGS)
 
 # ---------------------------------------------------------------- show and measure
 

@@ -14,6 +14,7 @@ from .conftest import BUCKET, MAILS, Place
 from .runs import minilm
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [42, 7] if env("FULL") else [42])
 def test_minilm_learns_real_mails(place: Place, mail: list[dict[str, str]], tmp_path: Path, seed: int) -> None:
     job = place.job("minilm", **minilm(seed))

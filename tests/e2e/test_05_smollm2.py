@@ -47,6 +47,7 @@ def model(storage: Storage) -> Path:
     return folder
 
 
+@pytest.mark.nightly
 def test_smollm2_learns_the_manner_of_a_few_chats(place: Place, model: Path, tmp_path: Path) -> None:
     memory = {"requests": {"cpu": "500m", "memory": "1500Mi"}, "limits": {"memory": "4Gi"}}
     job = place.job(

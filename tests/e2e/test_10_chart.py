@@ -53,6 +53,7 @@ def test_jobs_survive_upgrade_uninstall_and_reinstall(
     assert "ftjs" not in json.dumps(cluster.get("crd", DEFINITION)["spec"]["names"])
 
 
+@pytest.mark.nightly
 def test_a_namespaced_install_has_no_cluster_role_and_runs_a_job(place: Place, chart: Chart) -> None:
     cluster = place.cluster
     chart.install(f"watch.namespaces={{{place.name}}}")

@@ -165,6 +165,7 @@ def check(job: Job, seen: Seen, since: float, node: str) -> None:
     assert stepped - since <= LIMIT
 
 
+@pytest.mark.nightly
 def test_the_operator_itself_moves_when_it_loses_its_node(place: Place, chart: Chart, node: Node) -> None:
     path = "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0]"
     term = f"{path}.preference.matchExpressions[0]"
