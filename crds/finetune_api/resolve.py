@@ -10,6 +10,7 @@ import math
 from finetune_api.job import TaskName
 from finetune_api.method import METHODS, MethodInfo
 from finetune_api.metrics import AUTO
+from finetune_api.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS, OptimizerInfo
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_api.tasks import TASKS, TaskInfo
@@ -40,7 +41,7 @@ def resolve(
         total_steps=total,
         global_batch_size=batch,
         micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share),
-        learning_rate=t.learning_rate or learning_rate(task, METHODS[config.method.type]),
+        learning_rate=t.learning_rate or learning_rate(task, METHODS[config.method.type], t.optimizer_info),
         warmup_steps=min(total, math.ceil(t.warmup_ratio * total)),
         max_length=longest,
         metric=metric(config.task, e.metric),
@@ -72,9 +73,12 @@ def max_length(training: Training, task: TaskInfo, model_max_length: int, longes
     return max(8, min(wanted, task.default_max_length, model_max_length))
 
 
-def learning_rate(task: TaskInfo, method: MethodInfo) -> float:
-    """The peak rate: the task's, by the method's factor."""
-    return task.learning_rate * (method.rate_factor_new_head if task.new_head else method.rate_factor)
+def learning_rate(
+    task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo = OPTIMIZERS[DEFAULT_OPTIMIZER]
+) -> float:
+    """The peak rate: the task's, by the method's factor, by the optimizer's."""
+    factor = method.rate_factor_new_head if task.new_head else method.rate_factor
+    return task.learning_rate * factor * optimizer.rate_factor
 
 
 def metric(task: TaskName, wanted: MetricChoice) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from finetune_api.base import Rule, cel_text
 from finetune_api.method import MethodInfo
 from finetune_api.metrics import AUTO
+from finetune_api.optimizers import OptimizerInfo
+from finetune_api.schedules import ScheduleInfo
 from finetune_api.tasks import Role, TaskInfo
 from finetune_api.text import listed
+
+BETAS = ("beta1", "beta2")
 
 
 def column_rules(tasks: Mapping[str, TaskInfo]) -> tuple[Rule, ...]:
@@ -84,6 +89,35 @@ def _settings_rule(name: str) -> Rule:
         f"only with type {name}; remove it or set type: {name}",
         lambda s: getattr(s, name) is None or s.type == name,
         field=name,
+    )
+
+
+def beta_rules(optimizers: Mapping[str, OptimizerInfo]) -> tuple[Rule, ...]:
+    """A running mean's share is for optimizers that have such a mean."""
+    return tuple(_beta_rule(beta, [o.name for o in optimizers.values() if getattr(o, beta)]) for beta in BETAS)
+
+
+def _beta_rule(beta: str, names: list[str]) -> Rule:
+    return Rule(
+        f"!has(self.{beta}) || !has(self.optimizer) || {_one_of('self.optimizer', names)}",  # the default has both
+        f"only {listed(names)} {'has' if len(names) == 1 else 'have'} it; remove it or choose such an optimizer",
+        lambda s: getattr(s, beta) is None or s.optimizer in (None, *names),
+        field=beta,
+    )
+
+
+def schedule_rules(schedules: Mapping[str, ScheduleInfo]) -> tuple[Rule, ...]:
+    """What only one schedule reads goes with it only."""
+    return tuple(_schedule_rule(row.name, field) for row in schedules.values() for field in row.settings)
+
+
+def _schedule_rule(name: str, field: str) -> Rule:
+    attribute = re.sub("([A-Z])", r"_\1", field).lower()
+    return Rule(
+        f"!has(self.{field}) || self.schedule == {cel_text(name)}",
+        f"only with schedule {name}; remove it or set schedule: {name}",
+        lambda s: getattr(s, attribute) is None or s.schedule == name,
+        field=field,
     )
 
 

@@ -12,12 +12,16 @@ from pydantic import Field, StringConstraints
 from finetune_api.base import Model, OneOf, Rule
 from finetune_api.method import DEFAULT_METHOD, METHODS
 from finetune_api.metrics import AUTO, METRICS
-from finetune_api.rules import settings_rules
+from finetune_api.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS, OptimizerInfo
+from finetune_api.rules import beta_rules, schedule_rules, settings_rules
+from finetune_api.schedules import DEFAULT_CYCLES, DEFAULT_DECAY_RATIO, DEFAULT_SCHEDULE, SCHEDULES
 from finetune_api.tasks import TASKS
 from finetune_api.text import listed
 from finetune_api.uris import OutputUri, S3Uri, no_file
 
 MethodName = Annotated[str, OneOf(*METHODS)]
+OptimizerName = Annotated[str, OneOf(*OPTIMIZERS)]
+ScheduleName = Annotated[str, OneOf(*SCHEDULES)]
 MetricChoice = Annotated[str, OneOf(AUTO, *METRICS)]
 
 
@@ -56,6 +60,12 @@ class Method(Model):
         return getattr(self, self.type) if METHODS[self.type].settings else None
 
 
+def _betas(beta: str) -> str:
+    """The values in force, by optimizer."""
+    values = {row.name: getattr(row, beta) for row in OPTIMIZERS.values() if getattr(row, beta) is not None}
+    return ", ".join(f"{value} for {name}" for name, value in values.items())
+
+
 class Training(Model):
     """Hyper-parameters; those without a default are chosen from model and data, and written to status.resolved."""
 
@@ -63,10 +73,15 @@ class Training(Model):
     max_steps: int | None = Field(None, ge=1, le=100_000_000, description="Stop after so many optimizer steps, whatever the epochs.")
     global_batch_size: int | None = Field(None, ge=1, le=65_536, description="Rows in one optimizer step, over all workers; chosen when absent.")
     micro_batch_size: int | None = Field(None, ge=1, le=65_536, description="Most rows that one process takes through the model at once; chosen when absent. Never changes the result but by rounding.")
-    learning_rate: float | None = Field(None, gt=0, le=10, description="Peak learning rate of AdamW; chosen by method when absent.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the learning rate falls after the warm-up.")
+    optimizer: OptimizerName | None = Field(None, description=f"What makes a step of a gradient; {DEFAULT_OPTIMIZER} when absent; " + "; ".join(f"{row.name}: {row.what}" for row in OPTIMIZERS.values()) + ".")
+    beta1: float | None = Field(None, ge=0, lt=1, description=f"Share that the optimizer's running mean of gradients keeps at each step; {_betas('beta1')} when absent.")
+    beta2: float | None = Field(None, ge=0, lt=1, description=f"The same of the longer running mean, of squares or of gradients; {_betas('beta2')} when absent.")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="Peak learning rate; chosen by task, method and optimizer when absent.")
+    schedule: ScheduleName = Field(DEFAULT_SCHEDULE, description="How the learning rate falls after the warm-up; " + "; ".join(f"{row.name}: {row.what}" for row in SCHEDULES.values()) + ".")
+    decay_ratio: float | None = Field(None, gt=0, le=1, description=f"Share of the steps in which the learning rate of schedule wsd falls; {DEFAULT_DECAY_RATIO} when absent.")
+    schedule_cycles: int | None = Field(None, ge=1, le=1000, description=f"How often schedule cosine-restarts falls to zero; {DEFAULT_CYCLES} when absent.")
     warmup_ratio: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the learning rate rises from zero.")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decoupled weight decay; not on biases and norms.")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="Weight decay, decoupled from the gradient but for sgd; not on biases and norms.")
     max_grad_norm: float = Field(1.0, ge=0, le=1e6, description="Clip the gradient's norm to this; 0 does not clip.")
     max_length: int | None = Field(None, ge=8, le=1_048_576, description="Most tokens of a row, longer ones are cut and counted; chosen from the rows' lengths and the model's limit when absent.")
     seed: int = Field(42, ge=0, le=2**32 - 1, description="Seed of the order of the rows, of dropout and of new weights.")
@@ -82,7 +97,14 @@ class Training(Model):
             ),
             field="microBatchSize",
         ),
+        *beta_rules(OPTIMIZERS),
+        *schedule_rules(SCHEDULES),
     )
+
+    @property
+    def optimizer_info(self) -> OptimizerInfo:
+        """The row of the optimizer in force."""
+        return OPTIMIZERS[self.optimizer or DEFAULT_OPTIMIZER]
 
 
 class EarlyStopping(Model):

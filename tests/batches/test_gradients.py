@@ -20,9 +20,9 @@ from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.objectives.base import Objective
+from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
-from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.step import Stepped, train_step
 from support.models import chats, mails
 from support.ranks import run_ranks
@@ -185,7 +185,7 @@ def stop_on_one(ranks: Ranks, folder: Path) -> tuple[bool, bool]:
     done = train_step(
         FlatGradients(model, ranks),
         objective("text-classification"),
-        adamw(model, Training()),
+        optimizer_for(model, Training()),
         share(examples, ranks.rank, ranks.size, 2),
         ranks,
         step=1,

@@ -13,6 +13,7 @@ from finetune_api.base import parse
 from finetune_api.job import Spec
 from finetune_api.method import METHODS
 from finetune_api.metrics import higher_is_better
+from finetune_api.optimizers import OPTIMIZERS
 from finetune_api.resolve import resolve
 from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
 from finetune_api.status import Resolved
@@ -133,6 +134,12 @@ RATES = {
 @pytest.mark.parametrize(("task", "method"), RATES)
 def test_each_task_and_method_has_a_rate(task: str, method: str) -> None:
     assert chosen(task=task, method={"type": method}).learning_rate == RATES[task, method]
+
+
+def test_an_optimizer_has_its_own_factor_on_the_rate() -> None:
+    found = {name: chosen(training={"optimizer": name}).learning_rate for name in OPTIMIZERS}
+    assert found == pytest.approx({"adamw": 5e-5, "adafactor": 5e-5, "lion": 1e-5, "sgd": 1e-2})
+    assert chosen(training={"optimizer": "lion", "learningRate": 3e-4}).learning_rate == 3e-4
 
 
 def test_no_task_or_method_is_without_a_rate() -> None:

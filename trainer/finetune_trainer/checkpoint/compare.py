@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.optimizers import DEFAULT_OPTIMIZER
 from finetune_api.run import RunConfig
 from finetune_trainer.methods import identity_fields, method_for, packages
 
@@ -23,6 +24,7 @@ _FIELDS = {
     "model": "spec.model.uri",
     "modelRevision": "spec.model.revision",
     "method": "spec.method.type",
+    "optimizer": "spec.training.optimizer",
     "seed": "spec.training.seed",
     "globalBatchSize": "spec.training.globalBatchSize",
     "dataManifest": "spec.data",
@@ -39,6 +41,7 @@ def identity_of(config: RunConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
         "model": config.model.uri,
         "modelRevision": config.model.revision,
         "method": method.name,
+        "optimizer": config.training.optimizer_info.name,
         "seed": config.training.seed,
         **{name: setting.value(settings) for name, setting in method.identity.items()},
         **extra,
@@ -54,6 +57,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
 
 def check_identity(uri: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], field: str | None) -> None:
     """Raise CHECKPOINT_MISMATCH that says what differs, in the manifest's words."""
+    theirs = {"optimizer": DEFAULT_OPTIMIZER, **theirs}  # there was no other when it was not written down
     both = {k for k in set(theirs) & set(ours) if theirs[k] != ours[k]}
     if both:
         fields = _FIELDS | identity_fields()

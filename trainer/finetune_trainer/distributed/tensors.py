@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-_OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step")
+_NUMBERS = {int: torch.int64, float: torch.float64}
+"""How plain numbers of an optimizer's state are stored; its tensors have other types."""
 
 
 def of_model(model: Any) -> dict[str, torch.Tensor]:
@@ -24,23 +25,38 @@ def into_model(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def of_optimizer(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The state as optimizer.<parameter>.<what>; empty before the first update."""
+    """The state as optimizer.<parameter>.<what>; empty before the first update. Plain numbers become scalars."""
     found = {}
     for name, parameter in model.named_parameters():
         for what, value in optimizer.state.get(parameter, {}).items():
-            found[f"optimizer.{name}.{what}"] = value
+            if value is not None:  # sgd without momentum says so
+                found[f"optimizer.{name}.{what}"] = _as_tensor(value)
     return found
 
 
 def into_optimizer(model: Any, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Take the state over, on each parameter's device."""
+    """Take the state over, on each parameter's device; plain numbers come back as such."""
+    states: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            name, what = key.removeprefix("optimizer.").rsplit(".", 1)
+            states.setdefault(name, {})[what] = value
     for name, parameter in model.named_parameters():
-        state = {
-            what: tensors[f"optimizer.{name}.{what}"]
-            for what in _OPTIMIZER_STATE
-            if f"optimizer.{name}.{what}" in tensors
-        }
-        if state:
+        if name in states:
             optimizer.state[parameter] = {
-                what: value.to(device=parameter.device, copy=True) for what, value in state.items()
+                what: _as_it_was(value, parameter.device) for what, value in states[name].items()
             }
+
+
+def _as_tensor(value: torch.Tensor | float) -> torch.Tensor:
+    """Adafactor counts its steps in Python."""
+    if isinstance(value, torch.Tensor):
+        return value
+    return torch.tensor(value, dtype=_NUMBERS[type(value)])
+
+
+def _as_it_was(value: torch.Tensor, device: torch.device) -> torch.Tensor | float:
+    if value.dim() == 0 and value.dtype in _NUMBERS.values():
+        number: float = value.item()
+        return number
+    return value.to(device=device, copy=True)

@@ -157,16 +157,12 @@ def _data(result: Result) -> str:
 
 
 def _training(result: Result) -> str:
-    training = result.config.training
     chosen = result.report.resolved.to_json() if result.report.resolved else {}
     rows: list[tuple[str, Any]] = [
         *chosen.items(),
         ("method", result.method.name),
         *result.method_settings.items(),
-        ("schedule", training.schedule),
-        ("weightDecay", training.weight_decay),
-        ("maxGradNorm", training.max_grad_norm),
-        ("seed", training.seed),
+        *((name, value) for name, value in result.training_settings.items() if name not in chosen),
         *result.versions.items(),
     ]
     return "## Training\n\n" + _table(("setting", "value"), [(name, _value(value)) for name, value in rows])

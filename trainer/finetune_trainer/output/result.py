@@ -82,6 +82,12 @@ class Result:
         return given.to_json() if given else {}
 
     @property
+    def training_settings(self) -> dict[str, Any]:
+        """Those of spec.training that are in force, the optimizer's name among them."""
+        training = self.config.training
+        return {"optimizer": training.optimizer_info.name} | training.to_json()
+
+    @property
     def base(self) -> str:
         """The base model as transformers and the hub name it: organisation/name for hf://, else the URI."""
         return name_of(self.config.model.uri)

@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
+from finetune_api.schedules import rate_at
 from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.train import evaluation
-from finetune_trainer.train.optimizer import rate_at
 from finetune_trainer.train.prefetch import rank_batches
 from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.session import Session
@@ -43,6 +43,8 @@ def loop(s: Session) -> None:
                 total=total,
                 warmup=resolved.warmup_steps or 0,
                 schedule=training.schedule,
+                decay_ratio=training.decay_ratio,
+                cycles=training.schedule_cycles,
             )
             with s.progress.clock("train"):
                 done = train_step(

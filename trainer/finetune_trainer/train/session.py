@@ -24,6 +24,7 @@ from finetune_trainer.methods import apply_method
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
 from finetune_trainer.objectives.base import Objective
+from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Profile, load_profile
@@ -31,7 +32,6 @@ from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.evaluation import Evaluator
-from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.skipped_rows import SkippedRows
 from finetune_trainer.train.state import TrainState
@@ -111,7 +111,7 @@ def open_session(
             }
         )
         progress.report(resolved=resolved, data=profile.data)
-        optimizer, strategy = adamw(model, config.training), strategy_for(model, ranks)
+        optimizer, strategy = optimizer_for(model, config.training), strategy_for(model, ranks)
         checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress)
         state, events = _resume(checkpoints, strategy, optimizer, ranks, progress)
     data = TrainingData(config, manifest, profile, task, tokenizer, ranks.rank, ranks.size)

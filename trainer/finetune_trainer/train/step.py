@@ -93,7 +93,7 @@ def train_step(
     if 0 < max_norm < norm:
         strategy.clip(max_norm / norm)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
     optimizer.step()
     return Stepped(loss / learned, norm, learned, int(tokens), int(empty))
 

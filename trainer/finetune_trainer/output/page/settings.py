@@ -8,12 +8,23 @@ from finetune_trainer.output.result import Result
 
 
 def settings(result: Result) -> str:
-    training = result.config.training
     chosen = result.report.resolved.to_json() if result.report.resolved else {}
     resolved = [(k, setting(v)) for k, v in chosen.items()]
     given = [("method", result.method.name), *((k, setting(v)) for k, v in result.method_settings.items())]
-    named = ("schedule", "warmupRatio", "weightDecay", "maxGradNorm", "seed", "gradientCheckpointing")
-    given += [(k, setting(v)) for k, v in training.to_json().items() if k in named]
+    named = (
+        "optimizer",
+        "beta1",
+        "beta2",
+        "schedule",
+        "decayRatio",
+        "scheduleCycles",
+        "warmupRatio",
+        "weightDecay",
+        "maxGradNorm",
+        "seed",
+        "gradientCheckpointing",
+    )
+    given += [(k, setting(v)) for k, v in result.training_settings.items() if k in named]
     world = result.config.world
     given += [("processes", f"{world.workers} × {world.processes_per_worker}")]
     given += [(f"{name} version", value) for name, value in result.versions.items()]

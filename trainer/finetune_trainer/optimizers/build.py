@@ -1,0 +1,58 @@
+"""The optimizer of a job: a row of finetune_api.optimizers made real over what is trained.
+
+Biases and norm weights (one dimension) are not decayed. The step sets each group's rate: the schedule's, by the group's
+`share`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from finetune_api.tuning import Training
+from finetune_trainer.optimizers.lion import Lion
+
+Groups = list[dict[str, Any]]
+
+
+def optimizer_for(model: Any, training: Training) -> torch.optim.Optimizer:
+    """The one that spec.training names, over what requires gradients."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    row = training.optimizer_info
+    beta1 = row.beta1 if training.beta1 is None else training.beta1
+    beta2 = row.beta2 if training.beta2 is None else training.beta2
+    return _MADE[row.name]([g for g in groups if g["params"]], beta1 or 0.0, beta2 or 0.0)
+
+
+def _adamw(groups: Groups, beta1: float, beta2: float) -> torch.optim.Optimizer:
+    """Fused: one pass over memory for each tensor."""
+    return torch.optim.AdamW(groups, lr=0.0, betas=(beta1, beta2), eps=1e-8, fused=True)
+
+
+def _adafactor(groups: Groups, beta1: float, beta2: float) -> torch.optim.Optimizer:
+    """By the schedule's rate, as AdamW, not by steps relative to the weights' size: adapters start at zero."""
+    from transformers.optimization import Adafactor  # late: it brings much else
+
+    return Adafactor(groups, lr=0.0, scale_parameter=False, relative_step=False)  # type: ignore[no-untyped-call]
+
+
+def _lion(groups: Groups, beta1: float, beta2: float) -> torch.optim.Optimizer:
+    return Lion(groups, lr=0.0, betas=(beta1, beta2))
+
+
+def _sgd(groups: Groups, beta1: float, beta2: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=0.0, momentum=beta1, fused=True)
+
+
+_MADE: Mapping[str, Callable[[Groups, float, float], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "adafactor": _adafactor,
+    "lion": _lion,
+    "sgd": _sgd,
+}
