@@ -11,20 +11,7 @@ def settings(result: Result) -> str:
     chosen = result.report.resolved.to_json() if result.report.resolved else {}
     resolved = [(k, setting(v)) for k, v in chosen.items()]
     given = [("method", result.method.name), *((k, setting(v)) for k, v in result.method_settings.items())]
-    named = (
-        "optimizer",
-        "beta1",
-        "beta2",
-        "schedule",
-        "decayRatio",
-        "scheduleCycles",
-        "warmupRatio",
-        "weightDecay",
-        "maxGradNorm",
-        "seed",
-        "gradientCheckpointing",
-    )
-    given += [(k, setting(v)) for k, v in result.training_settings.items() if k in named]
+    given += [(k, setting(v)) for k, v in result.training_settings.items() if k not in chosen]
     world = result.config.world
     given += [("processes", f"{world.workers} × {world.processes_per_worker}")]
     given += [(f"{name} version", value) for name, value in result.versions.items()]
