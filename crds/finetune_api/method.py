@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finetune_api.text import camel_case
+
 
 @dataclass(frozen=True, slots=True)
 class MethodInfo:
@@ -17,8 +19,18 @@ class MethodInfo:
     trains: str  # for people
     rate_factor: float  # on the task's learning rate
     rate_factor_new_head: float  # the same, for a task whose model gets an untrained head
-    settings: bool = False  # spec.method has a field of its name
+    settings: bool = False  # spec.method has a field of its name (settings_field)
     merges: bool = False  # its result can be merged into the model that it started from
+
+    @property
+    def settings_field(self) -> str:
+        """The field for its settings, as manifests write it: the name in camelCase."""
+        return camel_case(self.name)
+
+    @property
+    def attribute(self) -> str:
+        """The same field in Python."""
+        return self.name.replace("-", "_")
 
 
 METHODS = {

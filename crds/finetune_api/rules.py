@@ -80,15 +80,16 @@ def merge_rule(methods: Mapping[str, MethodInfo]) -> Rule:
 
 def settings_rules(methods: Mapping[str, MethodInfo]) -> tuple[Rule, ...]:
     """A method's settings go with its type only."""
-    return tuple(_settings_rule(method.name) for method in methods.values() if method.settings)
+    return tuple(_settings_rule(method) for method in methods.values() if method.settings)
 
 
-def _settings_rule(name: str) -> Rule:
+def _settings_rule(method: MethodInfo) -> Rule:
+    name, attribute = method.name, method.attribute
     return Rule(
-        f"!has(self.{name}) || self.type == {cel_text(name)}",
+        f"!has(self.{method.settings_field}) || self.type == {cel_text(name)}",
         f"only with type {name}; remove it or set type: {name}",
-        lambda s: getattr(s, name) is None or s.type == name,
-        field=name,
+        lambda s: getattr(s, attribute) is None or s.type == name,
+        field=method.settings_field,
     )
 
 

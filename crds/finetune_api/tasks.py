@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from finetune_api.metrics import LOSS
+from finetune_api.text import camel_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,7 @@ class TaskInfo:
     @property
     def settings_field(self) -> str:
         """The spec's field for its settings, as manifests write it: the name in camelCase."""
-        first, *more = self.name.split("-")
-        return first + "".join(part.capitalize() for part in more)
+        return camel_case(self.name)
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -20,3 +20,9 @@ def join(message: str, hint: str) -> str:
 def listed(names: Sequence[str], last: str = "and") -> str:
     """a, b and c"""
     return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def camel_case(name: str) -> str:
+    """A name in kebab-case as a field of a manifest: prompt-tuning is promptTuning."""
+    first, *more = name.split("-")
+    return first + "".join(part.capitalize() for part in more)

@@ -25,17 +25,28 @@ ScheduleName = Annotated[str, OneOf(*SCHEDULES)]
 MetricChoice = Annotated[str, OneOf(AUTO, *METRICS)]
 
 
+ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
 class Lora(Model):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
     rank: int = Field(8, ge=1, le=512, description="Rank of the update.")
-    alpha: float | None = Field(None, gt=0, le=4096, description="Scale of the update is alpha/rank; 2·rank when absent.")
+    alpha: float | None = Field(None, gt=0, le=4096, description="Scale of the update is alpha/rank, and alpha/√rank with rsLora. When absent 2·rank, and 8 with rsLora: the scale is then 2 at every rank, and with rsLora 2 at rank 16.")
+    rs_lora: bool | None = Field(None, description="Scale by the root of the rank, so that high ranks learn as fast as low ones (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732).")
+    dora: bool | None = Field(None, description="Learn the length of each weight's rows apart from their direction: often better at low ranks, and slower (DoRA, Liu et al. 2024, arXiv 2402.09353).")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
-    target_modules: tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...] | None = Field(
+    target_modules: tuple[ModuleName, ...] | None = Field(
         None,
         min_length=1,
         max_length=64,
         description="Names of the modules to adapt; all linear layers but the head when absent.",
+    )
+    modules_to_save: tuple[ModuleName, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="Names of modules to train whole, and to write beside the adapters; a new head always is.",
     )
 
 
@@ -57,7 +68,8 @@ class Method(Model):
     @property
     def settings(self) -> Lora | Freeze | None:
         """The settings of the type, as given."""
-        return getattr(self, self.type) if METHODS[self.type].settings else None
+        info = METHODS[self.type]
+        return getattr(self, info.attribute) if info.settings else None
 
 
 def _betas(beta: str) -> str:

@@ -31,7 +31,8 @@ def test_the_columns_of_the_spec_are_the_roles_of_the_tasks() -> None:
 
 
 def test_the_methods_with_settings_are_those_that_the_spec_has_fields_for() -> None:
-    assert {m.name for m in METHODS.values() if m.settings} == set(Method.model_fields) - {"type"}
+    fields = {name: field.alias for name, field in Method.model_fields.items() if name != "type"}
+    assert {m.attribute: m.settings_field for m in METHODS.values() if m.settings} == fields
 
 
 @pytest.mark.parametrize("task", [*TASKS.values()], ids=lambda task: task.name)

@@ -123,6 +123,13 @@ def test_lora_trains_adapters_and_head_only_and_starts_without_effect(bert: Path
     [
         (Method(type="freeze", freeze=Freeze(last_layers=9)), "spec.method.freeze.lastLayers"),
         (Method(type="lora", lora=Lora(target_modules=("nonsense",))), "spec.method.lora.targetModules"),
+        (Method(type="lora", lora=Lora(modules_to_save=("word_embedding",))), "spec.method.lora.modulesToSave"),
+        (Method(type="lora", lora=Lora(modules_to_save=("dropout",))), "spec.method.lora.modulesToSave"),
+        (Method(type="lora", lora=Lora(modules_to_save=("ense",))), "spec.method.lora.modulesToSave"),
+        (
+            Method(type="lora", lora=Lora(target_modules=("query", "key"), modules_to_save=("key",))),
+            "spec.method.lora.modulesToSave",
+        ),
     ],
 )
 def test_what_does_not_fit_the_model_names_its_field(bert: Path, method: Method, field: str) -> None:
@@ -130,6 +137,24 @@ def test_what_does_not_fit_the_model_names_its_field(bert: Path, method: Method,
     with pytest.raises(JobError) as caught:
         apply_method(model, method, task_for("text-classification").head, 0)
     assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, field)
+
+
+def test_a_name_that_peft_would_take_for_others_too_is_refused(bert: Path) -> None:
+    """It goes by the end of a name, dots or not: a pre_classifier ends like a classifier."""
+    model = load_model(bert, task_for("text-classification").head, labels=LABELS, seed=0, pad_id=0)
+    model.bert.my_query = torch.nn.Linear(2, 2)
+    method = Method(type="lora", lora=Lora(modules_to_save=("query",)))
+    with pytest.raises(JobError, match=r"'query' would be taken for bert.my_query too") as caught:
+        apply_method(model, method, task_for("text-classification").head, 0)
+    assert caught.value.hint == "Write more of its name, as in bert.encoder.layer.0.attention.self.query."
+
+
+def test_a_misspelt_name_is_answered_with_those_that_are_like_it(bert: Path) -> None:
+    model = load_model(bert, task_for("text-classification").head, labels=LABELS, seed=0, pad_id=0)
+    method = Method(type="lora", lora=Lora(modules_to_save=("word_embedding",)))
+    with pytest.raises(JobError, match="no module with weights is named 'word_embedding'") as caught:
+        apply_method(model, method, task_for("text-classification").head, 0)
+    assert "word_embeddings" in caught.value.hint
 
 
 def test_adapters_of_gpt2_lie_on_its_transposed_layers_and_merge_right(tmp_path: Path) -> None:

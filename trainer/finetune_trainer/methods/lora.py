@@ -6,46 +6,54 @@ zero effect, from spec.training.seed.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.method import METHODS
 from finetune_api.status import Finding
 from finetune_api.tuning import Lora
-from finetune_trainer.methods.base import AdapterFormat, Identity, TuningMethod
+from finetune_trainer.methods.base import Identity, TuningMethod
 from finetune_trainer.methods.modules import head_modules, linear_layers
+from finetune_trainer.methods.peft_adapter import MERGING, last_part, transposed, whole_modules
 from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.method.lora.targetModules"
+WHOLE = "spec.method.lora.modulesToSave"
 
 
 def apply(model: Any, settings: Lora, head: HeadPolicy, seed: int) -> Any:
-    """The peft model. Raises JobError when targetModules match no linear layer."""
+    """The peft model. Raises JobError when targetModules match no linear layer, or modulesToSave no module."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     heads = head_modules(model, head)
     targets = target_names(model, settings, heads)
-    targeted = [module for name, module in linear_layers(model).items() if last_part(name) in targets]
+    targeted = [module for name, module in linear_layers(model).items() if fits(name, targets)]
     adapters = LoraConfig(
         task_type=head.peft_task or None,
         r=settings.rank,
-        lora_alpha=settings.alpha if settings.alpha is not None else 2 * settings.rank,
+        lora_alpha=alpha(settings),
+        use_rslora=bool(settings.rs_lora),
+        use_dora=bool(settings.dora),
         lora_dropout=settings.dropout,
         target_modules=targets,
-        # GPT-2 keeps its weights transposed
-        fan_in_fan_out=bool(targeted) and not any(isinstance(module, torch.nn.Linear) for module in targeted),
-        modules_to_save=sorted({last_part(name) for name in heads}) if head.is_new else None,
+        fan_in_fan_out=transposed(targeted),
+        modules_to_save=whole_modules(model, head, heads, settings.modules_to_save or (), WHOLE),
     )
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings")  # `merge` parts them
         return get_peft_model(model, adapters)
+
+
+def alpha(settings: Lora) -> float:
+    """As given, or by the rank."""
+    if settings.alpha is not None:
+        return settings.alpha
+    return 8 if settings.rs_lora else 2 * settings.rank
 
 
 def target_names(model: Any, settings: Lora, heads: Mapping[str, Any]) -> list[str]:
@@ -64,15 +72,18 @@ def target_names(model: Any, settings: Lora, heads: Mapping[str, Any]) -> list[s
         return usual
     possible = {*layers, *_embeddings(model)}
     for target in settings.target_modules:
-        if not any(name == target or name.endswith(f".{target}") for name in possible):
+        if not any(fits(name, [target]) for name in possible):
             message = f"no linear layer is named {target!r}; the model has {', '.join(usual[:12])}"
             raise JobError(Reason.INVALID_CONFIG, message, field=FIELD, hint="Name linear layers of the model.")
+    if both := sorted(set(settings.target_modules) & set(settings.modules_to_save or ())):
+        message = f"{both[0]!r} is named in targetModules too: it is adapted or trained whole, not both"
+        raise JobError(Reason.INVALID_CONFIG, message, field=WHOLE, hint="Remove it from one of them.")
     return list(settings.target_modules)
 
 
-def last_part(name: str) -> str:
-    """Of a module's dotted name."""
-    return name.rsplit(".", 1)[-1]
+def fits(name: str, targets: Iterable[str]) -> bool:
+    """Whether a module is one of these by its name, or the last parts of it: as peft tells."""
+    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def _embeddings(model: Any) -> set[str]:
@@ -84,7 +95,9 @@ def _embeddings(model: Any) -> set[str]:
 
 def check(model: Any, settings: Lora, head: HeadPolicy) -> list[Finding]:
     """Raises JobError as `apply` does; finds a mixture's experts, which are no linear layers and so stay untrained."""
-    target_names(model, settings, head_modules(model, head))
+    heads = head_modules(model, head)
+    target_names(model, settings, heads)
+    whole_modules(model, head, heads, settings.modules_to_save or (), WHOLE)
     left = {name: p.numel() for name, p in model.named_parameters() if p.dim() > 2 and ".experts." in f".{name}."}
     if not left:
         return []
@@ -97,53 +110,6 @@ def check(model: Any, settings: Lora, head: HeadPolicy) -> list[Finding]:
     return [Finding(kind="UntrainedExperts", count=len(left), message=message[:384])]
 
 
-def save(model: Any, folder: Path, base: str, revision: str | None) -> None:
-    """The adapter in peft's format, to be loaded onto `base`."""
-    # "auto" would ask the hub for the base model's vocabulary; embeddings that are trained are saved anyway.
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text()) | {"base_model_name_or_path": base, "revision": revision}
-    path.write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "README.md").unlink(missing_ok=True)  # peft's own; ours takes its place
-
-
-def merge(model: Any) -> Any:
-    """The base model with the adapters added to its weights."""
-    untie(model)
-    return model.merge_and_unload()
-
-
-def untie(model: Any) -> None:
-    """Give the output layer weights of its own where it shares them with the embeddings and an adapter lies on one of
-    the two: merged, they differ.
-    """
-    from torch.nn import Parameter
-
-    base = model.get_base_model()
-    embeddings, output = base.get_input_embeddings(), base.get_output_embeddings()
-    plain_embeddings, plain_output = _without_adapter(embeddings), _without_adapter(output)
-    if plain_embeddings is None or plain_output is None:
-        return
-    adapted = plain_embeddings is not embeddings or plain_output is not output
-    if adapted and plain_embeddings.weight is plain_output.weight:
-        plain_output.weight = Parameter(plain_output.weight.detach().clone(), requires_grad=False)
-        base.config.tie_word_embeddings = False
-
-
-def _without_adapter(module: Any) -> Any:
-    """The layer itself under an adapter's."""
-    return module.get_base_layer() if hasattr(module, "get_base_layer") else module
-
-
-ADAPTER = AdapterFormat(
-    library="peft",
-    weights="adapter_model.safetensors",
-    save=save,
-    merge=merge,
-    usage_import="from peft import PeftModel",
-    usage_load="PeftModel.from_pretrained({base}, folder)",
-)
-
 METHOD = TuningMethod(
     METHODS["lora"],
     apply,
@@ -155,7 +121,10 @@ METHOD = TuningMethod(
         "loraRank": Identity("spec.method.lora.rank", lambda settings: settings.rank),
         "loraAlpha": Identity("spec.method.lora.alpha", lambda settings: settings.alpha),
         "loraTargets": Identity(FIELD, lambda settings: list(settings.target_modules or ())),
+        "loraRs": Identity("spec.method.lora.rsLora", lambda settings: bool(settings.rs_lora)),
+        "loraDora": Identity("spec.method.lora.dora", lambda settings: bool(settings.dora)),
+        "loraWhole": Identity(WHOLE, lambda settings: list(settings.modules_to_save or ())),
     },
     packages=("peft",),
-    adapter=ADAPTER,
+    adapter=MERGING,
 )

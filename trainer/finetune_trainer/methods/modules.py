@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -89,3 +92,16 @@ def linear_layers(model: Any) -> dict[str, Any]:
     from transformers.pytorch_utils import Conv1D
 
     return {name: module for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)}
+
+
+def named(model: Any, name: str) -> list[str]:
+    """The modules with this name: the whole of it, or its last parts."""
+    return [place for place, _ in model.named_modules() if place == name or place.endswith(f".{name}")]
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """A hint with the names that are most like this one; parts of them count, and numbers of layers do not."""
+    possible = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", full) for full in names)
+    parts = dict.fromkeys(part for full in possible for part in (full, full.rsplit(".", 1)[-1]) if part != "*")
+    found = difflib.get_close_matches(name, parts, n=3, cutoff=0.5) or list(parts)[:6]
+    return f"The model has {', '.join(found)}."
