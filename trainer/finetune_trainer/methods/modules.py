@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.model.head import HeadPolicy
+from finetune_trainer.model.head import HeadPolicy, base_name
 
 
 def head_modules(model: Any, head: HeadPolicy) -> dict[str, Any]:
@@ -16,10 +16,10 @@ def head_modules(model: Any, head: HeadPolicy) -> dict[str, Any]:
 
     A pooler is part of a new head.
     """
-    prefix = model.base_model_prefix
+    prefix = base_name(model)
     heads = {name: m for name, m in model.named_children() if name != prefix and any(True for _ in m.parameters())}
     if head.is_new:
-        pooler = getattr(getattr(model, prefix, None), "pooler", None)
+        pooler = getattr(model.get_submodule(prefix), "pooler", None)
         if pooler is not None and any(True for _ in pooler.parameters()):
             heads[f"{prefix}.pooler"] = pooler
     if not heads:

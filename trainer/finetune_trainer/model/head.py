@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api.exits import JobError, Reason
+
 
 def _no_config(labels: Sequence[str]) -> dict[str, Any]:
     return {}
@@ -41,6 +43,28 @@ class HeadPolicy:
     refusal: Callable[[Mapping[str, Any], str], str | None] = _no_refusal
     """(config.json, the source of the model's code) -> why the model does not serve, or None."""
 
+    def may_lack(self, name: str, prefix: str) -> bool:
+        """Whether a base may come without this weight of a model whose base stands under `prefix`: it is learned anew.
+
+        By its place alone, since each family has names of its own for a head.
+        """
+        return self.is_new and (not name.startswith(f"{prefix}.") or name.startswith(f"{prefix}.pooler."))
+
     def belongs_to(self, class_names: Sequence[str]) -> bool:
         """Whether a model that was saved as one of these classes has this head."""
         return any(self.class_name.fullmatch(str(name)) for name in class_names)
+
+
+def base_name(model: Any) -> str:
+    """The name of the part below the head: all of a pre-trained model, whatever it was trained to do.
+
+    Raises JobError where a class keeps none apart, since its head could not be told from the rest.
+    """
+    name: str = model.base_model_prefix
+    if name not in dict(model.named_children()):
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            f"{type(model).__name__} does not keep its head apart from the rest of the model",
+            field="spec.model.uri",
+        )
+    return name

@@ -17,7 +17,7 @@ from finetune_trainer.model.head import HeadPolicy
 
 def head_labels(config: Mapping[str, Any], head: HeadPolicy) -> tuple[str, ...]:
     """The classes of a base that was saved with this head, in the order of its outputs; empty for any other."""
-    named = config.get("id2label")
+    named = config.get("id2label") or {i: f"LABEL_{i}" for i in range(2)}  # transformers' own, which it does not write
     if not head.belongs_to(config.get("architectures") or ()) or not isinstance(named, Mapping):
         return ()
     try:

@@ -20,15 +20,10 @@ from torch.overrides import TorchFunctionMode
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.failures import disk, memory
 from finetune_trainer.model.facts import FIELD, architecture, read_config
-from finetune_trainer.model.head import HeadPolicy
+from finetune_trainer.model.head import HeadPolicy, base_name
 from finetune_trainer.model.labels import head_labels, matches
 from finetune_trainer.model.pads import after_building, before_building
 from finetune_trainer.model.weights import Stored, read_tensors
-
-HEAD = re.compile(
-    r"(^|\.)(classifier|score|pre_classifier|classification_head|classifier_\w+|logits_proj|sequence_summary|pooler)(\.|$)"
-)
-"""Parts that a model with a new head may lack in its file: they are learned anew."""
 
 FORMATS = {
     "F64": torch.float64,
@@ -73,10 +68,10 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _check_filled(info, model, new_head=head.is_new)
+    _check_filled(info, model, head)
     after_building(model, head, pad_id)
     hold_statistics(model)
-    if labels is not None:
+    if head.is_new:
         keep_head(model, folder, head, labels, seed)
     return model.train()
 
@@ -98,7 +93,7 @@ def empty_model(folder: Path, head: HeadPolicy, stored: Mapping[str, Stored]) ->
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _check_filled(info, model, new_head=head.is_new)
+    _check_filled(info, model, head)
     return model, sorted(str(name) for name in info["unexpected_keys"])
 
 
@@ -145,15 +140,17 @@ def reload(folder: Path, cls: Any, device: torch.device) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    _check_filled(info, model, new_head=False)
+    _check_filled(info, model)
     return model.to(device).eval()
 
 
-def _check_filled(info: dict[str, Any], model: Any, *, new_head: bool) -> None:
-    """Every weight comes from the files (but for a new head), and every layer in the files has its place."""
+def _check_filled(info: dict[str, Any], model: Any, head: HeadPolicy | None = None) -> None:
+    """Every weight comes from the files (but for those of a new `head`), and every layer in the files has its place."""
     lost = {str(k) for k in info["missing_keys"]} | {str(k[0]) for k in info["mismatched_keys"]}
-    if new_head:
-        lost = {name for name in lost if not HEAD.search(name)}
+    if head is not None and head.is_new:
+        base = base_name(model)
+        lost = {name for name in lost if not head.may_lack(name, base)}
+        _check_same_place(lost, {str(key) for key in info["unexpected_keys"]}, base, type(model).__name__)
     if lost:
         some = ", ".join(sorted(lost)[:3])
         raise JobError(
@@ -181,20 +178,37 @@ def _check_filled(info: dict[str, Any], model: Any, *, new_head: bool) -> None:
         )
 
 
-def keep_head(model: Any, folder: Path, head: HeadPolicy, labels: Sequence[str], seed: int) -> None:
-    """Bring the rows of the base's trained output layer to the classes of the same names; other classes start from the
-    seed.
+def _check_same_place(lost: set[str], unused: set[str], base: str, class_name: str) -> None:
+    """Some classes of transformers keep the base elsewhere than the others of their family, and do not find it in files
+    that one of these wrote. They would start from random weights wherever else such a base is loaded: with an adapter.
     """
-    known = head_labels(read_config(folder), head)
-    place = output_layer(model)
-    if not known or place is None:
+    places = {name.partition(".")[0] for name in unused}
+    other = next((o for o in places if lost <= {base + name.removeprefix(o) for name in unused}), None)
+    if lost and other:
+        raise JobError(
+            Reason.UNSUPPORTED_MODEL,
+            f"transformers' {class_name} looks for the base's weights under {base!r}, and the model's files have them"
+            f" under {other!r}: it would find none of them",
+            field=FIELD,
+            hint="Choose a model of another family for this task.",
+        )
+
+
+def keep_head(model: Any, folder: Path, head: HeadPolicy, labels: Sequence[str] | None, seed: int) -> None:
+    """Bring the rows of the base's trained output layer to the classes of the same names; other classes start from the
+    seed. So does a layer that some other task has trained, which often has the same name and sometimes the same shape.
+    """
+    config, place = read_config(folder), output_layer(model)
+    if place is None or (labels is None and head.belongs_to(config.get("architectures") or ())):
         return
     name, layer = place
+    known = head_labels(config, head)
     tensors = {f"{name}.{part}": tensor for part, tensor in layer.named_parameters(recurse=False)}
-    theirs = {n: t for n, t in read_tensors(folder, tensors.keys()).items() if len(t) == len(known)}
-    if not theirs:
-        return
-    found, draw = matches(labels, known), torch.Generator().manual_seed(seed)
+    stored = read_tensors(folder, tensors.keys())
+    theirs = {n: t for n, t in stored.items() if len(t) == len(known)}
+    if not theirs and all(t.shape != tensors[n].shape for n, t in stored.items()):
+        return  # nothing of theirs has come into ours
+    found, draw = matches(labels or (), known), torch.Generator().manual_seed(seed)
     spread = float(getattr(model.config, "initializer_range", None) or 0.02)
     with torch.no_grad():
         for full, tensor in tensors.items():
@@ -208,8 +222,7 @@ def keep_head(model: Any, folder: Path, head: HeadPolicy, labels: Sequence[str],
 
 def output_layer(model: Any) -> tuple[str, Any] | None:
     """The last linear layer of a classifier, with its name: it has one row a class."""
-    base = getattr(model, model.base_model_prefix, None)
-    inside = {id(module) for module in base.modules()} if base is not None else set()
+    inside = {id(module) for module in model.get_submodule(base_name(model)).modules()}
     rows = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and id(m) not in inside]
     rows = [(n, m) for n, m in rows if m.out_features == model.config.num_labels]
     return rows[-1] if rows else None
