@@ -12,6 +12,7 @@ from pydantic import Field
 
 from finetune_api import API_VERSION, KIND
 from finetune_api.base import Model, OneOf, Rule
+from finetune_api.masking import MaskedLm
 from finetune_api.method import METHODS
 from finetune_api.metrics import AUTO
 from finetune_api.pod import LabelKey, LabelValue, Name
@@ -63,6 +64,7 @@ class Spec(Model):
     model: ModelSource = Field(description="The pre-trained model to start from.")
     data: Data = Field(description="What to learn from, and what to judge by.")
     method: Method = Field(Method(), description="How to tune.")
+    masked_lm: MaskedLm | None = Field(None, description="What is hidden for the model to guess.")
     training: Training = Field(Training(), description="Hyper-parameters.")
     evaluation: Evaluation = Field(Evaluation(), description="When and by what the model is judged.")
     checkpoints: Checkpoints = Field(Checkpoints(), description="When the state is saved.")

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from finetune_api.base import Model
 from finetune_api.job import Spec, TaskName
+from finetune_api.masking import MaskedLm
 from finetune_api.sources import Data, ModelSource
 from finetune_api.tasks import TASKS, TaskInfo
 from finetune_api.tuning import Checkpoints, Evaluation, Method, Output, Training
@@ -72,6 +73,7 @@ class RunConfig(Model):
     model: ModelSource
     data: Data
     method: Method
+    masked_lm: MaskedLm | None = None
     training: Training
     evaluation: Evaluation
     checkpoints: Checkpoints

@@ -74,7 +74,7 @@ class Columns(Model):
     Columns left out are found by their usual names (see tasks.py); status.resolved.columns shows those in force.
     """
 
-    text: Column | None = Field(None, description="The text to classify.")
+    text: Column | None = Field(None, description="The text that the model is given.")
     text_pair: Column | None = Field(None, description="A second text, for pairs of sentences.")
     label: Column | None = Field(None, description="The class: a string, integer or boolean; integers go by the names that the data set has for them.")
     messages: Column | None = Field(None, description="A chat: a list of {role, content}, tool_calls beside or instead of the assistant's content; or the same as JSON text.")

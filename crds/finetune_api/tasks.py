@@ -46,7 +46,7 @@ class TaskInfo:
     default_max_length: int  # tokens of a row, at most
     pipeline_tag: str  # the Hugging Face hub's name of the task
     example_model: str  # what `finetune init` proposes
-    example_call: str  # Python behind transformers' pipeline(pipeline_tag, model), for a first try
+    example_call: str  # Python behind p, transformers' pipeline(pipeline_tag, model), for a first try
     exclusive: bool = False  # a row belongs to exactly one class
     windows: bool = False  # a row longer than maxLength is taken in windows, not cut
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
@@ -137,6 +137,23 @@ TASKS = {
             pipeline_tag="text-generation",
             example_model="hf://HuggingFaceTB/SmolLM2-135M-Instruct",
             example_call="([{'role': 'user', 'content': 'Hello'}])[0]['generated_text'][-1]",
+        ),
+        TaskInfo(
+            name="masked-lm",
+            kind="domain adaptation",
+            alternatives=((Role("text", usual=("text", "sentence", "body", "content", "document")),),),
+            beside=("title", "description", "summary", "abstract"),
+            labels=False,
+            new_head=False,
+            metrics=(LOSS, "perplexity", "accuracy"),
+            default_metric=LOSS,
+            learning_rate=5e-5,
+            default_max_length=512,
+            pipeline_tag="fill-mask",
+            example_model="hf://google-bert/bert-base-uncased",
+            example_call="(f'Please {p.tokenizer.mask_token} this.')",
+            settings=True,
+            windows=True,
         ),
     )
 }

@@ -24,6 +24,7 @@ from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.step import Stepped, train_step
+from support.families import masked_bert
 from support.models import chats, mails
 from support.ranks import run_ranks
 
@@ -45,9 +46,10 @@ def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any
             module.p = 0.0
         if dtype is torch.float64 and type(module).__name__ == "LlamaRMSNorm":
             module.forward = MethodType(full_precision_norm, module)
-    rows = mails(ROWS, seed=5) if labels else chats(ROWS, seed=5)
+    rows = chats(ROWS, seed=5) if t.head.writes else mails(ROWS, seed=5)
     columns = t.columns(list(rows[0]), None)
-    return model, [e for row in rows for e in t.encode(row, JobFacts(columns, labels or ()), tokenizer, 96, Draw())]
+    facts = JobFacts(columns, labels or (), settings=t.defaults)
+    return model, [e for row in rows for e in t.encode(row, facts, tokenizer, 96, Draw())]
 
 
 def objective(task: str) -> Objective:
@@ -107,10 +109,17 @@ def alone() -> Ranks:
 @pytest.fixture
 def folder(request: pytest.FixtureRequest) -> tuple[str, Path]:
     task = request.param
-    return task, request.getfixturevalue("bert" if task == "text-classification" else "llama")
+    return task, request.getfixturevalue(MODELS[task])
 
 
-TASKS = pytest.mark.parametrize("folder", ["text-classification", "causal-lm"], indirect=True)
+@pytest.fixture(scope="session")
+def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny BERT that fills gaps."""
+    return masked_bert(tmp_path_factory.mktemp("gaps"))
+
+
+MODELS = {"text-classification": "bert", "causal-lm": "llama", "masked-lm": "gaps"}
+TASKS = pytest.mark.parametrize("folder", MODELS, indirect=True)
 
 
 @TASKS

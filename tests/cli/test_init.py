@@ -189,6 +189,17 @@ def test_files_that_cannot_be_used(terminal: Terminal, name: str, content: bytes
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("options", [(), ("--text", "body")])
+def test_texts_without_classes_are_there_to_learn_their_language(terminal: Terminal, options: tuple[str, ...]) -> None:
+    rows = [{"id": i, "body": m["body"] + str(i)} for i, m in enumerate(MAILS)]
+    (terminal.folder / "texts.jsonl").write_bytes(jsonl(rows))
+    spec, said = written(terminal, "texts.jsonl", *options)
+    assert spec["task"] == "masked-lm"
+    assert spec["data"]["columns"] == {"text": "body"}
+    assert "no column holds classes" in said
+    assert "--label" in said
+
+
 @pytest.mark.parametrize("place", ["with space/mails.jsonl", "50% off/mails #1.jsonl", "größe\u00a0/mails%20.jsonl"])
 def test_a_path_becomes_a_uri_that_means_the_same_path(terminal: Terminal, place: str) -> None:
     path = terminal.folder / place

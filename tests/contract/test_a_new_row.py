@@ -103,16 +103,15 @@ def test_the_rules_know_them(seen: dict[str, Any]) -> None:
     assert rules["only methods lora and bias have adapters to merge; remove it"] == (
         "!self.output.merge || self.method.type in ['lora', 'bias']"
     )
-    assert rules[
-        "label is for text-classification and ranking; for causal-lm map messages, or prompt and completion"
-    ] == (
-        "self.task in ['text-classification', 'ranking'] || !has(self.data.columns) || !(has(self.data.columns.label))"
-    )
-    assert rules["prompt is for causal-lm and ranking; for text-classification map text and label"] == (
-        "self.task in ['causal-lm', 'ranking'] || !has(self.data.columns) || !(has(self.data.columns.prompt))"
-    )
-    instead = "for text-classification map text and label; for ranking map prompt and label"
-    assert f"messages and completion are for causal-lm; {instead}" in rules
+    for role, here in (("label", "text-classification"), ("prompt", "causal-lm")):
+        (message,) = (text for text in rules if text.startswith(f"{role} is for "))
+        readers, instead = message.split("; ", 1)
+        assert {here, "ranking"} <= set(readers.removeprefix(f"{role} is for ").replace(" and ", ", ").split(", "))
+        assert rules[message].endswith(f"|| !has(self.data.columns) || !(has(self.data.columns.{role}))")
+        assert "'ranking'" in rules[message]
+        assert f"for {here} map" not in instead
+    (message,) = (text for text in rules if text.startswith("messages and completion are for causal-lm; "))
+    assert message.endswith("; for ranking map prompt and label")
     metrics = next(rule for message, rule in rules.items() if message.endswith("ranking has loss and exact-match"))
     assert "(self.task == 'ranking' && self.evaluation.metric in ['loss', 'exact-match'])" in metrics
 

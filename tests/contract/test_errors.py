@@ -65,10 +65,9 @@ def test_all_findings_at_once() -> None:
 def test_the_error_s_text_is_a_line_for_each_finding() -> None:
     with pytest.raises(FieldError) as caught:
         parse(Spec, {**MINIMAL["spec"], "task": "x", "suspend": 1})
-    assert str(caught.value).splitlines() == [
-        "task: must be 'text-classification' or 'causal-lm'",
-        "suspend: must be true or false, not a whole number",
-    ]
+    task, suspend = str(caught.value).splitlines()
+    assert task.startswith("task: must be 'text-classification', ")
+    assert suspend == "suspend: must be true or false, not a whole number"
 
 
 def test_no_finding_repeats_the_text_given() -> None:

@@ -29,6 +29,7 @@ CHANGES: dict[str, Any] = {
     "model": {"uri": "s3://models/other"},
     "data": {"train": {"uri": "s3://mail/train"}, "validation": {"fraction": 0.2}, "columns": {"text": "body"}},
     "method": {"type": "lora"},
+    "maskedLm": {"maskShare": 0.2},
     "training": {"epochs": 2},
     "evaluation": {"everySteps": 5},
     "checkpoints": {"keepLast": 3},

@@ -128,6 +128,9 @@ RATES = {
     ("causal-lm", "full"): 2e-5,
     ("causal-lm", "freeze"): 5e-5,
     ("causal-lm", "lora"): 2e-4,
+    ("masked-lm", "full"): 5e-5,
+    ("masked-lm", "freeze"): 1.25e-4,
+    ("masked-lm", "lora"): 5e-4,
 }
 
 

@@ -56,6 +56,7 @@ def test_a_role_that_needs_another_is_refused_without_it(task: TaskInfo) -> None
 @pytest.mark.parametrize(("task", "metric"), [*itertools.product(TASKS, METRICS)])
 def test_a_spec_may_name_the_metrics_of_its_task_only(task: str, metric: str) -> None:
     has = {"text-classification": {"loss", "accuracy", "macro-f1"}, "causal-lm": {"loss", "perplexity"}}
+    has["masked-lm"] = {"loss", "perplexity", "accuracy"}
     given = spec(task, evaluation={"metric": metric})
     if metric in has[task]:
         assert parse(Spec, given).evaluation.metric == metric

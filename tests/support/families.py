@@ -97,6 +97,15 @@ def tiny_mixtral(folder: Path, family: str = "mixtral") -> Path:
     return save(folder, seeded(model, settings))
 
 
+def masked_bert(folder: Path, **settings: Any) -> Path:
+    """A BertForMaskedLM: the encoder of `tiny_bert` with a head that fills gaps."""
+    from transformers.models.bert.configuration_bert import BertConfig
+    from transformers.models.bert.modeling_bert import BertForMaskedLM
+
+    tiny_bert(folder, **settings)
+    return save(folder, seeded(BertForMaskedLM, BertConfig.from_pretrained(folder)))
+
+
 def bare(kind: str, folder: Path) -> Path:
     """A model saved without any head, as `AutoModel` saves it: bert, distilbert, llama (untied) or gpt2."""
     if kind == "bert":

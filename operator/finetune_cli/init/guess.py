@@ -9,10 +9,11 @@ from finetune_cli.init.guesses.base import Guess, Guesser, Rows
 from finetune_cli.init.guesses.chats import chats
 from finetune_cli.init.guesses.classification import classification
 from finetune_cli.init.guesses.prompts import prompts
+from finetune_cli.init.guesses.texts import texts
 from finetune_cli.terminal import Stop
 
 GUESSERS: tuple[Guesser, ...] = (chats, prompts)
-"""In the order in which they are asked, the most particular first; what none knows is a text with a class."""
+"""In the order in which they are asked, the most particular first; what none knows is a text, with a class or not."""
 
 
 def guess(rows: Rows, *, label: str | None = None, text: str | None = None) -> Guess:
@@ -29,4 +30,6 @@ def guess(rows: Rows, *, label: str | None = None, text: str | None = None) -> G
         for guesser in GUESSERS:
             if found := guesser(rows, names):
                 return found
+    if label is None and (found := texts(rows, names, text)):
+        return found
     return classification(rows, names, label, text)

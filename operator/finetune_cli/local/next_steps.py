@@ -41,8 +41,8 @@ def _snippet(manifest: Manifest, folder: str) -> str:
             " makes one model"
         )
     model = f"{folder}/merged" if spec.output.merge else folder
-    use = f"pipeline({task.pipeline_tag!r}, {model!r}){task.example_call}"
-    return f"python -c {_shell(f'from transformers import pipeline; print({use})')}"
+    use = f"p = pipeline({task.pipeline_tag!r}, {model!r}); print(p{task.example_call})"
+    return f"python -c {_shell(f'from transformers import pipeline; {use}')}"
 
 
 def _shell(code: str) -> str:

@@ -112,6 +112,22 @@ class ClassExample(TextExample):
 
 
 @dataclass(frozen=True, slots=True)
+class MaskedExample(TextExample):
+    """A text of which tokens are hidden: `targets` has the id that belongs in its place, or IGNORE, for each token."""
+
+    targets: list[int]
+
+    @property
+    def losses(self) -> int:
+        """The hidden tokens."""
+        return sum(target != IGNORE for target in self.targets)
+
+    def labels(self, width: int) -> list[int]:
+        """The targets; padding is not learned."""
+        return self.targets + [IGNORE] * (width - self.length)
+
+
+@dataclass(frozen=True, slots=True)
 class TokenExample(TextExample):
     """A text of which tokens are learned: `targets` has one id or IGNORE for each input token."""
 

@@ -20,19 +20,29 @@ class TokenTally:
 
     def add(self, losses: Losses, batch: MicroBatch) -> None:
         """Any number of losses a row."""
+        self.vector += self.sums(losses)
+
+    @staticmethod
+    def sums(losses: Losses) -> list[float]:
+        """What a micro-batch adds."""
         sums, counts = (x.double().cpu().numpy() for x in (losses.sums, losses.counts))
-        self.vector += [sums.sum(), counts.sum(), sums @ sums, counts @ counts, sums @ counts, (counts > 0).sum()]
+        return [sums.sum(), counts.sum(), sums @ sums, counts @ counts, sums @ counts, (counts > 0).sum()]
 
     def metrics(self) -> dict[str, float]:
         """loss (nats a token) and perplexity."""
         loss, tokens = self.vector[:2]
         mean = float(loss / tokens) if tokens else math.nan
-        return {"loss": mean, "perplexity": _exp(mean)}
+        return {"loss": mean, "perplexity": perplexity(mean)}
 
     def intervals(self) -> dict[str, float]:
         """Bounds from the spread of rows: their tokens are not independent, rows are."""
-        low, high = ratio_interval(*self.vector)
-        return {"loss-low": low, "loss-high": high, "perplexity-low": _exp(low), "perplexity-high": _exp(high)}
+        low, high = ratio_interval(*self.vector[:6])
+        return {
+            "loss-low": low,
+            "loss-high": high,
+            "perplexity-low": perplexity(low),
+            "perplexity-high": perplexity(high),
+        }
 
     def decision(self) -> dict[str, Any]:
         """Nothing to choose."""
@@ -42,5 +52,6 @@ class TokenTally:
         """Nothing beyond the metrics."""
 
 
-def _exp(x: float) -> float:
-    return math.inf if x >= 700 else math.exp(x)  # nan stays nan
+def perplexity(loss: float) -> float:
+    """Of a mean loss in nats; infinite where it is too large for a number."""
+    return math.inf if loss >= 700 else math.exp(loss)  # nan stays nan

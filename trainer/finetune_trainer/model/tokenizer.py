@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from finetune_trainer.model.template import ChatTemplate
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked, and rows come one at a time
 
 MODEL_FIELD = "spec.model.uri"
+Parts = list[tuple[list[int], list[int | None]]]
 UNLIMITED = 1_000_000
 """transformers writes 1e30 where a tokenizer knows no longest input."""
 
@@ -43,6 +45,7 @@ class Tokenizer:
         self._cut: int | None = None
         self.eos_id: int | None = backend.eos_token_id
         self.bos_id: int | None = backend.bos_token_id
+        self.mask_id: int | None = backend.mask_token_id
         self.special_ids = frozenset(self._fast.token_to_id(str(t)) for t in backend.all_special_tokens) | frozenset(
             i for i, token in self._fast.get_added_tokens_decoder().items() if token.special
         )
@@ -52,6 +55,7 @@ class Tokenizer:
         config = config or {}
         self.pad_id: int = pad_id(backend.pad_token_id, config, self.eos_id)
         self._types: int = config.get("type_vocab_size") or 0
+        self._known: int | None = config.get("vocab_size")
         self.max_length: int | None = backend.model_max_length if backend.model_max_length < UNLIMITED else None
 
     @property
@@ -62,6 +66,13 @@ class Tokenizer:
     def beyond(self, size: int) -> dict[str, int]:
         """Tokens whose id is not below `size`, with their ids."""
         return {token: i for token, i in self._fast.get_vocab(with_added_tokens=True).items() if i >= size}
+
+    @cached_property
+    def ordinary_ids(self) -> list[int]:
+        """Tokens that a text is made of and the model knows: neither special ones nor added ones."""
+        added = self._fast.get_added_tokens_decoder().keys() | self.special_ids
+        found = sorted(i for i in self._fast.get_vocab(with_added_tokens=True).values() if i not in added)
+        return [i for i in found if self._known is None or i < self._known]
 
     @property
     def hf(self) -> Any:
@@ -84,6 +95,40 @@ class Tokenizer:
         if types is not None and max(types, default=0) >= self._types:
             types = None  # a model that does not tell the texts of a pair by them, whatever its tokenizer thinks
         return encoding.ids, types, length
+
+    def parts(self, text: str, max_length: int) -> Parts:
+        """The whole text in as few parts of at most `max_length` tokens as it takes, about equally long, each with
+        special tokens: ids, and of each the number of the word that it is of; None: of none, it is a special token.
+        """
+        content = len(self._whole(text).ids)
+        special = self._fast.num_special_tokens_to_add(False)
+        count = max(1, -(-content // max(1, max_length - special)))
+        self._cut = special + max(1, -(-content // count))
+        self._fast.enable_truncation(self._cut)
+        first = self._fast.encode(text)
+        return [(part.ids, self._words(part, text)) for part in (first, *first.overflowing)]
+
+    def _words(self, encoding: Any, text: str) -> list[int | None]:
+        """The tokenizer's own, unless it takes a whole text for one word: then white space begins a new one."""
+        special = [
+            bool(mask) or i in self.special_ids
+            for mask, i in zip(encoding.special_tokens_mask, encoding.ids, strict=True)
+        ]
+        if self._parts_words:
+            return [None if s else word for s, word in zip(special, encoding.word_ids, strict=True)]
+        words: list[int | None] = []
+        word, before = 0, ""
+        for hidden, (start, end) in zip(special, encoding.offsets, strict=True):
+            piece = text[start:end]
+            word += piece[:1].isspace() or (text[start - 1 : start].isspace() and not before.isspace())
+            words.append(None if hidden else word)
+            before = piece
+        return words
+
+    @cached_property
+    def _parts_words(self) -> bool:
+        """Whether the tokenizer tells words apart."""
+        return len(set(self._whole("a b").word_ids)) > 1
 
     def ids(self, text: str) -> list[int]:
         """Ids of a continuation: no special tokens are added."""

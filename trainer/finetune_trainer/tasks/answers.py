@@ -29,10 +29,12 @@ def each(
     max_length: int,
     read: Callable[[Any, Sequence[Example]], Sequence[T]],
     size: int = SIZE,
+    forward: Callable[[Any, Any], Any] | None = None,
 ) -> list[T]:
     """What `read(output, examples of the batch)` finds in the model's outputs, one value an example, in their order.
 
-    The model is in eval mode, and the caller in torch.inference_mode().
+    `forward(model, micro-batch)` is for outputs that are not the model's own. The model is in eval mode, and the
+    caller in torch.inference_mode().
     """
     from finetune_trainer.batches.collate import collate  # it brings torch, which the prepare step does without
     from finetune_trainer.batches.layout import order_by_length
@@ -43,7 +45,7 @@ def each(
     for start in range(0, len(order), size):
         places = order[start : start + size]
         batch = collate([examples[i] for i in places], pad_id, max_length).to(device)
-        values = read(model(**batch.inputs), batch.examples)
+        values = read(forward(model, batch) if forward else model(**batch.inputs), batch.examples)
         found.update(zip(places, values, strict=True))
     return [found[i] for i in range(len(examples))]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from finetune_trainer.tasks import causal_lm, text_classification
+from finetune_trainer.tasks import causal_lm, masked_lm, text_classification
 from finetune_trainer.tasks.base import Task
 
-TASKS = {task.info.name: task for task in (text_classification.TASK, causal_lm.TASK)}
+TASKS = {task.info.name: task for task in (text_classification.TASK, causal_lm.TASK, masked_lm.TASK)}
 
 
 def task_for(name: str) -> Task:

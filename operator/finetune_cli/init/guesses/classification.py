@@ -51,7 +51,7 @@ def classification(rows: Rows, names: list[str], label: str | None, text: str | 
     if label is None:
         label, reason = _label(rows, [n for n in names if n != text])
         reasons.append(reason)
-    texts = [n for n in names if n != label and all(isinstance(row.get(n), str) for row in rows)]
+    texts = [n for n in texts_of(rows, names) if n != label]
     columns = {"label": label}
     if text is not None:
         columns["text"] = text
@@ -61,7 +61,7 @@ def classification(rows: Rows, names: list[str], label: str | None, text: str | 
         )
     else:
         pair = next(((a, b) for a, b in PAIRS if a in texts and b in texts), None)
-        columns["text"] = pair[0] if pair else _text(rows, texts)
+        columns["text"] = pair[0] if pair else text_column(rows, texts)
         if pair:
             columns["textPair"] = pair[1]
         reasons.append(f"{' and '.join(pair)} are a pair of texts" if pair else f"{columns['text']} holds the texts")
@@ -74,7 +74,8 @@ def _class(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else one_form(str(value))
 
 
-def _label(rows: Rows, names: list[str]) -> tuple[str, str]:
+def class_columns(rows: Rows, names: list[str]) -> list[str]:
+    """The columns that may hold classes, the likeliest first."""
     usable = [
         n
         for n in names
@@ -83,7 +84,16 @@ def _label(rows: Rows, names: list[str]) -> tuple[str, str]:
     ]
     by_name = [n for n in usable if n.lower() in LABELS]
     by_values = [n for n in usable if len({str(row.get(n)) for row in rows}) > 1 and few(rows, n)]
-    for name in (*[n for n in by_name if n in by_values], *by_values, *by_name):
+    return [*[n for n in by_name if n in by_values], *by_values, *by_name]
+
+
+def texts_of(rows: Rows, names: list[str]) -> list[str]:
+    """The columns that hold texts in all rows."""
+    return [n for n in names if all(isinstance(row.get(n), str) for row in rows)]
+
+
+def _label(rows: Rows, names: list[str]) -> tuple[str, str]:
+    for name in class_columns(rows, names):
         count = len({str(row.get(name)) for row in rows})
         return name, f"{name} holds the classes: {count} different values in {len(rows)} rows"
     raise Stop(
@@ -92,7 +102,8 @@ def _label(rows: Rows, names: list[str]) -> tuple[str, str]:
     )
 
 
-def _text(rows: Rows, texts: list[str]) -> str:
+def text_column(rows: Rows, texts: list[str]) -> str:
+    """The likeliest of columns that hold texts."""
     named = [n for wanted in TEXTS for n in texts if n.lower() == wanted]
     longest = max(texts, key=lambda n: sum(len(row[n]) for row in rows))
     average = {n: sum(len(row[n]) for row in rows) / len(rows) for n in texts}

@@ -100,7 +100,7 @@ def _check_split(
         message = f"About {longer:.1%} of the rows are longer than maxLength {max_length} and are "
         seen = f"; the longest seen has {measured.longest} tokens."
         if task.info.windows:
-            kind, message = "Windows", f"{message}taken in windows that overlap, so that nothing is cut{seen}"
+            kind, message = "Windows", f"{message}taken in several windows, so that nothing is cut{seen}"
         else:
             kind, message = "Truncated", f"{message}cut{seen} Raise spec.training.maxLength if what is cut matters."
         findings.append(_finding(kind, rows[too_long[0]], longer * train_rows, message))
