@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from finetune_api.families import DECODER, ENCODER, Family, of_kinds
 from finetune_api.metrics import LOSS
 from finetune_api.text import camel_case
 
@@ -47,6 +48,8 @@ class TaskInfo:
     pipeline_tag: str  # the Hugging Face hub's name of the task
     example_model: str  # what `finetune init` proposes
     example_call: str  # Python behind p, transformers' pipeline(pipeline_tag, model), for a first try
+    kinds: tuple[str, ...] = (ENCODER, DECODER)  # of families (families.py) that fit
+    unfit: tuple[str, ...] = ()  # model types among these that do not
     exclusive: bool = False  # a row belongs to exactly one class
     windows: bool = False  # a row longer than maxLength is taken in windows, not cut
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
@@ -55,6 +58,11 @@ class TaskInfo:
     def settings_field(self) -> str:
         """The spec's field for its settings, as manifests write it: the name in camelCase."""
         return camel_case(self.name)
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families of models that it is known to fit."""
+        return of_kinds(self.kinds, self.unfit)
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -137,6 +145,7 @@ TASKS = {
             pipeline_tag="text-generation",
             example_model="hf://HuggingFaceTB/SmolLM2-135M-Instruct",
             example_call="([{'role': 'user', 'content': 'Hello'}])[0]['generated_text'][-1]",
+            kinds=(DECODER,),
         ),
         TaskInfo(
             name="masked-lm",
@@ -152,6 +161,7 @@ TASKS = {
             pipeline_tag="fill-mask",
             example_model="hf://google-bert/bert-base-uncased",
             example_call="(f'Please {p.tokenizer.mask_token} this.')",
+            kinds=(ENCODER,),
             settings=True,
             windows=True,
         ),

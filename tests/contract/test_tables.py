@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from finetune_api.base import FieldError, parse
+from finetune_api.families import DECODER, ENCODER, FAMILIES, VISION, of_kinds
 from finetune_api.job import Spec
 from finetune_api.method import METHODS
 from finetune_api.metrics import LOSS, METRICS, direction, higher_is_better
@@ -97,3 +98,21 @@ def test_which_way_a_metric_gets_better_is_said_where_its_name_does_not_tell() -
         "new": "",
     }
     assert not higher_is_better("new")
+
+
+@pytest.mark.parametrize("task", [*TASKS.values()], ids=lambda task: task.name)
+def test_a_task_says_which_families_fit(task: TaskInfo) -> None:
+    assert task.families
+    assert set(task.kinds) <= {ENCODER, DECODER, VISION}
+    assert set(task.unfit) <= {family.model_type for family in of_kinds(task.kinds)}
+    assert not {family.model_type for family in task.families} & set(task.unfit)
+
+
+def test_families_are_told_apart_by_their_names_too() -> None:
+    assert len({family.name for family in FAMILIES.values()}) == len(FAMILIES)
+    assert {name.count("/") for name in (family.example for family in FAMILIES.values())} == {1}
+    assert [family.name for family in of_kinds([DECODER], but=["llama", "gpt2", "mistral"])] == [
+        "Qwen2",
+        "Qwen3",
+        "Gemma 3",
+    ]

@@ -11,6 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.families import FAMILIES
+from finetune_api.tasks import TASKS
+from finetune_trainer.model.facts import architecture
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.load import load_model
 from finetune_trainer.tasks.registry import task_for
@@ -45,7 +48,7 @@ def load(folder: Path, head: HeadPolicy, seed: int = 1) -> Any:
     return load_model(folder, head, labels=labels, seed=seed, pad_id=0)
 
 
-@pytest.mark.parametrize("model_type", [name for name in RECIPES if name != "gemma3_text"])
+@pytest.mark.parametrize("model_type", RECIPES)
 def test_a_base_gets_a_head_however_it_was_saved(tmp_path: Path, model_type: str) -> None:
     heads = [auto for auto in sorted(AUTO) if auto not in ELSEWHERE.get(model_type, ()) and class_of(model_type, auto)]
     assert heads
@@ -74,7 +77,7 @@ def test_a_class_that_would_not_find_the_base_again_is_refused(model_type: str) 
             load(folder_of(model_type, saved), head_of(auto))
 
 
-@pytest.mark.parametrize("model_type", [name for name in RECIPES if name != "gemma3_text"])
+@pytest.mark.parametrize("model_type", RECIPES)
 def test_no_weight_of_a_base_may_be_missing(tmp_path: Path, model_type: str) -> None:
     auto = next(auto for auto in sorted(AUTO) if class_of(model_type, auto))
     build(model_type, tmp_path)
@@ -107,3 +110,17 @@ def test_a_head_whose_classes_nobody_named_starts_anew_for_named_ones() -> None:
     assert not torch.isin(load(folder, CLASSIFIER).classifier.weight, theirs).any()
     numbered = load_model(folder, CLASSIFIER, labels=("1", "0"), seed=1, pad_id=0).classifier.weight
     assert torch.equal(numbered, theirs[[1, 0]])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_families_that_a_task_claims_have_its_class_and_others_are_refused_by_naming_these(task: str) -> None:
+    head, claimed = task_for(task).head, {family.model_type: family.name for family in TASKS[task].families}
+    assert len(claimed) > 4
+    for model_type in FAMILIES:
+        if model_type in claimed:
+            found = architecture({"model_type": model_type}, head)
+            assert found.class_name == class_of(model_type, head.auto_class).__name__
+        elif model_type not in TASKS[task].unfit:
+            with pytest.raises(JobError) as caught:
+                architecture({"model_type": model_type}, head)
+            assert all(name in caught.value.hint for name in claimed.values())

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.tasks import TASKS
+from finetune_trainer.model import auto
 from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.model.uri"
@@ -49,16 +50,15 @@ def architecture(config: dict[str, Any], head: HeadPolicy) -> Architecture:
     Raises JobError when transformers has none, or only by code from the repository.
     """
     kind = config["model_type"]
-    name = kind.replace("-", "_")
-    module = f"transformers.models.{name}.modeling_{name}"
-    source = _source(module) if name.isidentifier() else None
+    module = auto.module_of(kind)
+    source = auto.source(module)
     if source is None:
         if config.get("auto_map"):
             message = f"model type {kind!r} needs code from the model's repository, which is never run"
             raise JobError(
                 Reason.UNSAFE_MODEL, message, field=FIELD, hint="Choose a model that transformers supports itself."
             )
-        raise JobError(Reason.UNSUPPORTED_MODEL, f"transformers knows no model type {kind!r}", field=FIELD)
+        raise _unsupported(f"transformers knows no model type {kind!r}", head)
     if "quantization_config" in config:
         raise JobError(
             Reason.UNSUPPORTED_MODEL,
@@ -67,25 +67,24 @@ def architecture(config: dict[str, Any], head: HeadPolicy) -> Architecture:
             hint="Choose the model in 16 or 32 bits.",
         )
     if refusal := head.refusal(config, source):
-        raise JobError(Reason.UNSUPPORTED_MODEL, refusal, field=FIELD)
+        raise _unsupported(refusal, head)
     found = [name for name in re.findall(r"^class (\w+)", source, re.MULTILINE) if head.class_name.fullmatch(name)]
     if not found:
-        raise JobError(Reason.UNSUPPORTED_MODEL, f"model type {kind!r} does not support {head.serves}", field=FIELD)
-    named = [c for c in found if c in (config.get("architectures") or ())]
+        raise _unsupported(f"model type {kind!r} does not support {head.serves}", head)
+    named = [c for c in (*(config.get("architectures") or ()), auto.class_of(kind, head.auto_class)) if c in found]
     return Architecture(module, (named or found)[0], _positions(config, source))
+
+
+def _unsupported(message: str, head: HeadPolicy) -> JobError:
+    """With the families that fit."""
+    families = TASKS[head.serves].families if head.serves in TASKS else ()
+    hint = f"Choose a model of a family that fits: {', '.join(family.name for family in families)}."
+    return JobError(Reason.UNSUPPORTED_MODEL, message, field=FIELD, hint=hint if families else None)
 
 
 def source_of(found: Architecture) -> str:
     """The source of its code."""
-    return _source(found.module) or ""
-
-
-def _source(module: str) -> str | None:
-    try:
-        spec = find_spec(module)
-    except ImportError:
-        return None
-    return Path(spec.origin).read_text() if spec and spec.origin else None
+    return auto.source(found.module) or ""
 
 
 def _positions(config: dict[str, Any], source: str) -> int | None:
