@@ -25,9 +25,9 @@ def resolve(
     """The values in force. Lengths in tokens; train_rows counts usable rows."""
     t, task = config.training, TASKS[config.task]
     batch = t.global_batch_size or default_batch(t, train_rows)
-    steps_per_epoch = max(1, math.ceil(train_rows / batch))
+    per_epoch = steps_per_epoch(train_rows, batch)
     epochs = t.epochs if t.epochs is not None else (None if t.max_steps else DEFAULT_EPOCHS)
-    total = t.max_steps if epochs is None else math.ceil(epochs * steps_per_epoch)
+    total = t.max_steps if epochs is None else math.ceil(epochs * per_epoch)
     assert total is not None
     if t.max_steps is not None:
         total = min(total, t.max_steps)
@@ -35,9 +35,9 @@ def resolve(
     share = math.ceil(batch / processes)
     longest = max_length(t, task, model_max_length, longest_row, p99_length)
     e = config.evaluation
-    every = e.every_steps or max(1, math.ceil((e.every_epochs or 1.0) * steps_per_epoch))
+    every = e.every_steps or max(1, math.ceil((e.every_epochs or 1.0) * per_epoch))
     return Resolved(
-        epochs=round(total / steps_per_epoch, 4),
+        epochs=round(total / per_epoch, 4),
         total_steps=total,
         global_batch_size=batch,
         micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share),
@@ -47,6 +47,11 @@ def resolve(
         metric=metric(config.task, e.metric),
         evaluate_every_steps=every,
     )
+
+
+def steps_per_epoch(train_rows: int, batch: int) -> int:
+    """Optimizer steps of one pass; the last batch may be smaller."""
+    return max(1, math.ceil(train_rows / batch))
 
 
 def default_batch(training: Training, train_rows: int) -> int:

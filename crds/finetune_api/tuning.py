@@ -25,6 +25,7 @@ ScheduleName = Annotated[str, OneOf(*SCHEDULES)]
 MetricChoice = Annotated[str, OneOf(AUTO, *METRICS)]
 
 
+WeightPattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
@@ -50,10 +51,28 @@ class Lora(Model):
     )
 
 
+class Unfreeze(Model):
+    """When one more layer is trained."""
+
+    every_steps: int | None = Field(None, ge=1, le=100_000_000, description="One more layer after every so many optimizer steps.")
+    every_epochs: float | None = Field(None, gt=0, le=1000, description="One more layer after every so many epochs.")
+
+    RULES = (
+        Rule(
+            "has(self.everySteps) != has(self.everyEpochs)",
+            "set either everySteps or everyEpochs",
+            lambda s: (s.every_steps is None) != (s.every_epochs is None),
+        ),
+    )
+
+
 class Freeze(Model):
     """Train the head and the last layers only."""
 
     last_layers: int = Field(0, ge=0, le=1024, description="How many of the last layers to train besides the head.")
+    trainable: tuple[WeightPattern, ...] | None = Field(None, min_length=1, max_length=64, description="What else to train: names of modules, or patterns for names of weights, as *.bias or *.layer.5.attention.*.")
+    eval_trunk: bool | None = Field(None, description="Whether what is frozen runs as in an evaluation, that is without dropout: the trunk then gives the same features of a text each time; true when absent.")
+    unfreeze: Unfreeze | None = Field(None, description="Train one more layer from the top at each boundary, until all are (gradual unfreezing, Howard & Ruder 2018, arXiv 1801.06146); embeddings stay frozen. The head and lastLayers are trained from the start.")
 
 
 class Method(Model):

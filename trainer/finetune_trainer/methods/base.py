@@ -28,6 +28,23 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """A part of the model that is trained later than the rest."""
+
+    step: int
+    """The first step that trains it; steps count from 1."""
+    part: str
+    """What it is, for people."""
+    names: frozenset[str]
+    """Its parameters."""
+
+
+def _at_once(model: Any, settings: Any, head: HeadPolicy, steps_per_epoch: int) -> Sequence[Opening]:
+    """For methods that train from the first step whatever they train."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterFormat:
     """How weights that leave the base alone are written beside it, loaded again, and merged into it."""
 
@@ -68,6 +85,11 @@ class TuningMethod:
     """Imported once before the workers are forked, and recorded with their versions."""
     adapter: AdapterFormat | None = None
     """Where only adapters are written; else the whole model is."""
+    openings: Callable[[Any, Any, HeadPolicy, int], Sequence[Opening]] = _at_once
+    """(model as `apply` left it, settings, head, steps per epoch) -> what is trained later than the rest. `apply` marks
+    it as trained too. Nothing else decides what a step trains (I3)."""
+    rests: Callable[[Any], bool] = lambda settings: False
+    """(settings) -> whether parts in which nothing is trained run as in an evaluation."""
 
     @property
     def name(self) -> str:

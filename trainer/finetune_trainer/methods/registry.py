@@ -7,6 +7,7 @@ from typing import Any
 from finetune_api.tuning import Method
 from finetune_trainer.methods import freeze, full, lora
 from finetune_trainer.methods.base import TuningMethod
+from finetune_trainer.methods.phases import Phases
 from finetune_trainer.model.head import HeadPolicy
 
 METHODS: dict[str, TuningMethod] = {method.name: method for method in (full.METHOD, freeze.METHOD, lora.METHOD)}
@@ -39,3 +40,11 @@ def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any
     """
     chosen = method_for(method)
     return chosen.apply(model, chosen.settings(method), head, seed)
+
+
+def phases_of(model: Any, method: Method, head: HeadPolicy, *, steps_per_epoch: int, last_step: int) -> Phases:
+    """What each step of a run of `last_step` steps trains of the model that `apply_method` gave."""
+    chosen = method_for(method)
+    settings = chosen.settings(method)
+    openings = chosen.openings(model, settings, head, steps_per_epoch)
+    return Phases(model, openings, last_step, rests=chosen.rests(settings))

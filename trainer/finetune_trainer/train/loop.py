@@ -14,6 +14,7 @@ from finetune_api.report import Stage
 from finetune_api.schedules import rate_at
 from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.train import evaluation
+from finetune_trainer.train.openings import tell_openings, tell_trained
 from finetune_trainer.train.prefetch import rank_batches
 from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.session import Session
@@ -34,6 +35,7 @@ def loop(s: Session) -> None:
         s.save(metrics=state.evaluation)
     saved_at = time.monotonic()
     s.progress.stage(Stage.TRAINING)
+    tell_trained(s, state.step + 1)
     if not finished(s):
         for rank_batch, rows, cursor in rank_batches(s.data, state.cursor, s.progress):
             step = state.step + 1
@@ -46,7 +48,7 @@ def loop(s: Session) -> None:
                 decay_ratio=training.decay_ratio,
                 cycles=training.schedule_cycles,
             )
-            with s.progress.clock("train"):
+            with s.progress.clock("train"), s.phases.at(step):
                 done = train_step(
                     s.strategy,
                     s.objective,
@@ -64,6 +66,7 @@ def loop(s: Session) -> None:
             epoch = state.cursor.epoch
             state.step, state.cursor = step, cursor
             s.skipped_rows.add_step(done.learned, done.empty, epoch_before=epoch)
+            tell_openings(s, step)
             s.progress.stepped(step, done, rate, resolved, rows)
             if step % max(1, total // EVENTS) == 0:
                 s.events.add(

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from finetune_api.resolve import steps_per_epoch
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
@@ -20,7 +21,7 @@ from finetune_trainer.cpu import use_fast_kernels
 from finetune_trainer.distributed.choose import strategy_for
 from finetune_trainer.distributed.ranks import Ranks, check_same_weights
 from finetune_trainer.distributed.strategy import GradientStrategy
-from finetune_trainer.methods import apply_method
+from finetune_trainer.methods import Phases, apply_method, phases_of
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
 from finetune_trainer.objectives.base import Objective
@@ -54,6 +55,7 @@ class Session:
     resolved: Resolved
     model_folder: Path
     model: Any
+    phases: Phases
     objective: Objective
     strategy: GradientStrategy
     optimizer: torch.optim.Optimizer
@@ -100,6 +102,13 @@ def open_session(
         if ranks.device.type == "cpu":
             use_fast_kernels(model, ranks.precision)
         check_same_weights(model, ranks)
+        phases = phases_of(
+            model,
+            config.method,
+            task.head,
+            steps_per_epoch=steps_per_epoch(profile.data.train_rows, profile.resolved.global_batch_size or 1),
+            last_step=profile.resolved.total_steps or 0,
+        )
         total, trained = parameter_counts(model)
         resolved = profile.resolved.model_copy(
             update={
@@ -126,6 +135,7 @@ def open_session(
         resolved=resolved,
         model_folder=folder,
         model=model,
+        phases=phases,
         objective=task.objective(data.facts),
         strategy=strategy,
         optimizer=optimizer,

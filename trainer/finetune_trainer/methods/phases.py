@@ -1,0 +1,80 @@
+"""What each step trains, where that changes: a pure function of the step (I3).
+
+Whatever is trained at some step of the run requires gradients from the start and stands in every checkpoint, so that an
+earlier one brings all of it back. Around a step, what that step does not train yet is shut: it gets no gradient, takes
+no time in the backward pass, and the optimizer passes it over, so that its state starts with its first own step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from finetune_trainer.methods.base import Opening
+
+
+class Phases:
+    """Of a model in training. `rests`: parts in which a step trains nothing run in eval mode in that step."""
+
+    def __init__(self, model: Any, openings: Sequence[Opening], last_step: int, *, rests: bool) -> None:
+        self._model, self._rests = model, rests
+        self._parameters = dict(model.named_parameters())
+        self._openings = [opening for opening in openings if opening.step <= last_step]
+        for opening in openings:
+            if opening.step > last_step:  # never trained by this run
+                for name in opening.names:
+                    self._parameters[name].requires_grad_(False)
+        self._open: int | None = None
+        self._resting: list[Any] = []
+
+    def opened(self, step: int) -> list[Opening]:
+        """What this step is the first to train."""
+        return [opening for opening in self._openings if opening.step == step]
+
+    def trained(self, step: int) -> int:
+        """How many weights this step trains."""
+        shut = {id(parameter) for parameter in self._shut(step)}
+        return sum(p.numel() for p in self._parameters.values() if p.requires_grad and id(p) not in shut)
+
+    @contextlib.contextmanager
+    def at(self, step: int) -> Iterator[None]:
+        """For the time of a step."""
+        shut = self._shut(step)
+        gradients = [parameter.grad for parameter in shut]
+        for parameter in shut:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        try:
+            self._rest(len(shut))
+            yield
+        finally:
+            for parameter, gradient in zip(shut, gradients, strict=True):
+                parameter.requires_grad_(True)
+                parameter.grad = gradient
+
+    def _shut(self, step: int) -> list[Any]:
+        return [self._parameters[name] for opening in self._openings if opening.step > step for name in opening.names]
+
+    def _rest(self, shut: int) -> None:
+        """An evaluation puts all parts back into train mode."""
+        if not self._rests:
+            return
+        if shut != self._open:
+            self._model.train()
+            self._open, self._resting = shut, list(resting(self._model))
+        for module in self._resting:
+            if module.training:
+                module.eval()
+
+
+def resting(module: Any) -> Iterator[Any]:
+    """The largest parts in which nothing requires gradients. A part without weights goes by what it stands in: dropout
+    beside trained weights is theirs.
+    """
+    for child in module.children():
+        weights = list(child.parameters())
+        if weights and not any(p.requires_grad for p in weights):
+            yield child
+        else:
+            yield from resting(child)
