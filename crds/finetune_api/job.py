@@ -16,7 +16,7 @@ from finetune_api.masking import MaskedLm
 from finetune_api.method import METHODS
 from finetune_api.metrics import AUTO
 from finetune_api.pod import LabelKey, LabelValue, Name
-from finetune_api.rules import column_rules, labels_rule, merge_rule, metric_rule, task_settings_rules
+from finetune_api.rules import column_rules, labels_rule, merge_rule, metric_rule, smoothing_rule, task_settings_rules
 from finetune_api.sources import Data, ModelSource
 from finetune_api.status import Status
 from finetune_api.storage import Hub, Storage
@@ -84,6 +84,7 @@ class Spec(Model):
         *column_rules(TASKS),
         labels_rule(TASKS),
         metric_rule(TASKS),
+        smoothing_rule(TASKS),
         *task_settings_rules(TASKS),
         Rule(
             "has(self.data.validation) || !(has(self.evaluation.everySteps) || has(self.evaluation.everyEpochs)"

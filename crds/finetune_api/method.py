@@ -19,6 +19,7 @@ class MethodInfo:
     trains: str  # for people
     rate_factor: float  # on the task's learning rate
     rate_factor_new_head: float  # the same, for a task whose model gets an untrained head
+    by_width: bool = False  # wide models take a lower rate
     settings: bool = False  # spec.method has a field of its name (settings_field)
     merges: bool = False  # its result can be merged into the model that it started from
 
@@ -36,11 +37,12 @@ class MethodInfo:
 METHODS = {
     method.name: method
     for method in (
-        MethodInfo("full", "every weight", 1.0, 1.0),
+        MethodInfo("full", "every weight", 1.0, 1.0, by_width=True),
         MethodInfo("freeze", "the head and the last layers", 2.5, 20.0, settings=True),
         MethodInfo("lora", "low-rank adapters", 10.0, 10.0, settings=True, merges=True),
     )
 }
-"""Adapters take about ten times the rate of tuning every weight (Hu et al. 2021)."""
+"""Adapters take about ten times the rate of tuning every weight (Hu et al. 2021), whatever the model's width
+(Biderman et al. 2024)."""
 
 DEFAULT_METHOD = "full"

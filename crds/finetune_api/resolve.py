@@ -20,9 +20,15 @@ DEFAULT_EPOCHS = 3.0
 
 
 def resolve(
-    config: RunConfig, *, train_rows: int, model_max_length: int, longest_row: int, p99_length: int
+    config: RunConfig,
+    *,
+    train_rows: int,
+    model_max_length: int,
+    longest_row: int,
+    p99_length: int,
+    width: int | None = None,
 ) -> Resolved:
-    """The values in force. Lengths in tokens; train_rows counts usable rows."""
+    """The values in force. Lengths in tokens; train_rows counts usable rows; width: of the model's layers, if known."""
     t, task = config.training, TASKS[config.task]
     batch = t.global_batch_size or default_batch(t, train_rows)
     per_epoch = steps_per_epoch(train_rows, batch)
@@ -34,14 +40,15 @@ def resolve(
     processes = config.world.workers * config.world.processes_per_worker
     share = math.ceil(batch / processes)
     longest = max_length(t, task, model_max_length, longest_row, p99_length)
-    e = config.evaluation
+    e, method = config.evaluation, METHODS[config.method.type]
     every = e.every_steps or max(1, math.ceil((e.every_epochs or 1.0) * per_epoch))
     return Resolved(
         epochs=round(total / per_epoch, 4),
         total_steps=total,
         global_batch_size=batch,
         micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share),
-        learning_rate=t.learning_rate or learning_rate(task, METHODS[config.method.type], t.optimizer_info),
+        learning_rate=t.learning_rate or learning_rate(task, method, t.optimizer_info, width),
+        learning_rate_rule=None if t.learning_rate else rate_rule(task, method, t.optimizer_info, width),
         warmup_steps=min(total, math.ceil(t.warmup_ratio * total)),
         max_length=longest,
         metric=metric(config.task, e.metric),
@@ -79,11 +86,40 @@ def max_length(training: Training, task: TaskInfo, model_max_length: int, longes
 
 
 def learning_rate(
-    task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo = OPTIMIZERS[DEFAULT_OPTIMIZER]
+    task: TaskInfo,
+    method: MethodInfo,
+    optimizer: OptimizerInfo = OPTIMIZERS[DEFAULT_OPTIMIZER],
+    width: int | None = None,
 ) -> float:
-    """The peak rate: the task's, by the method's factor, by the optimizer's."""
-    factor = method.rate_factor_new_head if task.new_head else method.rate_factor
-    return task.learning_rate * factor * optimizer.rate_factor
+    """The peak rate: the task's, by the method's factor, by the optimizer's, by the width's."""
+    return math.prod(factor for factor, _ in _rate_factors(task, method, optimizer, width))
+
+
+def rate_rule(task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo, width: int | None) -> str:
+    """How the peak rate came about, for people: its factors that are not 1."""
+    (base, kind), *factors = _rate_factors(task, method, optimizer, width)
+    return " ".join((f"{base:g} for {kind}", *(f"× {value:.3g} for {why}" for value, why in factors if value != 1)))
+
+
+def _rate_factors(
+    task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo, width: int | None
+) -> tuple[tuple[float, str], ...]:
+    by_method = method.rate_factor_new_head if task.new_head else method.rate_factor
+    return (
+        (task.learning_rate, task.kind),
+        (by_method, f"method {method.name}"),
+        (optimizer.rate_factor, optimizer.name),
+        (width_factor(width) if method.by_width and width else 1.0, f"width {width}"),
+    )
+
+
+def width_factor(width: int) -> float:
+    """By how much a model wider than BERT's 768 learns slower where every weight is tuned: √(768/width), at least 1/4.
+
+    Between what is in use for encoders of 768 to 1,024 (Devlin et al. 2018) and decoders of 4,096 (1e-5 to 2e-5), and
+    the 1/width that holds for training from the start (Yang et al. 2022).
+    """
+    return min(1.0, max(0.25, math.sqrt(768 / width)))
 
 
 def metric(task: TaskName, wanted: MetricChoice) -> str:

@@ -66,6 +66,17 @@ def metric_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
     )
 
 
+def smoothing_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
+    """spec.training.labelSmoothing is for tasks whose loss is a cross-entropy."""
+    names = [task.name for task in tasks.values() if task.smooths]
+    return Rule(
+        f"!has(self.training.labelSmoothing) || self.training.labelSmoothing == 0.0 || {_one_of('self.task', names)}",
+        f"only {listed(names)} {'has' if len(names) == 1 else 'have'} targets to smooth; remove it",
+        lambda s: not s.training.label_smoothing or s.task in names,
+        field="training.labelSmoothing",
+    )
+
+
 def merge_rule(methods: Mapping[str, MethodInfo]) -> Rule:
     """spec.output.merge is for methods that leave adapters."""
     names = [method.name for method in methods.values() if method.merges]

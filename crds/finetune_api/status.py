@@ -114,6 +114,7 @@ class Resolved(Model):
     global_batch_size: int | None = Field(None, ge=1, description="Rows in one optimizer step.")
     micro_batch_size: int | None = Field(None, ge=1, description="Most rows that one process takes at once.")
     learning_rate: float | None = Field(None, description="Peak learning rate.")
+    learning_rate_rule: Short | None = Field(None, description="How the peak learning rate was chosen; absent where it was given.")
     warmup_steps: int | None = Field(None, ge=0, description="Steps of the warm-up.")
     max_length: int | None = Field(None, ge=1, description="Most tokens of a row.")
     columns: Annotated[dict[MetricName, Short], Field(max_length=4)] | None = Field(None, description="Which column plays which role.")

@@ -52,6 +52,7 @@ class TaskInfo:
     unfit: tuple[str, ...] = ()  # model types among these that do not
     exclusive: bool = False  # a row belongs to exactly one class
     windows: bool = False  # a row longer than maxLength is taken in windows, not cut
+    smooths: bool = False  # its loss is a cross-entropy whose targets training may smooth
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
 
     @property
@@ -106,6 +107,7 @@ TASKS = {
             example_model="hf://sentence-transformers/all-MiniLM-L6-v2",
             example_call="('You have won a prize')",
             exclusive=True,
+            smooths=True,
         ),
         TaskInfo(
             name="causal-lm",
@@ -146,6 +148,7 @@ TASKS = {
             example_model="hf://HuggingFaceTB/SmolLM2-135M-Instruct",
             example_call="([{'role': 'user', 'content': 'Hello'}])[0]['generated_text'][-1]",
             kinds=(DECODER,),
+            smooths=True,
         ),
         TaskInfo(
             name="masked-lm",

@@ -53,7 +53,7 @@ def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any
 
 
 def objective(task: str) -> Objective:
-    return task_for(task).objective(JobFacts({}))
+    return task_for(task).objective(JobFacts({}, training=Training(label_smoothing=0.1)))
 
 
 def whole(task: str, model: Any, examples: list[Example]) -> torch.Tensor:

@@ -48,10 +48,16 @@ def chosen(
     p99: int = 250,
     task: str = "text-classification",
     world: World | None = None,
+    width: int | None = None,
     **spec: Any,
 ) -> Resolved:
     return resolve(
-        config(task, world, **spec), train_rows=rows, model_max_length=model_max, longest_row=longest, p99_length=p99
+        config(task, world, **spec),
+        train_rows=rows,
+        model_max_length=model_max,
+        longest_row=longest,
+        p99_length=p99,
+        width=width,
     )
 
 
@@ -137,6 +143,21 @@ RATES = {
 @pytest.mark.parametrize(("task", "method"), RATES)
 def test_each_task_and_method_has_a_rate(task: str, method: str) -> None:
     assert chosen(task=task, method={"type": method}).learning_rate == RATES[task, method]
+
+
+def test_wide_models_take_a_lower_rate_where_every_weight_is_tuned() -> None:
+    widths = (None, 384, 768, 1024, 3072, 100_000)
+    found = [chosen(width=width).learning_rate for width in widths]
+    assert found == pytest.approx([5e-5, 5e-5, 5e-5, 5e-5 * math.sqrt(0.75), 2.5e-5, 1.25e-5])
+    assert chosen(method={"type": "lora"}, width=3072).learning_rate == 5e-4
+
+
+def test_the_rule_of_the_rate_is_told_unless_the_user_gave_it() -> None:
+    assert chosen(width=384).learning_rate_rule == "5e-05 for classification"
+    assert chosen(task="causal-lm", width=3072).learning_rate_rule == "2e-05 for language models × 0.5 for width 3072"
+    lora = {"method": {"type": "lora"}, "training": {"optimizer": "lion"}}
+    assert chosen(**lora).learning_rate_rule == "5e-05 for classification × 10 for method lora × 0.2 for lion"
+    assert chosen(training={"learningRate": 1e-3}).learning_rate_rule is None
 
 
 def test_an_optimizer_has_its_own_factor_on_the_rate() -> None:

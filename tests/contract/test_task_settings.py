@@ -9,9 +9,10 @@ import pytest
 
 from finetune_api import run
 from finetune_api.base import Model
-from finetune_api.rules import task_settings_rules
+from finetune_api.rules import smoothing_rule, task_settings_rules
 from finetune_api.run import RunConfig
 from finetune_api.tasks import TASKS
+from finetune_api.tuning import Training
 
 OWN = dataclasses.replace(TASKS["causal-lm"], name="word-count", settings=True)
 
@@ -51,3 +52,13 @@ def test_a_run_gives_the_settings_of_its_own_task(monkeypatch: pytest.MonkeyPatc
     assert config.task_settings is None, "it has none"
     monkeypatch.setitem(run.TASKS, OWN.name, OWN)  # type: ignore[misc]
     assert OwnConfig.model_construct(task=OWN.name, word_count=WordCount(least=3)).task_settings == WordCount(least=3)
+
+
+def test_only_tasks_with_a_cross_entropy_have_targets_to_smooth() -> None:
+    rule = smoothing_rule({"causal-lm": TASKS["causal-lm"], OWN.name: dataclasses.replace(OWN, smooths=False)})
+    assert rule.cel == (
+        "!has(self.training.labelSmoothing) || self.training.labelSmoothing == 0.0 || self.task == 'causal-lm'"
+    )
+    assert (rule.field, rule.message) == ("training.labelSmoothing", "only causal-lm has targets to smooth; remove it")
+    for task, smoothing, fine in (("causal-lm", 0.1, True), ("word-count", 0.1, False), ("word-count", 0.0, True)):
+        assert rule.check(SimpleNamespace(task=task, training=Training(label_smoothing=smoothing))) is fine

@@ -107,11 +107,11 @@ FAULTS = {
         Reason.STORAGE_UNAVAILABLE,
     ),
     "batch": (on_rank(1, prefetch, "lay_out", lambda: KeyError("labels"), nth=2), Reason.INTERNAL_ERROR),
-    "forward": (on_rank(1, objective, "cross_entropy", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
+    "forward": (on_rank(1, objective, "in_full_precision", lambda: CPU_MEMORY, nth=3), Reason.OUT_OF_MEMORY),
     "backward": (on_rank(0, FlatGradients, "backward", lambda: CUBLAS_MEMORY, nth=4), Reason.OUT_OF_MEMORY),
     "norm": (on_rank(1, FlatGradients, "reduce", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
     "optimizer": (on_rank(0, torch.optim.AdamW, "step", lambda: CUDA_MEMORY), Reason.OUT_OF_MEMORY),
-    "evaluation": (on_rank(1, objective, "cross_entropy", lambda: CUDA_MEMORY, nth=5), Reason.OUT_OF_MEMORY),
+    "evaluation": (on_rank(1, objective, "in_full_precision", lambda: CUDA_MEMORY, nth=5), Reason.OUT_OF_MEMORY),
     "held-out rows": (
         on_rank(0, evaluation, "_windows", lambda: JobError(Reason.DATA_CHANGED, "changed")),
         Reason.DATA_CHANGED,
@@ -213,7 +213,7 @@ def step_that_fails(ranks: Ranks, folder: Path, kind: Any, micro: int, error: Ba
     try:
         train_step(
             gradients,
-            objective.cross_entropy,
+            objective.cross_entropy(),
             optimizer,
             share,
             ranks,

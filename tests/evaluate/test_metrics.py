@@ -42,7 +42,7 @@ def judged(rows: int, seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarr
 def add(found: ClassTally, logits: torch.Tensor, labels: torch.Tensor) -> None:
     """Count a micro-batch to which the model gives these logits."""
     batch = MicroBatch({}, labels, len(labels), 0)
-    found.add(cross_entropy(lambda: SimpleNamespace(logits=logits), batch), batch)
+    found.add(cross_entropy()(lambda: SimpleNamespace(logits=logits), batch), batch)
 
 
 def tally(true: np.ndarray, predicted: np.ndarray, size: int) -> ClassTally:
@@ -119,7 +119,7 @@ def language(llama: Path) -> tuple[object, list[TokenExample], int]:
 def test_perplexity_is_that_of_all_learned_tokens_however_rows_are_cut(llama: Path, size: int) -> None:
     model, examples, pad = language(llama)
     ranks = Ranks.alone()
-    found = evaluate(model, examples, next_token, TokenTally(), ranks, size=size, pad_id=pad, max_length=96).metrics()
+    found = evaluate(model, examples, next_token(), TokenTally(), ranks, size=size, pad_id=pad, max_length=96).metrics()
     assert model.training, "left as it was found"  # type: ignore[attr-defined]
     total = tokens = 0.0
     for e in examples:  # one by one and without padding
@@ -141,7 +141,7 @@ def test_an_evaluation_heeds_a_stop_in_its_midst(llama: Path) -> None:
         evaluate(
             model,
             examples,
-            next_token,
+            next_token(),
             TokenTally(),
             Ranks.alone(),
             size=1,

@@ -13,11 +13,18 @@ import torch
 from finetune_api.exits import JobError, Reason
 from finetune_api.optimizers import OPTIMIZERS
 from finetune_api.tuning import Training
+from finetune_trainer.batches.micro_batch import MicroBatch
+from finetune_trainer.batches.rank_batch import RankBatch
 from finetune_trainer.checkpoint.compare import check_identity
 from finetune_trainer.distributed import tensors as named
+from finetune_trainer.distributed.flat import FlatGradients
+from finetune_trainer.distributed.ranks import Ranks
+from finetune_trainer.methods.modules import depths
 from finetune_trainer.model.load import load_model
+from finetune_trainer.objectives.base import Losses
 from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.tasks.registry import task_for
+from finetune_trainer.train.step import train_step
 from support.attempts import Bench
 from support.models import mails, write_jsonl
 
@@ -140,8 +147,9 @@ class StopAfter:
         {"optimizer": "adafactor", "schedule": "wsd", "decayRatio": 0.4},
         {"optimizer": "lion", "schedule": "inverse-sqrt"},
         {"optimizer": "sgd", "schedule": "constant"},
+        {"layerDecay": 0.5, "emaDecay": 0.6, "labelSmoothing": 0.1, "dropout": 0.3},
     ],
-    ids=lambda training: f"{training['optimizer']} {training['schedule']}",
+    ids=lambda training: " ".join(map(str, training.values())),
 )
 def test_a_stopped_run_ends_like_one_that_was_not(bert: Path, tmp_path: Path, training: dict[str, Any]) -> None:
     train = write_jsonl(tmp_path / "train.jsonl", mails(40, seed=1))
@@ -156,6 +164,46 @@ def test_a_stopped_run_ends_like_one_that_was_not(bert: Path, tmp_path: Path, tr
     assert stopped.attempt(2).resumed_from_step in range(2, 7), "stopped at another place than the case is about"
     assert stopped.events() == whole.events()
     assert stopped.weights() == whole.weights()
+
+
+def test_each_layers_rate_is_that_of_the_layer_above_times_the_decay(bert: Path) -> None:
+    model = load_model(bert, task_for("text-classification").head, labels=("ham", "spam"), seed=0, pad_id=0)
+    training = Training(layer_decay=0.5, weight_decay=0.1)
+    groups = optimizer_for(model, training, depths(model, task_for("text-classification").head)).param_groups
+    share = {id(p): group["share"] for group in groups for p in group["params"]}
+    decayed = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    found: dict[str, set[float]] = {}
+    for name, p in model.named_parameters():
+        part = next(part for part in ("embeddings", "layer.0", "layer.1", "pooler", "classifier") if part in name)
+        found.setdefault(part, set()).add(share[id(p)])
+        assert decayed[id(p)] == (0.1 if p.dim() > 1 else 0.0)
+    assert found == {"classifier": {1.0}, "pooler": {1.0}, "layer.1": {0.5}, "layer.0": {0.25}, "embeddings": {0.125}}
+    assert len(share) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_the_step_gives_each_group_its_share_of_the_rate() -> None:
+    """Lion's first update of a weight is its rate, whatever the gradient."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    deep = {name: int(name[0]) for name, _ in model.named_parameters()}
+    training = Training(optimizer="lion", layer_decay=0.25, weight_decay=0.0)
+    before = [p.detach().clone() for p in model.parameters()]
+    batch = MicroBatch({}, torch.zeros(1), 1, 1)
+    objective = lambda model, batch: Losses(model(torch.ones(1, 2)).sum()[None], torch.ones(1))  # noqa: E731
+    done = train_step(
+        FlatGradients(model, Ranks.alone()),
+        objective,
+        optimizer_for(model, training, deep),
+        RankBatch([batch], 1, 1),
+        Ranks.alone(),
+        step=1,
+        rate=0.1,
+        max_norm=0.0,
+        seed=0,
+        stop=lambda: False,
+    )
+    assert done is not None
+    moved = [float((p.detach() - b).abs().max()) for p, b in zip(model.parameters(), before, strict=True)]
+    assert moved == pytest.approx([0.025, 0.025, 0.1, 0.1], rel=1e-5)
 
 
 def test_a_checkpoint_of_another_optimizer_is_refused() -> None:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from finetune_api.exits import Reason
+from finetune_api.exits import JobError, Reason
 from finetune_api.run import HubAccess
+from finetune_api.tuning import Training
 from finetune_trainer.model.fetch import stored_weights
 from finetune_trainer.model.weights import headers
+from finetune_trainer.prepare.checks.without_effect import without_effect
 from finetune_trainer.prepare.rows.survey import row_problem
 from finetune_trainer.storage import location
 from finetune_trainer.tasks.embeddings import within_embeddings
@@ -202,3 +204,29 @@ def test_headers_are_read_alike_from_a_folder_a_bucket_and_the_hub(
     hub.add("models", "org/tiny", {path.name: path.read_bytes() for path in llama.iterdir()})
     config = job_config(tmp_path, model={"uri": "hf://org/tiny"}, hub=HubAccess(endpoint=hub.endpoint))
     assert stored_weights(config) == expected
+
+
+def test_options_that_change_nothing_are_named(tmp_path: Path, run: Runs) -> None:
+    tiny_llama(tmp_path / "model")
+    training = {"layerDecay": 0.9, "dropout": 0.1}
+    method = {"type": "freeze", "freeze": {"lastLayers": 0}}
+    config = chat_job(tmp_path, tmp_path / "model", training=training, method=method)
+    found = [f.message for f in run(config).data.findings if f.kind == "WithoutEffect"]
+    assert found == [
+        "spec.training.layerDecay has no effect: everything that the method trains lies at one depth; remove it."
+    ]
+    whole = chat_job(tmp_path, tmp_path / "model", training=training, output={"uri": (tmp_path / "other").as_uri()})
+    assert not [f for f in run(whole).data.findings if f.kind == "WithoutEffect"]
+
+
+def test_dropout_of_a_family_without_any_is_named_and_a_model_without_layers_cannot_decay() -> None:
+    """A network of convolutions; one without a list of layers."""
+    from transformers.models.resnet.configuration_resnet import ResNetConfig
+
+    head, model = task_for("text-classification").head, torch.nn.Linear(2, 2)
+    model.config, model.base_model_prefix = ResNetConfig(), "base"  # type: ignore[assignment]
+    (finding,) = without_effect(Training(dropout=0.2), model, head)
+    assert "spec.training.dropout has no effect" in finding.message
+    with pytest.raises(JobError, match="no list of layers, whose rates could decay") as caught:
+        without_effect(Training(layer_decay=0.5), model, head)
+    assert caught.value.field == "spec.training.layerDecay"

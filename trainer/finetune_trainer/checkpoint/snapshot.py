@@ -15,7 +15,8 @@ from finetune_api.status import Checkpoint
 class Snapshot:
     """Everything that the next step depends on.
 
-    `tensors` are named "model.…" (only what is trained, for lora and freeze) and "optimizer.…"; the part before the
+    `tensors` are named "model.…" (only what is trained, for lora and freeze), "optimizer.…" and, where weights are
+    averaged, "average.…"; the part before the
     first dot is a namespace that can be loaded alone. `meta` is JSON: non-finite numbers are kept, tuples come back as
     lists. `blobs` are opaque files, such as the events so far.
     """

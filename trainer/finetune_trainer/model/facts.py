@@ -100,3 +100,13 @@ def model_max_length(found: Architecture, tokenizer_max: int | None) -> int:
     """The most tokens of a row: the model's positions and the tokenizer's limit, whichever is less."""
     limits = [n for n in (found.max_positions, tokenizer_max) if n]
     return min(limits) if limits else 1_048_576
+
+
+def width(config: dict[str, Any]) -> int | None:
+    """How wide the model's layers are, of stages the widest; None where its config calls that otherwise."""
+    for key in ("hidden_size", "dim", "n_embd", "d_model", "hidden_sizes"):
+        found = config.get(key) or config.get("text_config", {}).get(key)
+        widest = max(found, default=0) if isinstance(found, list) else found
+        if isinstance(widest, int) and widest > 0:
+            return widest
+    return None

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.failures import disk, memory
+from finetune_trainer.model.dropout import override_dropout
 from finetune_trainer.model.facts import FIELD, architecture, read_config
 from finetune_trainer.model.head import HeadPolicy, base_name
 from finetune_trainer.model.labels import head_labels, matches
@@ -50,12 +51,16 @@ def load_model(
     seed: int,
     pad_id: int,
     dtype: torch.dtype = torch.float32,
+    dropout: float | None = None,
 ) -> Any:
     """The model in train mode on the CPU.
 
-    `labels`: the classes in the order of the outputs, for a head that tells classes apart.
+    `labels`: the classes in the order of the outputs, for a head that tells classes apart. `dropout`: in place of the
+    model's own.
     """
     cls, config = _class_for(folder, head, labels, pad_id)
+    if dropout is not None:
+        override_dropout(config, dropout)
     torch.manual_seed(seed)
     with _loading(cls):
         model, info = cls.from_pretrained(

@@ -8,11 +8,19 @@ import torch
 import torch.nn.functional as F
 
 from finetune_trainer.batches.micro_batch import MicroBatch
-from finetune_trainer.objectives.base import Losses, in_full_precision
+from finetune_trainer.objectives.base import Losses, Objective, in_full_precision
 
 
-def cross_entropy(model: Any, batch: MicroBatch) -> Losses:
-    """One loss a row; labels are [rows], outputs the scores [rows, classes]."""
-    logits = model(**batch.inputs).logits
-    sums = F.cross_entropy(in_full_precision(logits), batch.labels, reduction="none")
-    return Losses(sums, torch.ones_like(batch.labels), logits)
+def cross_entropy(*, smoothing: float | None = None) -> Objective:
+    """One loss a row; labels are [rows], outputs the scores [rows, classes].
+
+    `smoothing`: share of a target that is spread over all classes.
+    """
+
+    def losses(model: Any, batch: MicroBatch) -> Losses:
+        logits = model(**batch.inputs).logits
+        scores = in_full_precision(logits)
+        sums = F.cross_entropy(scores, batch.labels, reduction="none", label_smoothing=smoothing or 0.0)
+        return Losses(sums, torch.ones_like(batch.labels), logits)
+
+    return losses

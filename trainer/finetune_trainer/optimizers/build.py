@@ -17,12 +17,22 @@ from finetune_trainer.optimizers.lion import Lion
 Groups = list[dict[str, Any]]
 
 
-def optimizer_for(model: Any, training: Training) -> torch.optim.Optimizer:
-    """The one that spec.training names, over what requires gradients."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def optimizer_for(model: Any, training: Training, depths: Mapping[str, int] | None = None) -> torch.optim.Optimizer:
+    """The one that spec.training names, over what requires gradients.
+
+    `depths`: how deep each parameter lies, the head deepest; with training.layerDecay each layer's share of the rate is
+    that of the layer behind it times the decay.
+    """
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decay, last = training.layer_decay or 1.0, max((depths or {}).values(), default=0)
     groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for name, p in trained if (p.dim() > 1) is matrices and (depths or {}).get(name, 0) == depth],
+            "weight_decay": training.weight_decay if matrices else 0.0,
+            "share": decay ** (last - depth),
+        }
+        for depth in sorted({*(depths or {"": 0}).values()})
+        for matrices in (True, False)
     ]
     row = training.optimizer_info
     beta1 = row.beta1 if training.beta1 is None else training.beta1

@@ -24,6 +24,7 @@ _SEVERITY = (
     "AmbiguousColumns",
     "UnusedWeights",
     "UntrainedExperts",
+    "WithoutEffect",
     "Truncated",
     "TrainedHead",
     "UnseenLabel",

@@ -6,6 +6,7 @@ imported when it is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,11 @@ class JobFacts:
     """The spec's field for this task, or the task's defaults."""
     training: Training = field(default_factory=Training)
     """spec.training."""
+
+    @property
+    def judging(self) -> JobFacts:
+        """For evaluations: without what is done to the loss for training's sake alone."""
+        return dataclasses.replace(self, training=self.training.model_copy(update={"label_smoothing": None}))
 
     @classmethod
     def of(

@@ -105,7 +105,7 @@ def objective(facts: JobFacts) -> Objective:
     """Each learned token from those before it."""
     from finetune_trainer.objectives.next_token import next_token
 
-    return next_token
+    return next_token(smoothing=facts.training.label_smoothing)
 
 
 def tally(facts: JobFacts, decision: Decision) -> Tally:

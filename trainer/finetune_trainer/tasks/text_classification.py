@@ -111,7 +111,7 @@ def objective(facts: JobFacts) -> Objective:
     """Cross-entropy over the classes."""
     from finetune_trainer.objectives.cross_entropy import cross_entropy
 
-    return cross_entropy
+    return cross_entropy(smoothing=facts.training.label_smoothing)
 
 
 def tally(facts: JobFacts, decision: Decision) -> Tally:

@@ -53,7 +53,7 @@ class Evaluator:
             evaluate(
                 self.model,
                 examples(),
-                data.task.objective(data.facts),
+                data.task.objective(data.facts.judging),
                 tally,
                 self.ranks,
                 size=data.micro_batch_size,

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
 from finetune_trainer.checkpoint import CheckpointRef
 from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.optimizers.average import PREFIX
 from finetune_trainer.output import commit, export
 from finetune_trainer.stream import sweep_cache
 from finetune_trainer.tasks.base import Decision
@@ -29,7 +32,8 @@ def finish(s: Session) -> None:
 
 
 def take_best(s: Session) -> None:
-    """Load the best checkpoint's weights, if they are to be the output and are not those of the last step.
+    """Load the best checkpoint's weights, if they are to be the output and are not those of the last step; of a run
+    that averages its weights, the average.
 
     Collective.
     """
@@ -43,7 +47,16 @@ def take_best(s: Session) -> None:
 
     chosen = s.ranks.from_first(best)
     if chosen is not None:
-        s.strategy.load_weights(s.checkpoints.load(CheckpointRef.from_json(chosen), only="model.").tensors)
+        s.strategy.load_weights(judged_weights(s, CheckpointRef.from_json(chosen)))
+    elif s.average is not None:
+        s.average.exchange()
+
+
+def judged_weights(s: Session, ref: CheckpointRef) -> dict[str, torch.Tensor]:
+    """Of a checkpoint, as model.<parameter>: those that were judged."""
+    prefix = PREFIX if s.average is not None else "model."
+    found = s.checkpoints.load(ref, only=prefix).tensors
+    return {"model." + name.removeprefix(prefix): tensor for name, tensor in found.items()}
 
 
 def test(s: Session) -> Tally:

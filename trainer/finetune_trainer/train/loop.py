@@ -63,6 +63,8 @@ def loop(s: Session) -> None:
                 )
             if done is None:
                 interrupted(s)
+            if s.average is not None:
+                s.average.update(step)
             epoch = state.cursor.epoch
             state.step, state.cursor = step, cursor
             s.skipped_rows.add_step(done.learned, done.empty, epoch_before=epoch)
@@ -104,7 +106,7 @@ def evaluate_if_due(s: Session) -> bool:
         return False
     s.progress.stage(Stage.EVALUATING)
     try:
-        with s.progress.clock("evaluate"):
+        with s.progress.clock("evaluate"), s.judged_weights():
             tally = s.evaluator.judge("validation", state.step)
     except Stopped:
         interrupted(s)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from finetune_trainer.distributed.choose import strategy_for
 from finetune_trainer.distributed.ranks import Ranks, check_same_weights
 from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.methods import Phases, apply_method, phases_of
+from finetune_trainer.methods.modules import depths
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.optimizers import optimizer_for
+from finetune_trainer.optimizers.average import WeightAverage
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Profile, load_profile
@@ -59,6 +62,7 @@ class Session:
     objective: Objective
     strategy: GradientStrategy
     optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
     checkpoints: Checkpointer
     events: EventLog
     state: TrainState
@@ -73,9 +77,13 @@ class Session:
     def snapshot(self) -> Snapshot:
         """All that the next step depends on, by reference: the checkpointer copies what it saves."""
         state = self.state
-        tensors = self.strategy.state(self.optimizer)
+        tensors = self.strategy.state(self.optimizer) | (self.average.state() if self.average else {})
         meta = {"run": state.meta() | {"attempts": self.progress.attempts()}, "history": self.progress.history()}
         return Snapshot(state.step, dataclasses.asdict(state.cursor), tensors, meta, {"events": self.events.blob()})
+
+    def judged_weights(self) -> AbstractContextManager[None]:
+        """Within, the model has the weights that are judged and may be the result."""
+        return self.average.in_place() if self.average else nullcontext()
 
     def save(self, *, metrics: dict[str, float] | None = None, wait: bool = False) -> None:
         """Checkpoint the state; in the background unless `wait`. Only rank 0 writes: the state is the same on all."""
@@ -92,8 +100,10 @@ def open_session(
         manifest, profile = load_profile(out)
         task = task_for(config.task)
         tokenizer = task.processor.load(folder, profile.moment)
-        seed = config.training.seed
-        model = load_model(folder, task.head, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id)
+        training, seed = config.training, config.training.seed
+        model = load_model(
+            folder, task.head, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id, dropout=training.dropout
+        )
         embeddings = token_embeddings(model)
         task = within_embeddings(task, tokenizer.beyond(embeddings), embeddings)
         if config.training.gradient_checkpointing:
@@ -120,9 +130,11 @@ def open_session(
             }
         )
         progress.report(resolved=resolved, data=profile.data)
-        optimizer, strategy = optimizer_for(model, config.training), strategy_for(model, ranks)
+        deep = depths(model, task.head) if training.layer_decay else None
+        optimizer, strategy = optimizer_for(model, training, deep), strategy_for(model, ranks)
+        average = WeightAverage(model, training.ema_decay) if training.ema_decay else None
         checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress)
-        state, events = _resume(checkpoints, strategy, optimizer, ranks, progress)
+        state, events = _resume(checkpoints, strategy, optimizer, average, ranks, progress)
     data = TrainingData(config, manifest, profile, task, tokenizer, ranks.rank, ranks.size)
     skipped_rows = SkippedRows(state, profile.data, data.max_length, progress)
     return Session(
@@ -139,6 +151,7 @@ def open_session(
         objective=task.objective(data.facts),
         strategy=strategy,
         optimizer=optimizer,
+        average=average,
         checkpoints=checkpoints,
         events=events,
         state=state,
@@ -171,6 +184,7 @@ def _resume(
     checkpoints: Checkpointer,
     strategy: GradientStrategy,
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
     ranks: Ranks,
     progress: TrainingProgress,
 ) -> tuple[TrainState, EventLog]:
@@ -188,6 +202,8 @@ def _resume(
     ref = CheckpointRef.from_json(chosen)
     snapshot = checkpoints.load(ref)
     strategy.load_state(optimizer, snapshot.tensors)
+    if average is not None:
+        average.load(snapshot.tensors)
     state = TrainState.restored(snapshot)
     if ref.generation is None:
         state = state.handed_over()

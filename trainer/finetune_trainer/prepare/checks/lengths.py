@@ -15,6 +15,7 @@ from finetune_api.resolve import resolve
 from finetune_api.run import RunConfig
 from finetune_api.status import Finding, Lengths, Resolved
 from finetune_api.text import clip
+from finetune_trainer.model.facts import width
 from finetune_trainer.model.processor import Processor
 from finetune_trainer.prepare.checks.model import ModelFacts
 from finetune_trainer.prepare.rows.evidence import Evidence
@@ -54,6 +55,7 @@ def check_lengths(
         model_max_length=model.max_length,
         longest_row=train.longest,
         p99_length=train.quantile(0.99),
+        width=width(model.config),
     )
     assert resolved.max_length is not None
     max_length = resolved.max_length

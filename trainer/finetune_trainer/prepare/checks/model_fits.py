@@ -21,6 +21,7 @@ from finetune_trainer.model.facts import FIELD, architecture
 from finetune_trainer.model.fetch import stored_weights
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.prepare.checks.model import ModelFacts
+from finetune_trainer.prepare.checks.without_effect import without_effect
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|position_ids|masked_bias|bias|num_batches_tracked)$")
 """Left by older versions, and computed anew."""
@@ -44,7 +45,7 @@ def check_model_fits(config: RunConfig, head: HeadPolicy, facts: ModelFacts) -> 
     model, unused = empty_model(facts.folder, head, stored)
     method = method_for(config.method)
     unfit = method.check(model, method.settings(config.method), head)
-    findings = (*_unused(model, unused), *unfit)
+    findings = (*_unused(model, unused), *unfit, *without_effect(config.training, model, head))
     if config.training.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise JobError(
             Reason.INVALID_CONFIG,
