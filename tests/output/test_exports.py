@@ -29,7 +29,7 @@ from support.models import chats, mails, tiny_bert, tiny_llama, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 IDS = [[7, 8, 9, 10, 11, 12], [30, 31, 32]]
-PROBE = Probe(tuple(torch.tensor([ids]) for ids in IDS), torch.device("cpu"))
+PROBE = Probe(tuple({"input_ids": torch.tensor([ids])} for ids in IDS), torch.device("cpu"))
 
 READ = """
 import json, sys, warnings

@@ -25,7 +25,7 @@ from support.models import tiny_bert, tiny_llama
 
 ADAPTER = METHODS["lora"].adapter
 TEXT = "meeting report lunch project"
-PROBE = Probe((torch.tensor([[5, 6, 7, 8]]),), torch.device("cpu"))
+PROBE = Probe(({"input_ids": torch.tensor([[5, 6, 7, 8]])},), torch.device("cpu"))
 
 
 def _classifier(folder: Path) -> Any:

@@ -91,7 +91,7 @@ def test_a_batch_counts_rows_however_many_examples_they_give(make: Make, monkeyp
             seen.append(batch.rows)
         return word_count.squared_error(model, batch)
 
-    task = dataclasses.replace(word_count.TASK, objective=lambda: counting)
+    task = dataclasses.replace(word_count.TASK, objective=lambda facts: counting)
     bench = make("two", method={"type": "full"}, training={"maxSteps": 1, "globalBatchSize": 8, "microBatchSize": 4})
     monkeypatch.setitem(registry.TASKS, word_count.INFO.name, task)
     bench.attempt()

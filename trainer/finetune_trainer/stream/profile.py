@@ -76,9 +76,9 @@ class Profile:
             "order": self.order,
             "now": self.now,
             "ends": None if self.ends is None else list(self.ends),
-            "labelCounts": None if self.label_counts is None else list(self.label_counts),
             "labelNames": None if self.label_names is None else list(self.label_names),
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
+            **({} if self.label_counts is None else {"labelCounts": list(self.label_counts)}),
         }
 
     @staticmethod

@@ -13,6 +13,8 @@ from finetune_trainer.stream import Cursor
 
 _STORED_NAMES = {"skipped_rows": "dropped"}
 """Fields that checkpoints hold under another name."""
+_STORED_IF_ANY = ("decision", "best_decision")
+"""Fields that most runs have nothing in."""
 
 
 @dataclass
@@ -39,7 +41,7 @@ class TrainState:
         plain = {
             _STORED_NAMES.get(f.name, f.name): getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in ("step", "cursor", "best")
+            if f.name not in ("step", "cursor", "best") and (f.name not in _STORED_IF_ANY or getattr(self, f.name))
         }
         return plain | {"best": self.best and self.best.to_json()}
 
