@@ -98,6 +98,10 @@ test-apiserver: venv-operator ## The tests on a real API server alone, of the ve
 control-plane: ## Bring kube-apiserver, etcd and kubectl for the API-server tests into the user's cache folder
 	scripts/control-plane.sh
 
+.PHONY: matrix
+matrix: venv ## Every task with every family by every method, on tiny models (long; `make test` does a few of them)
+	FULL=1 $(BIN)/python -m pytest -q tests/matrix $(ARGS)
+
 # ---------------------------------------------------------------- generated files
 
 .PHONY: crds

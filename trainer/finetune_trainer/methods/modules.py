@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -47,7 +48,7 @@ def layer_list(model: Any) -> tuple[str, Any]:
 def modules_after(model: Any, layers_name: str) -> dict[str, Any]:
     """Modules that stand after the layers in the model, by name: the siblings of the list and of the modules around it.
 
-    Embeddings are none of them, wherever they are written down: tables of relative positions serve every layer.
+    What serves every layer is none of them, wherever it is written down: tables of relative positions, and their norm.
     """
     from torch.nn import Embedding
 
@@ -61,7 +62,41 @@ def modules_after(model: Any, layers_name: str) -> dict[str, Any]:
             module = model.get_submodule(place)
             if not isinstance(module, Embedding):
                 found[place] = module
-    return found
+    early = _used_before(model, layers_name, found)
+    return {place: module for place, module in found.items() if place not in early}
+
+
+def _used_before(model: Any, layers_name: str, places: Mapping[str, Any]) -> set[str]:
+    """Those of the modules that a model of texts asks before it comes to its second layer, as a forward pass tells; it
+    ends there. Nothing where the model cannot be tried on two tokens.
+    """
+    import torch
+
+    layers = model.get_submodule(layers_name)
+    seen: set[str] = set()
+    if model.main_input_name != "input_ids" or len(layers) < 2:
+        return seen
+
+    def reached(*_: Any) -> None:
+        raise _SecondLayer
+
+    hooks = [layers[1].register_forward_pre_hook(reached)]
+    hooks += [m.register_forward_pre_hook(lambda *_, place=place: seen.add(place)) for place, m in places.items()]
+    training = model.training
+    try:
+        with torch.no_grad(), suppress(_SecondLayer):
+            model.eval()(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device))
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+        return set()
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+class _SecondLayer(Exception):
+    """The forward pass has come as far as it is of interest."""
 
 
 def depths(model: Any, head: HeadPolicy) -> dict[str, int]:

@@ -1,0 +1,48 @@
+"""Rows of each task that a tiny model can learn in a few dozen steps, by the task's name.
+
+A task that is added to the contract gets its line here: without one the matrix fails.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from support.models import HAM, chats, mails, write_jsonl
+
+Rows = list[dict[str, Any]]
+
+
+def _classes(count: int, seed: int) -> Rows:
+    return mails(count, seed, words=(4, 10))
+
+
+def _texts(count: int, seed: int) -> Rows:
+    rng = random.Random(seed)
+    return [{"text": " ".join(rng.choices(HAM[:3], weights=(8, 2, 1), k=rng.randint(8, 16)))} for _ in range(count)]
+
+
+def _chats(count: int, seed: int) -> Rows:
+    return [
+        {"messages": [*row["messages"][:-1], {"role": "assistant", "content": "lunch"}]} for row in chats(count, seed)
+    ]
+
+
+ROWS: dict[str, Callable[[int, int], Rows]] = {
+    "text-classification": _classes,
+    "causal-lm": _chats,
+    "masked-lm": _texts,
+}
+"""(count, seed) -> rows that may stand in a line of JSON."""
+
+WRITERS: dict[str, Callable[[Path, int, int], str]] = {}
+"""(folder, count, seed) -> the URI of data that are no lines of JSON."""
+
+
+def write(folder: Path, task: str, count: int, seed: int) -> str:
+    """Training rows of the task in this folder; their URI."""
+    if task in WRITERS:
+        return WRITERS[task](folder, count, seed)
+    return write_jsonl(folder / f"{task}-{seed}.jsonl", ROWS[task](count, seed)).as_uri()

@@ -1,0 +1,134 @@
+"""Every task with every family that it claims by every method: it learns, is written, is loaded by plain transformers
+and peft, answers as before, and goes on from a kill as if nothing had happened (I3).
+
+`make test` runs the cells of `cells.short`; `make matrix` all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from finetune_api.exits import Reason
+from finetune_api.method import METHODS
+from finetune_api.tasks import TASKS
+from finetune_trainer.methods import METHODS as OURS
+from finetune_trainer.output.verify import Probe
+from finetune_trainer.tasks.registry import task_for
+from finetune_trainer.train import result
+from matrix import rows
+from matrix.cells import Cell, cells, short
+from support.attempts import Bench
+from support.zoo import BARE, folder_of
+
+STEPS = 24
+CLAIMED = cells()
+CHOSEN = CLAIMED if os.environ.get("FULL") else short(CLAIMED)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The training rows of each task."""
+    folder = tmp_path_factory.mktemp("rows")
+    return {task: rows.write(folder, task, 96, 1) for task in TASKS}
+
+
+def base_of(cell: Cell) -> Path:
+    """A base as it is usually found: bare where the head is new, else with the head."""
+    head = task_for(cell.task).head
+    return folder_of(cell.family, BARE if head.is_new else head.auto_class)
+
+
+def bench(cell: Cell, folder: Path, uri: str) -> Bench:
+    return Bench(
+        folder,
+        {
+            "task": cell.task,
+            "model": {"uri": base_of(cell).as_uri()},
+            "data": {"train": {"uri": uri}, "validation": {"fraction": 0.15}},
+            "method": {"type": cell.method},
+            "training": {
+                "maxSteps": STEPS,
+                "globalBatchSize": 16,
+                "microBatchSize": 8,
+                "learningRate": 5e-3 if cell.method == "full" else 1e-2,
+            },
+            "evaluation": {"everySteps": STEPS},
+            "checkpoints": {"everySteps": STEPS},
+            "output": {"uri": (folder / "out").as_uri()},
+        },
+    )
+
+
+@contextlib.contextmanager
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Probe, list[torch.Tensor]]]]:
+    """What the tuned model says to a few rows just before it is written."""
+    seen: list[tuple[Probe, list[torch.Tensor]]] = []
+    write = result.write_model
+
+    def listening(folder: Path, model: Any, source: Path, probe: Probe, **more: Any) -> None:
+        seen.append((probe, probe.logits(model)))
+        write(folder, model, source, probe, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(result, "write_model", listening)
+        yield seen
+
+
+def loaded_plainly(cell: Cell, out: Path) -> Any:
+    """By what a user would write: an Auto class, and peft for an adapter."""
+    import transformers
+
+    auto = getattr(transformers, task_for(cell.task).head.auto_class)
+    if OURS[cell.method].adapter is None:
+        return auto.from_pretrained(out)
+    from peft import PeftModel
+
+    labels = json.loads((out / "task.json").read_text()).get("labels")
+    more = {"num_labels": len(labels)} if labels else {}
+    return PeftModel.from_pretrained(auto.from_pretrained(base_of(cell), **more), str(out))
+
+
+@pytest.mark.parametrize("cell", CHOSEN, ids=str)
+def test_a_cell(cell: Cell, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken = (bench(cell, tmp_path / name, data[cell.task]) for name in ("whole", "broken"))
+    whole.prepare()
+    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+    with answers(monkeypatch) as said:
+        whole.attempt()
+    losses = [event["loss"] for event in whole.events("step")]
+    assert sum(losses[-4:]) < 0.97 * sum(losses[:4]), losses
+
+    ((probe, ours),) = said
+    plain = loaded_plainly(cell, tmp_path / "whole" / "out").eval()
+    for mine, theirs in zip(ours, probe.logits(plain), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5, rtol=1e-5)
+
+    steps: list[Any] = []
+    counting = register_optimizer_step_post_hook(lambda *step: steps.append(step))
+    error = broken.failing(1, stop=lambda: len(steps) >= STEPS // 2)
+    counting.remove()
+    assert error.reason is Reason.INTERRUPTED
+    assert broken.attempt(2).resumed_from_step == STEPS // 2
+    assert broken.events("step") == whole.events("step")
+    weights = OURS[cell.method].adapter
+    name = weights.weights if weights else "model.safetensors"
+    assert broken.weights(name) == whole.weights(name)
+
+
+def test_the_short_form_leaves_out_no_task_family_or_method() -> None:
+    chosen = short(CLAIMED)
+    assert {cell.task for cell in chosen} == set(TASKS)
+    assert {cell.family for cell in chosen} == {
+        family.model_type for task in TASKS.values() for family in task.families
+    }
+    assert {(cell.task, cell.method) for cell in chosen} == {(task, method) for task in TASKS for method in METHODS}
