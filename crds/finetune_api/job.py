@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from finetune_api import API_VERSION, KIND
+from finetune_api.answering import QuestionAnswering
 from finetune_api.base import Model, OneOf, Rule
 from finetune_api.masking import MaskedLm
 from finetune_api.method import METHODS
@@ -66,6 +67,7 @@ class Spec(Model):
     method: Method = Field(Method(), description="How to tune.")
     masked_lm: MaskedLm | None = Field(None, description="What is hidden for the model to guess.")
     training: Training = Field(Training(), description="Hyper-parameters.")
+    question_answering: QuestionAnswering | None = Field(None, description="Settings of the task of this name.")
     evaluation: Evaluation = Field(Evaluation(), description="When and by what the model is judged.")
     checkpoints: Checkpoints = Field(Checkpoints(), description="When the state is saved.")
     output: Output = Field(description="Where the result goes.")
@@ -86,6 +88,18 @@ class Spec(Model):
         metric_rule(TASKS),
         smoothing_rule(TASKS),
         *task_settings_rules(TASKS),
+        Rule(
+            "!has(self.questionAnswering) || !has(self.questionAnswering.stride) || !has(self.training.maxLength)"
+            " || self.questionAnswering.stride < self.training.maxLength",
+            "must be less than training.maxLength, or windows would not move on; lower it",
+            lambda s: (
+                s.question_answering is None
+                or s.question_answering.stride is None
+                or s.training.max_length is None
+                or s.question_answering.stride < s.training.max_length
+            ),
+            field="questionAnswering.stride",
+        ),
         Rule(
             "has(self.data.validation) || !(has(self.evaluation.everySteps) || has(self.evaluation.everyEpochs)"
             " || self.evaluation.metric != 'auto')",

@@ -26,6 +26,8 @@ METRICS = {
         MetricInfo(LOSS, higher_is_better=False),
         MetricInfo("accuracy", higher_is_better=True, direction="higher is better"),
         MetricInfo("macro-f1", higher_is_better=True, direction="higher is better"),
+        MetricInfo("answer-f1", higher_is_better=True, direction="higher is better"),
+        MetricInfo("exact-match", higher_is_better=True, direction="higher is better"),
         MetricInfo("perplexity", higher_is_better=False, direction="lower is better"),
     )
 }

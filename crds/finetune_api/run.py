@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from finetune_api.answering import QuestionAnswering
 from finetune_api.base import Model
 from finetune_api.job import Spec, TaskName
 from finetune_api.masking import MaskedLm
@@ -75,6 +76,7 @@ class RunConfig(Model):
     method: Method
     masked_lm: MaskedLm | None = None
     training: Training
+    question_answering: QuestionAnswering | None = None
     evaluation: Evaluation
     checkpoints: Checkpoints
     output: Output

@@ -80,8 +80,13 @@ class Columns(Model):
     messages: Column | None = Field(None, description="A chat: a list of {role, content}, tool_calls beside or instead of the assistant's content; or the same as JSON text.")
     tools: Column | None = Field(None, description="The tools that a chat may call: a list of objects, or the same as JSON text; may be empty.")
     prompt: Column | None = Field(None, description="The text that the model is given.")
-    context: Column | None = Field(None, description="A text that the prompt is about, put behind it after a blank line (Alpaca's input); may be empty. Looked for only where prompt is not named.")
+    context: Column | None = Field(None, description="Beside question: the text that holds the answers. Beside prompt: a text that it is about, put behind it after a blank line (Alpaca's input); may be empty, and is looked for only where prompt is not named.")
     completion: Column | None = Field(None, description="The text that the model learns to write.")
+    question: Column | None = Field(None, description="What is asked of the context.")
+    answers: Column | None = Field(None, description='The answers as they stand in the context: {text: [...], answer_start: [...]} as SQuAD has them (starts count characters from 0), a list of {text, start}, or either as JSON text. None in it: there is no answer. The first is learned; all count when the model is judged.')
+    answer: Column | None = Field(None, description="Instead of answers: the one answer as it stands in the context; empty or null: there is none.")
+    answer_start: Column | None = Field(None, description="Where in the context the answer starts, in characters from 0; where it is not known the first place of the answer's text is taken.")
+    unanswerable: Column | None = Field(None, description="Whether the context holds no answer: true or false; where true the row's answers do not count (SQuAD's is_impossible).")
 
     RULES = (
         Rule(
@@ -108,10 +113,28 @@ class Columns(Model):
             field="tools",
         ),
         Rule(
-            "!has(self.context) || has(self.prompt)",
-            "set prompt and completion too; only a prompt has a context",
-            lambda s: s.context is None or s.prompt is not None,
+            "!has(self.context) || has(self.prompt) || has(self.question)",
+            "set prompt and completion too, or question; a context belongs to one of them",
+            lambda s: s.context is None or s.prompt is not None or s.question is not None,
             field="context",
+        ),
+        Rule(
+            "!(has(self.answers) && has(self.answer))",
+            "set either answers or answer",
+            lambda s: s.answers is None or s.answer is None,
+            field="answers",
+        ),
+        Rule(
+            "!has(self.answerStart) || has(self.answer)",
+            "set answer too; answers hold their starts themselves",
+            lambda s: s.answer_start is None or s.answer is not None,
+            field="answerStart",
+        ),
+        Rule(
+            "!has(self.unanswerable) || has(self.question)",
+            "set question too; only questions go without an answer",
+            lambda s: s.unanswerable is None or s.question is not None,
+            field="unanswerable",
         ),
         Rule(
             f"{_NAMED}.all(c, c == '' || {_NAMED}.exists_one(d, d == c))",

@@ -47,7 +47,9 @@ class TaskInfo:
     default_max_length: int  # tokens of a row, at most
     pipeline_tag: str  # the Hugging Face hub's name of the task
     example_model: str  # what `finetune init` proposes
-    example_call: str  # Python behind p, transformers' pipeline(pipeline_tag, model), for a first try
+    example_call: (
+        str  # Python behind p, transformers' pipeline(pipeline_tag, model), for a first try; empty: it has none
+    )
     kinds: tuple[str, ...] = (ENCODER, DECODER)  # of families (families.py) that fit
     unfit: tuple[str, ...] = ()  # model types among these that do not
     exclusive: bool = False  # a row belongs to exactly one class
@@ -70,6 +72,10 @@ class TaskInfo:
         """The roles of all alternatives."""
         return tuple(role for alternative in self.alternatives for role in alternative)
 
+
+_QUESTION = Role("question", usual=("question", "query"))
+_PASSAGE = Role("context", usual=("context", "passage", "paragraph"))
+_UNANSWERABLE = Role("unanswerable", usual=("is_impossible",), optional=True, needs="question", learned=True)
 
 TASKS = {
     task.name: task
@@ -167,6 +173,39 @@ TASKS = {
             kinds=(ENCODER,),
             settings=True,
             windows=True,
+        ),
+        TaskInfo(
+            name="question-answering",
+            kind="answers found in a text",
+            alternatives=(
+                (_QUESTION, _PASSAGE, Role("answers", usual=("answers",), learned=True), _UNANSWERABLE),
+                (
+                    _QUESTION,
+                    _PASSAGE,
+                    Role("answer", usual=("answer", "answer_text"), learned=True),
+                    Role(
+                        "answerStart",
+                        usual=("answer_start", "answerStart"),
+                        optional=True,
+                        needs="answer",
+                        learned=True,
+                    ),
+                    _UNANSWERABLE,
+                ),
+            ),
+            beside=("title", "plausible_answers", "choices", "options"),
+            labels=False,
+            new_head=True,
+            metrics=(LOSS, "answer-f1", "exact-match"),
+            default_metric="answer-f1",
+            learning_rate=5e-5,
+            default_max_length=384,
+            pipeline_tag="question-answering",
+            example_model="hf://distilbert/distilbert-base-cased",
+            example_call="",
+            unfit=("llama", "qwen2", "qwen3", "gemma3_text"),  # their classes for it do not find a base's weights
+            windows=True,
+            settings=True,
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -25,11 +26,17 @@ from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.step import Stepped, train_step
 from support.families import masked_bert
-from support.models import chats, mails
+from support.models import chats, mails, questions
 from support.ranks import run_ranks
 
 LABELS = ("ham", "spam")
 ROWS = 13
+RAW = {
+    "text-classification": mails,
+    "causal-lm": chats,
+    "masked-lm": mails,
+    "question-answering": partial(questions, words=(60, 150)),  # rows of several windows: losses are fractions
+}
 
 
 def full_precision_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
@@ -46,9 +53,8 @@ def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any
             module.p = 0.0
         if dtype is torch.float64 and type(module).__name__ == "LlamaRMSNorm":
             module.forward = MethodType(full_precision_norm, module)
-    rows = chats(ROWS, seed=5) if t.head.writes else mails(ROWS, seed=5)
-    columns = t.columns(list(rows[0]), None)
-    facts = JobFacts(columns, labels or (), settings=t.defaults)
+    rows = RAW[task](ROWS, seed=5)
+    facts = JobFacts(t.columns(list(rows[0]), None), labels or (), settings=t.defaults)
     return model, [e for row in rows for e in t.encode(row, facts, tokenizer, 96, Draw())]
 
 
@@ -77,7 +83,13 @@ class Frozen(torch.optim.SGD):
 
 
 def split_gradient(
-    ranks: Ranks, task: str, folder: Path, dtype: torch.dtype, micro: int, kind: Any = FlatGradients, rows: int = ROWS
+    ranks: Ranks,
+    task: str,
+    folder: Path,
+    dtype: torch.dtype,
+    micro: int,
+    kind: Any = FlatGradients,
+    rows: int | None = None,
 ) -> tuple[torch.Tensor, Stepped]:
     model, examples = model_and_examples(task, folder, dtype)
     gradients = kind(model, ranks)
@@ -118,7 +130,7 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return masked_bert(tmp_path_factory.mktemp("gaps"))
 
 
-MODELS = {"text-classification": "bert", "causal-lm": "llama", "masked-lm": "gaps"}
+MODELS = {"text-classification": "bert", "causal-lm": "llama", "masked-lm": "gaps", "question-answering": "bert"}
 TASKS = pytest.mark.parametrize("folder", MODELS, indirect=True)
 
 
@@ -154,6 +166,13 @@ def test_ranks_add_up_to_the_whole(folder: tuple[str, Path], size: int, micro: i
         assert error(found, expected) <= 1e-10
         assert done == results[0][1]
         assert torch.equal(found, results[0][0])
+
+
+def test_the_windows_of_a_row_weigh_one_together(bert: Path) -> None:
+    _, examples = model_and_examples("question-answering", bert, torch.float64)
+    assert len(examples) > 2 * ROWS
+    assert sum(e.losses for e in examples) == pytest.approx(ROWS)
+    assert {round(1 / e.losses) for e in examples} >= {1, 2, 3}
 
 
 def test_a_rank_without_rows_takes_part(bert: Path) -> None:

@@ -15,15 +15,15 @@ ADDED = """
 import dataclasses, json, sys
 from finetune_api import method, metrics, tasks
 
-metrics.METRICS["exact-match"] = metrics.MetricInfo("exact-match", higher_is_better=True)
+metrics.METRICS["hit-rate"] = metrics.MetricInfo("hit-rate", higher_is_better=True)
 method.METHODS["bias"] = method.MethodInfo("bias", "the biases", 4.0, 8.0, merges=True)
 tasks.TASKS["ranking"] = dataclasses.replace(
     tasks.TASKS["causal-lm"],
     name="ranking",
     kind="rankings",
     alternatives=((tasks.Role("prompt"), tasks.Role("label")),),
-    metrics=("loss", "exact-match"),
-    default_metric="exact-match",
+    metrics=("loss", "hit-rate"),
+    default_metric="hit-rate",
     learning_rate=1e-6,
     default_max_length=64,
 )
@@ -68,7 +68,7 @@ print(
             "resolved": resolve(
                 config, train_rows=100, model_max_length=512, longest_row=300, p99_length=200
             ).to_json(),
-            "better": metrics.higher_is_better("exact-match"),
+            "better": metrics.higher_is_better("hit-rate"),
             "settings": parse(Method, {"type": "bias"}).settings,
             "refused": {
                 "metric": refusal(evaluation={"metric": "accuracy"}),
@@ -95,7 +95,7 @@ def test_the_names_are_accepted(seen: dict[str, Any]) -> None:
     fields = seen["crd"]["properties"]
     assert "ranking" in fields["task"]["enum"]
     assert "bias" in fields["method"]["properties"]["type"]["enum"]
-    assert "exact-match" in fields["evaluation"]["properties"]["metric"]["enum"]
+    assert "hit-rate" in fields["evaluation"]["properties"]["metric"]["enum"]
 
 
 def test_the_rules_know_them(seen: dict[str, Any]) -> None:
@@ -112,13 +112,13 @@ def test_the_rules_know_them(seen: dict[str, Any]) -> None:
         assert f"for {here} map" not in instead
     (message,) = (text for text in rules if text.startswith("messages and completion are for causal-lm; "))
     assert message.endswith("; for ranking map prompt and label")
-    metrics = next(rule for message, rule in rules.items() if message.endswith("ranking has loss and exact-match"))
-    assert "(self.task == 'ranking' && self.evaluation.metric in ['loss', 'exact-match'])" in metrics
+    metrics = next(rule for message, rule in rules.items() if message.endswith("ranking has loss and hit-rate"))
+    assert "(self.task == 'ranking' && self.evaluation.metric in ['loss', 'hit-rate'])" in metrics
 
 
 def test_the_models_keep_the_rules(seen: dict[str, Any]) -> None:
     refused = seen["refused"]
-    assert "ranking has loss and exact-match" in refused["metric"]
+    assert "ranking has loss and hit-rate" in refused["metric"]
     assert "for ranking map prompt and label" in refused["columns"]
     assert "only text-classification has labels" in refused["labels"]
     assert refused["merge"] is None
@@ -126,7 +126,7 @@ def test_the_models_keep_the_rules(seen: dict[str, Any]) -> None:
 
 def test_the_defaults_are_the_row_s(seen: dict[str, Any]) -> None:
     resolved = seen["resolved"]
-    assert (resolved["metric"], resolved["learningRate"], resolved["maxLength"]) == ("exact-match", 4e-6, 64)
+    assert (resolved["metric"], resolved["learningRate"], resolved["maxLength"]) == ("hit-rate", 4e-6, 64)
     assert seen["better"] is True
     assert seen["settings"] is None
 
@@ -134,6 +134,6 @@ def test_the_defaults_are_the_row_s(seen: dict[str, Any]) -> None:
 def test_the_reference_has_them(seen: dict[str, Any]) -> None:
     page = seen["reference"]
     assert "bias: the biases" in page
-    assert "exact-match for rankings" in page
+    assert "hit-rate for rankings" in page
     assert "| `ranking` | prompt, label |" in page
     assert "| `bias` | the biases |" in page

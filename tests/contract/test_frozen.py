@@ -31,6 +31,7 @@ CHANGES: dict[str, Any] = {
     "method": {"type": "lora"},
     "maskedLm": {"maskShare": 0.2},
     "training": {"epochs": 2},
+    "questionAnswering": {"stride": 8},
     "evaluation": {"everySteps": 5},
     "checkpoints": {"keepLast": 3},
     "output": {"uri": "s3://models/elsewhere"},

@@ -137,6 +137,9 @@ RATES = {
     ("masked-lm", "full"): 5e-5,
     ("masked-lm", "freeze"): 1.25e-4,
     ("masked-lm", "lora"): 5e-4,
+    ("question-answering", "full"): 5e-5,
+    ("question-answering", "freeze"): 1e-3,
+    ("question-answering", "lora"): 5e-4,
 }
 
 

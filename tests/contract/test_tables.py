@@ -58,6 +58,7 @@ def test_a_role_that_needs_another_is_refused_without_it(task: TaskInfo) -> None
 def test_a_spec_may_name_the_metrics_of_its_task_only(task: str, metric: str) -> None:
     has = {"text-classification": {"loss", "accuracy", "macro-f1"}, "causal-lm": {"loss", "perplexity"}}
     has["masked-lm"] = {"loss", "perplexity", "accuracy"}
+    has["question-answering"] = {"loss", "answer-f1", "exact-match"}
     given = spec(task, evaluation={"metric": metric})
     if metric in has[task]:
         assert parse(Spec, given).evaluation.metric == metric
@@ -71,6 +72,8 @@ def test_the_columns_tell_the_task() -> None:
     assert task_reading(["text", "textPair", "label"]).name == "text-classification"
     assert task_reading(["messages"]).name == "causal-lm"
     assert task_reading(["prompt", "context", "completion"]).name == "causal-lm"
+    assert task_reading(["question", "context", "answers"]).name == "question-answering"
+    assert task_reading(["question", "context", "answer", "answerStart"]).name == "question-answering"
 
 
 def test_a_role_s_usual_names_are_those_of_the_table() -> None:
@@ -93,6 +96,8 @@ def test_which_way_a_metric_gets_better_is_said_where_its_name_does_not_tell() -
         "loss": "",
         "accuracy": "higher is better",
         "macro-f1": "higher is better",
+        "answer-f1": "higher is better",
+        "exact-match": "higher is better",
         "perplexity": "lower is better",
         "accuracy-low": "",
         "new": "",

@@ -3,8 +3,8 @@
 `tiny_bert` and `tiny_llama` write a complete model folder (config.json, tokenizer files, model.safetensors) in a
 second:
 an encoder without a head and WordPiece, a decoder with byte-level BPE and a chat template without generation markers.
-`mails` and `chats` make rows whose answer can be learned in a few dozen steps. Run as a script, this module writes both
-models and data sets to a folder, for tests that need them as files.
+`mails`, `chats` and `questions` make rows whose answer can be learned in a few dozen steps. Run as a script, this
+module writes both models and data sets to a folder, for tests that need them as files.
 """
 
 from __future__ import annotations
@@ -53,6 +53,23 @@ def chats(count: int, seed: int = 0) -> list[dict[str, Any]]:
             question = " ".join(rng.choices(HAM, k=rng.randint(1, 4)))
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": question.split()[-1]}]
         rows.append({"messages": messages})
+    return rows
+
+
+def questions(count: int, seed: int = 0, words: tuple[int, int] = (6, 30)) -> list[dict[str, Any]]:
+    """Rows {question, context, answers} as SQuAD has them: the answer is what of a mail is spam, if anything is; a
+    third of the rows have none.
+    """
+    rng, rows = random.Random(seed), []
+    for _ in range(count):
+        context = rng.choices(HAM + NEUTRAL, k=rng.randint(*words))
+        answers: dict[str, list[Any]] = {"text": [], "answer_start": []}
+        if rng.random() < 0.67:
+            answer, at = rng.choices(SPAM, k=rng.randint(1, 2)), rng.randint(0, len(context))
+            answers = {"text": [" ".join(answer)], "answer_start": [len("".join(f"{word} " for word in context[:at]))]}
+            context[at:at] = answer
+        question = rng.choice(("what is the offer?", "will you win cash or a prize?"))
+        rows.append({"question": question, "context": " ".join(context), "answers": answers})
     return rows
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,22 @@ MODEL_FIELD = "spec.model.uri"
 Parts = list[tuple[list[int], list[int | None]]]
 UNLIMITED = 1_000_000
 """transformers writes 1e30 where a tokenizer knows no longest input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts as the tokenizer puts them together with its special tokens, uncut.
+
+    The second text's tokens stand together: the first of them at `first`, and `offsets` says of each where in the text
+    it begins and ends (characters). `null`: the place that stands for the whole: that of the CLS token, wherever the
+    tokenizer puts it, else of the BOS, else the first.
+    """
+
+    ids: list[int]
+    type_ids: list[int] | None
+    first: int
+    offsets: list[tuple[int, int]]
+    null: int
 
 
 class Tokenizer:
@@ -46,6 +63,7 @@ class Tokenizer:
         self.eos_id: int | None = backend.eos_token_id
         self.bos_id: int | None = backend.bos_token_id
         self.mask_id: int | None = backend.mask_token_id
+        self._cls_id: int | None = backend.cls_token_id
         self.special_ids = frozenset(self._fast.token_to_id(str(t)) for t in backend.all_special_tokens) | frozenset(
             i for i, token in self._fast.get_added_tokens_decoder().items() if token.special
         )
@@ -91,10 +109,22 @@ class Tokenizer:
             self._cut = max_length
         encoding = self._fast.encode(text, pair) if pair is not None else self._fast.encode(text)
         length = len(encoding.ids) + sum(sum(1 for m in o.special_tokens_mask if not m) for o in encoding.overflowing)
-        types = encoding.type_ids if pair is not None else None
-        if types is not None and max(types, default=0) >= self._types:
-            types = None  # a model that does not tell the texts of a pair by them, whatever its tokenizer thinks
-        return encoding.ids, types, length
+        return encoding.ids, self._type_ids(encoding) if pair is not None else None, length
+
+    def _type_ids(self, encoding: Any) -> list[int] | None:
+        """Of a pair; None where the model does not tell its texts by them, whatever the tokenizer thinks."""
+        types: list[int] = encoding.type_ids
+        return types if max(types, default=0) < self._types else None
+
+    def pair(self, first: str, second: str) -> Pair:
+        """Both texts with special tokens, whole."""
+        encoding = self._whole(first, second, special=True)
+        sides = encoding.sequence_ids
+        places = [i for i, side in enumerate(sides) if side == 1]
+        special = {token: i for i, token in reversed([*enumerate(encoding.ids)]) if sides[i] is None}
+        null = next((special[i] for i in (self._cls_id, self.bos_id) if i in special), 0)
+        start = places[0] if places else len(encoding.ids)
+        return Pair(encoding.ids, self._type_ids(encoding), start, [encoding.offsets[i] for i in places], null)
 
     def parts(self, text: str, max_length: int) -> Parts:
         """The whole text in as few parts of at most `max_length` tokens as it takes, about equally long, each with
@@ -148,11 +178,11 @@ class Tokenizer:
             ids = ids[:-1]
         return ids
 
-    def _whole(self, text: str, special: bool = False) -> Any:
+    def _whole(self, text: str, pair: str | None = None, special: bool = False) -> Any:
         if self._cut is not None:
             self._fast.no_truncation()
             self._cut = None
-        return self._fast.encode(text, add_special_tokens=special)
+        return self._fast.encode(text, pair, add_special_tokens=special)
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], tools: Any = None, *, generation_prompt: bool = False

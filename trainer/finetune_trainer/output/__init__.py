@@ -7,6 +7,17 @@ from finetune_trainer.output.commit import Completed, commit, completed
 from finetune_trainer.output.events import EventLog
 from finetune_trainer.output.export import export
 from finetune_trainer.output.provenance import versions
-from finetune_trainer.output.result import ClassScore, Result, Sample
+from finetune_trainer.output.result import ClassScore, Result, Sample, Table
 
-__all__ = ["ClassScore", "Completed", "EventLog", "Result", "Sample", "commit", "completed", "export", "versions"]
+__all__ = [
+    "ClassScore",
+    "Completed",
+    "EventLog",
+    "Result",
+    "Sample",
+    "Table",
+    "commit",
+    "completed",
+    "export",
+    "versions",
+]

@@ -99,6 +99,8 @@ def _metrics(result: Result) -> str:
             (c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}") for c in result.classes
         ]
         text += "\n\n" + _table(("class", "precision", "recall", "F1", "rows"), scores)
+    for table in result.tables:
+        text += "\n\n" + _table(table.head, list(table.rows))
     return text
 
 

@@ -21,6 +21,7 @@ def metrics(result: Result) -> dict[str, object]:
         "classes": [dataclasses.asdict(c) for c in result.classes],
         "labels": list(result.labels),
         "confusion": result.confusion and [list(row) for row in result.confusion],
+        "tables": [dataclasses.asdict(t) for t in result.tables],
         "resolved": report.resolved and report.resolved.to_json(),
         "data": report.data and report.data.to_json(),
         "steps": report.progress.step if report.progress else None,

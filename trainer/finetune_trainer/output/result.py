@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -33,6 +34,20 @@ class Sample:
     reference: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures that a tally has beside its metrics, ready to be shown; the first column is text."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Table:
+        """From a tally's report."""
+        return cls(plain["title"], tuple(plain["head"]), tuple(tuple(row) for row in plain["rows"]))
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run came to.
@@ -49,6 +64,7 @@ class Result:
     decision: Decision = field(default_factory=dict)
     classes: tuple[ClassScore, ...] = ()
     confusion: tuple[tuple[int, ...], ...] | None = None
+    tables: tuple[Table, ...] = ()
     samples: tuple[Sample, ...] = ()
     attempts: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()

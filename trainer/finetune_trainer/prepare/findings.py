@@ -20,6 +20,8 @@ _SEVERITY = (
     "Contradiction",
     "HiddenTurns",
     "HiddenTools",
+    "GuessedStart",
+    "LongAnswers",
     "UnusedColumns",
     "AmbiguousColumns",
     "UnusedWeights",

@@ -134,11 +134,13 @@ class Task:
     check_input: Callable[[Row, Mapping[str, str]], str | None] | None = None
     """(row, columns) -> what keeps a row from being answered, or None, as `check_row` says it; at None each column must
     hold a text but those of roles that are learned."""
+    undecided: Decision = field(default_factory=dict)
+    """What outputs become answers by where no validation row was there to choose it."""
     check_tokens: Callable[[Row, Mapping[str, str]], str | None] = lambda row, columns: None
     """(row, columns) -> what is wrong with the tokens of a row that has passed check_row, or None; see `embeddings`."""
     samples: Callable[..., list[dict[str, str]]] | None = None
-    """(model, rows, facts, tokenizer, *, ends, max_length, stop) -> what the model writes to a few rows, for the
-    report; None where it writes nothing."""
+    """(model, rows, facts, tokenizer, *, ends, max_length, stop, decision) -> what the model answers to a few rows, for
+    the report; None where it shows nothing."""
     omissions: Callable[..., Sequence[Omission]] = _nothing
     """(rows, hidden, columns, tokenizer) -> what encoding leaves out of a sample, from number -> row and number -> how
     many parts are hidden."""
@@ -157,6 +159,12 @@ class Task:
     def learned_roles(self) -> frozenset[str]:
         """Roles whose column holds what is to be learned: a row that is to be answered may lack it."""
         return frozenset(role.name for role in self.info.roles if role.classes or role.learned)
+
+    @property
+    def no_input(self) -> frozenset[str]:
+        """Roles that make a row no other one: what is learned, but for a text to be written, of which one input may
+        have several."""
+        return self.class_roles if self.head.writes else self.learned_roles
 
     @property
     def optional(self) -> frozenset[str]:

@@ -124,6 +124,7 @@ def samples(
     ends: Container[int | None],
     max_length: int,
     stop: Callable[[], bool],
+    decision: Decision,
 ) -> list[dict[str, str]]:
     """What the model writes to the first few prompts that are short enough."""
     from finetune_trainer.tasks.generation import answers

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from finetune_trainer.tasks import causal_lm, masked_lm, text_classification
+from finetune_trainer.tasks import causal_lm, masked_lm, question_answering, text_classification
 from finetune_trainer.tasks.base import Task
 
-TASKS = {task.info.name: task for task in (text_classification.TASK, causal_lm.TASK, masked_lm.TASK)}
+_ALL = (text_classification.TASK, causal_lm.TASK, masked_lm.TASK, question_answering.TASK)
+TASKS = {task.info.name: task for task in _ALL}
 
 
 def task_for(name: str) -> Task:

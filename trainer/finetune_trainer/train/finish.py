@@ -75,7 +75,8 @@ def test(s: Session) -> Tally:
 def decision_in_force(s: Session) -> Decision:
     """How the outputs of the weights that are the result become answers."""
     state = s.state
-    return state.best_decision if s.config.checkpoints.keep_best and state.best else state.decision
+    chosen = state.best_decision if s.config.checkpoints.keep_best and state.best else state.decision
+    return chosen or s.data.task.undecided
 
 
 def write(s: Session, tally: Tally | None) -> bool:

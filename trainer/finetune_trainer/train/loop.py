@@ -29,7 +29,9 @@ def loop(s: Session) -> None:
     training, resolved, state = s.config.training, s.resolved, s.state
     total = resolved.total_steps or 0
     if state.step == 0:
-        state.samples = s.ranks.from_first(lambda: write_samples(s.model, s.data, s.ranks, s.stop))
+        state.samples = s.ranks.from_first(
+            lambda: write_samples(s.model, s.data, s.ranks, s.stop, s.data.task.undecided)
+        )
     s.skipped_rows.report()
     if evaluate_if_due(s):  # the evaluation of the step that we resumed from was interrupted
         s.save(metrics=state.evaluation)

@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune_trainer.batches.example import Example
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.methods import method_for
-from finetune_trainer.output import ClassScore, Result, Sample, versions
+from finetune_trainer.output import ClassScore, Result, Sample, Table, versions
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
 from finetune_trainer.output.result import loadable
@@ -31,7 +31,7 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
     if s.state.stopped_early:
         notes.append(f"Stopped early at step {s.state.step}: {s.resolved.metric} no longer improved.")
     before = s.state.samples
-    after = write_samples(s.model, s.data, s.ranks, s.stop) if before else []
+    after = write_samples(s.model, s.data, s.ranks, s.stop, decision) if before else []
     return Result(
         config=s.config,
         report=s.progress.last_report,
@@ -39,6 +39,7 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
         decision=decision,
         classes=tuple(ClassScore(**c) for c in details.get("classes", ())),
         confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
+        tables=tuple(Table.of(table) for table in details.get("tables", ())),
         samples=tuple(
             Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)
         ),

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 
 from finetune_trainer.distributed.ranks import Ranks
+from finetune_trainer.tasks.base import Decision
 from finetune_trainer.train.data import TrainingData
 
 
-def write_samples(model: Any, data: TrainingData, ranks: Ranks, stop: Callable[[], bool]) -> list[dict[str, str]]:
-    """None where the task writes none, or without validation rows. Rank 0."""
+def write_samples(
+    model: Any, data: TrainingData, ranks: Ranks, stop: Callable[[], bool], decision: Decision
+) -> list[dict[str, str]]:
+    """`decision`: how outputs become answers. None where the task writes none, or without validation rows. Rank 0."""
     task, profile, tokenizer = data.task, data.profile, data.tokenizer
     if task.samples is None or not data.rows_in("validation"):
         return []
@@ -25,4 +28,5 @@ def write_samples(model: Any, data: TrainingData, ranks: Ranks, stop: Callable[[
             ends={*(profile.ends or ()), tokenizer.eos_id},
             max_length=data.max_length,
             stop=stop,
+            decision=decision,
         )

@@ -15,6 +15,7 @@ from finetune_trainer.output.page.checkpoints import checkpoints
 from finetune_trainer.output.page.classes import classes
 from finetune_trainer.output.page.curves import curves
 from finetune_trainer.output.page.data import data
+from finetune_trainer.output.page.figures import figures
 from finetune_trainer.output.page.numbers import figure, number
 from finetune_trainer.output.page.samples import samples
 from finetune_trainer.output.page.settings import settings
@@ -34,6 +35,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         _tiles(result, events),
         curves(result, events),
         classes(result),
+        figures(result),
         samples(result),
         data(result),
         settings(result),

@@ -149,7 +149,7 @@ def _in_form(values: dict[str, Any], names: Sequence[str]) -> tuple[dict[str, An
 def _fingerprinted(kept: Mapping[str, Any], task: Task, columns: Mapping[str, str]) -> tuple[Fault | None, str, int]:
     """What is wrong with a row's text as such, else the text and its fingerprint."""
     try:
-        text = fingerprint_text(kept, columns, task.class_roles)
+        text = fingerprint_text(kept, columns, task.no_input)
         "".join(task.classes(kept, columns)).encode()
         digest = fingerprint(text)
     except UnicodeEncodeError:
