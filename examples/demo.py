@@ -208,6 +208,8 @@ Next:
     {python} -c "{classify}"
   see the manifest that made it
     less {shown.parent}/spam-filter.yaml
+  let it answer the rows of a file
+    {finetune} predict {shown} YOUR_MAILS.jsonl -o answers.jsonl
   start with your own data (jsonl, csv or parquet)
     {finetune} init YOUR_DATA.jsonl -o job.yaml && {finetune} run job.yaml
   the same on a cluster: README.md, "Install on a cluster", then

@@ -16,6 +16,7 @@ HELP = """Fine-tune a model by one manifest, on this machine.
   finetune init mails.jsonl -o job.yaml    write a manifest from a data file
   finetune validate job.yaml               check it, without a cluster
   finetune run job.yaml                    tune the model here, with progress
+  finetune predict model new.jsonl         let what came of it answer new rows
   kubectl apply -f job.yaml                the same in a cluster
 
 The manifest is the FineTuneJob of the cluster, word for word: the same rules, the same trainer, the same status.
@@ -26,6 +27,7 @@ cli = LazyGroup(
         "init": "finetune_cli.init.command:init",
         "validate": "finetune_cli.validate:validate",
         "run": "finetune_cli.local.command:run",
+        "predict": "finetune_cli.local.predict:predict",
     },
     name="finetune",
     help=HELP,

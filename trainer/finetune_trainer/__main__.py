@@ -1,5 +1,5 @@
 """`python -m finetune_trainer prepare|launch --config run.json`: the two steps of a job, as pods and `finetune run`
-start them.
+start them; and `predict`, as `finetune predict` does.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import logging
 import sys
 from pathlib import Path
 
-from finetune_api.base import FieldError, parse_stored
+from finetune_api.base import FieldError, parse, parse_stored
 from finetune_api.exits import EXITS, Reason
+from finetune_api.predict import PredictConfig
 from finetune_api.run import RunConfig
 from finetune_trainer.report.logs import set_up
 
@@ -23,12 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="finetune-trainer", description="One step of a fine-tuning job.")
     parser.add_argument(
         "step",
-        choices=("prepare", "launch"),
-        help="prepare: check everything, write the data manifest; launch: run this node's workers",
+        choices=("prepare", "launch", "predict"),
+        help="prepare: check everything, write the data manifest; launch: run this node's workers; predict: answer",
     )
-    parser.add_argument("--config", required=True, type=Path, metavar="run.json", help="the RunConfig")
+    parser.add_argument("--config", required=True, type=Path, metavar="run.json", help="the RunConfig or PredictConfig")
     chosen = parser.parse_args(arguments)
     set_up()
+    if chosen.step == "predict":
+        from finetune_trainer.predict.command import main as predict
+
+        return predict(parse(PredictConfig, json.loads(chosen.config.read_text())))
     try:
         # Leniently: an operator that was upgraded in mid-job speaks to the trainer that the job began with.
         config, ignored = parse_stored(RunConfig, json.loads(chosen.config.read_text()))

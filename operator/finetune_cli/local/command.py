@@ -5,7 +5,6 @@ What a user sees stands on stderr, so that `finetune run job.yaml > status.yaml`
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -27,6 +26,7 @@ from finetune_cli.file_uri import local_path
 from finetune_cli.local.config import Device, Machine, cores, job_id, notes, spec_digest
 from finetune_cli.local.display import display
 from finetune_cli.local.next_steps import after_success
+from finetune_cli.local.process import require_trainer
 from finetune_cli.local.runner import Result, Runner, Signals
 from finetune_cli.local.state_dir import RunRecord, StateDir, state_root
 from finetune_cli.manifest import STDIN, ManifestError
@@ -70,7 +70,7 @@ def run(
     The exit code is 0 when the model is committed, 130 after Ctrl-C, and the failure's own code otherwise.
     """
     job = _one_job(file, name)
-    _require_trainer()
+    require_trainer()
     hint = (lambda steps: None) if no_hints else next_steps
     spec = job.manifest.spec
     machine = Machine(cores(), processes, device)
@@ -116,11 +116,6 @@ def _one_job(file: str, name: str | None) -> Job:
             hint="Choose one with --name.",
         )
     return jobs[0]
-
-
-def _require_trainer() -> None:
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("finetune_trainer") is None:
-        raise Stop("the trainer is not installed here", hint="pip install 'finetune-operator[cli,trainer]' brings it.")
 
 
 def _record(state: StateDir, manifest: Manifest, restart: bool) -> RunRecord:

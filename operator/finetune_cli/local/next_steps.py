@@ -30,7 +30,19 @@ def after_success(manifest: Manifest) -> list[tuple[str, str]]:
         )
         steps.append(("read the report", f"xdg-open {folder}/report.html"))
     steps.append(("use the model", _snippet(manifest, folder)))
+    steps.append(("let it answer the rows of a file, as those that it knows", _predict(manifest)))
     return steps
+
+
+def _predict(manifest: Manifest) -> str:
+    spec = manifest.spec
+    held_out = (h for h in (spec.data.test, spec.data.validation) if h and h.uri and not h.uri.startswith("hf://"))
+    rows = next((h.uri for h in held_out if h.uri), spec.data.train.uri)
+    uri = spec.output.uri.rstrip("/")
+    output = str(local_path(uri)) if uri.startswith("file://") else uri
+    reaches = [uri for uri in (output, rows) if uri.startswith("s3://")]
+    endpoint = f" --endpoint {quoted(spec.storage.endpoint)}" if reaches and spec.storage.endpoint else ""
+    return f"finetune predict{endpoint} {quoted(output)} {quoted(rows)} -o answers.jsonl"
 
 
 def _snippet(manifest: Manifest, folder: str) -> str:

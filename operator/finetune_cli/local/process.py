@@ -7,6 +7,7 @@ the time to write its checkpoint.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -19,10 +20,17 @@ from pydantic import ValidationError
 
 from finetune_api.report import Outcome, Report
 from finetune_cli.local.state_dir import StateDir
+from finetune_cli.terminal import Stop
 
 Step = Literal["prepare", "launch"]
 REPORT_BYTES = 16 << 20
 """Each report is a full snapshot of some KiB, once a second: days of them must not fill the disk."""
+
+
+def require_trainer() -> None:
+    """Raises Stop where it is not installed."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("finetune_trainer") is None:
+        raise Stop("the trainer is not installed here", hint="pip install 'finetune-operator[cli,trainer]' brings it.")
 
 
 class Tail:

@@ -132,6 +132,27 @@ def samples(
     return answers(model, rows, facts.columns, tokenizer, ends=ends, max_length=max_length, stop=stop)
 
 
+def check_input(row: Row, columns: Mapping[str, str]) -> str | None:
+    """What keeps a row from being answered, or None: it needs no completion, and its chat no answer."""
+    if "messages" in columns:
+        if "tools" in columns and (problem := tools_problem(row.get(columns["tools"]), columns["tools"])):
+            return problem
+        return messages_problem(row.get(columns["messages"]), columns["messages"], learned=False)
+    if problem := text_problem(row, columns["prompt"]):
+        return problem
+    asked = "context" in columns and row.get(columns["context"]) is not None
+    return text_problem(row, columns["context"]) if asked else None
+
+
+def predict(
+    model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
+) -> list[dict[str, Any]]:
+    """{text, ended} that the model writes to each row, greedily."""
+    from finetune_trainer.tasks.generation import written
+
+    return [written(model, row, facts.columns, tokenizer, max_length) for row in rows]
+
+
 def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """A text and how it goes on."""
     return [
@@ -160,6 +181,8 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    predict=predict,
+    check_input=check_input,
     samples=samples,
     omissions=omissions,
 )

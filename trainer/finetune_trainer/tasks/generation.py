@@ -18,6 +18,8 @@ from finetune_trainer.tasks.completion import prompt_of
 SAMPLES = 3
 NEW_TOKENS = 40
 CHARACTERS = 600
+LONGEST_ANSWER = 256
+"""Tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def answers(
         {
             "prompt": prompt.text,
             "reference": prompt.reference,
-            "text": greedy(model, tokenizer, prompt.ids, NEW_TOKENS, stop, ends),
+            "text": _text(greedy(model, prompt.ids, NEW_TOKENS, stop, ends), tokenizer)[:CHARACTERS],
         }
         for prompt in chosen
     ]
@@ -92,15 +94,46 @@ def _words(message: Mapping[str, Any]) -> str:
     return "\n".join(filter(None, parts))[:CHARACTERS]
 
 
+def written(
+    model: Any, row: Mapping[str, Any], columns: Mapping[str, str], tokenizer: Tokenizer, longest: int
+) -> dict[str, Any]:
+    """{text, ended} that the model writes to a row's prompt, of up to LONGEST_ANSWER tokens; ended: by itself, not by
+    that bound. A chat whose last turn is the assistant's is answered anew from there on. {text: None, problem} where
+    it cannot be asked.
+    """
+    try:
+        ids = _asked(row, columns, tokenizer)
+    except RefusedChat as error:
+        return {"text": None, "problem": str(error)}
+    room = min(LONGEST_ANSWER, longest - len(ids))
+    if not ids or room <= 0:
+        return {
+            "text": None,
+            "problem": f"the prompt has {len(ids)} tokens, and the model takes {longest} with its answer",
+        }
+    known = getattr(model.generation_config, "eos_token_id", None)
+    ends = {*(known if isinstance(known, list) else [known]), tokenizer.eos_id}
+    found = greedy(model, ids, room, lambda: False, ends)
+    return {"text": _text(found, tokenizer), "ended": len(found) < room}
+
+
+def _asked(row: Mapping[str, Any], columns: Mapping[str, str], tokenizer: Tokenizer) -> list[int]:
+    """The ids of a row's prompt. Raises RefusedChat."""
+    if "messages" not in columns:
+        return tokenizer.start(prompt_of(row, columns))
+    chat = chat_of(row[columns["messages"]], row.get(columns.get("tools", "")), tokenizer)
+    count = len(chat.messages) - (chat.messages[-1]["role"] == "assistant")
+    return tokenizer.ids(chat.render(tokenizer, count, generation_prompt=True)) if count else []
+
+
+def _text(ids: list[int], tokenizer: Tokenizer) -> str:
+    return tokenizer.decode(ids, skip_special=True)
+
+
 def greedy(
-    model: Any,
-    tokenizer: Tokenizer,
-    ids: list[int],
-    new_tokens: int,
-    stop: Callable[[], bool],
-    ends: Container[int | None] = (),
-) -> str:
-    """The most likely continuation, up to one of the tokens that end a turn.
+    model: Any, ids: list[int], new_tokens: int, stop: Callable[[], bool], ends: Container[int | None] = ()
+) -> list[int]:
+    """The most likely continuation, up to one of the tokens that end a turn, without it.
 
     The model is left in the mode it was in.
     """
@@ -119,4 +152,4 @@ def greedy(
             given, cache = torch.tensor([[token]], device=device), answer.past_key_values
     finally:
         model.train(was_training)
-    return tokenizer.decode(text, skip_special=True)[:CHARACTERS]
+    return text

@@ -1,8 +1,9 @@
 """Follow FAKE_SCRIPT: a JSON list, one entry for each process started, in order.
 
 An entry: {"step": "prepare" | "launch", "steps": n, "from": step, "seconds": per step, "exit": code, "problem": {...},
-"signal": number to die of, "checkpoint": step, "stubborn": ignore SIGTERM, "say": line of the log}. Which entries are
-used up is counted in FAKE_COUNT. What it was given is appended to FAKE_SEEN.
+"signal": number to die of, "checkpoint": step, "stubborn": ignore SIGTERM, "say": line of the log}; of a predict step
+{"said": reports, "answers": rows, "exit": code, "endless": answer for ever}. Which entries are used up is counted in
+FAKE_COUNT. What it was given is appended to FAKE_SEEN.
 """
 
 import json
@@ -25,6 +26,18 @@ seen = {
     "env": {k: v for k, v in os.environ.items() if k.startswith(("AWS_", "MY_"))},
     "pid": os.getpid(),
 }
+if step == "predict":
+    with open(os.environ["FAKE_SEEN"], "a") as file:
+        file.write(json.dumps(seen) + "\n")
+    if entry.get("endless"):
+        print(json.dumps({"stage": "answering", "task": "t", "rows": 1, "total": 9}), flush=True)
+        time.sleep(600)
+    print("a word of some library", flush=True)
+    for line in entry.get("said", ()):
+        print(json.dumps(line), flush=True)
+    Path(config["target"]).write_text("".join(json.dumps(row) + "\n" for row in entry.get("answers", ())))
+    sys.exit(entry.get("exit", 0))
+
 reporting, total = config["reporting"], entry.get("total", 10)
 sequence = 0
 

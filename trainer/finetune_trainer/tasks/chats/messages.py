@@ -44,15 +44,15 @@ def parsed(value: Any) -> Any:
         return value
 
 
-def messages_problem(value: Any, column: str) -> str | None:
-    """What is wrong with a chat, or None."""
+def messages_problem(value: Any, column: str, *, learned: bool = True) -> str | None:
+    """What is wrong with a chat, or None; `learned`: its assistant must say something."""
     chat = parsed(value)
     if not isinstance(chat, list | tuple) or not chat:
         return f"column {column!r} must hold a list of {{role, content}} messages"
     for i, message in enumerate(chat):
         if problem := _message_problem(message):
             return f"column {column!r}, message {i}: {problem}"
-    if not any(m["role"] == "assistant" and says_something(m) for m in chat):
+    if learned and not any(m["role"] == "assistant" and says_something(m) for m in chat):
         return (
             f"column {column!r}: no message of the assistant has a text: nothing to learn; add one, or leave the"
             " row out"
