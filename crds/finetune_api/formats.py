@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FormatName = Literal["jsonl", "csv", "parquet", "json-array"]
+FormatName = Literal["jsonl", "csv", "parquet", "json-array", "files"]
 Compression = Literal["", "gz", "zst"]
 
 _ENDINGS: dict[str, FormatName] = {
@@ -21,7 +21,8 @@ _COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst", ".zstd": "z
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How to read an object. json-array: what is named jsonl, and turns out to be one array.
+    """How to read an object. json-array: what is named jsonl, and turns out to be one array. files: a folder of files
+    that are rows themselves.
 
     `splittable`: any byte range that begins at a record can be read by itself.
     """
@@ -49,6 +50,15 @@ def format_of(key: str, wanted: FormatName | Literal["auto"] = "auto") -> Format
     if chosen is None or (chosen == "parquet" and compression):
         return None
     return Format(chosen, compression)
+
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+"""Endings of images that are read."""
+
+
+def is_image(key: str) -> bool:
+    """Whether the name is an image's."""
+    return key.lower().endswith(IMAGES)
 
 
 _MAGIC = {

@@ -13,6 +13,7 @@ from pydantic import Field
 from finetune_api import API_VERSION, KIND
 from finetune_api.answering import QuestionAnswering
 from finetune_api.base import Model, OneOf, Rule
+from finetune_api.images import ImageClassification
 from finetune_api.masking import MaskedLm
 from finetune_api.method import METHODS
 from finetune_api.metrics import AUTO
@@ -66,6 +67,7 @@ class Spec(Model):
     data: Data = Field(description="What to learn from, and what to judge by.")
     method: Method = Field(Method(), description="How to tune.")
     masked_lm: MaskedLm | None = Field(None, description="What is hidden for the model to guess.")
+    image_classification: ImageClassification | None = Field(None, description="What only jobs on images ask.")
     training: Training = Field(Training(), description="Hyper-parameters.")
     question_answering: QuestionAnswering | None = Field(None, description="Settings of the task of this name.")
     evaluation: Evaluation = Field(Evaluation(), description="When and by what the model is judged.")

@@ -25,6 +25,7 @@ METRICS = {
     for metric in (
         MetricInfo(LOSS, higher_is_better=False),
         MetricInfo("accuracy", higher_is_better=True, direction="higher is better"),
+        MetricInfo("top-5-accuracy", higher_is_better=True, direction="higher is better"),
         MetricInfo("macro-f1", higher_is_better=True, direction="higher is better"),
         MetricInfo("answer-f1", higher_is_better=True, direction="higher is better"),
         MetricInfo("exact-match", higher_is_better=True, direction="higher is better"),

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from finetune_api.answering import QuestionAnswering
 from finetune_api.base import Model
+from finetune_api.images import ImageClassification
 from finetune_api.job import Spec, TaskName
 from finetune_api.masking import MaskedLm
 from finetune_api.sources import Data, ModelSource
@@ -81,6 +82,7 @@ class RunConfig(Model):
     checkpoints: Checkpoints
     output: Output
     world: World
+    image_classification: ImageClassification | None = None
     storage: StorageAccess = StorageAccess()
     hub: HubAccess = HubAccess()
     reporting: Reporting = Reporting()

@@ -23,7 +23,7 @@ class ModelSource(Model):
 class TrainSource(Model):
     """The training data."""
 
-    uri: DataUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), hf://organisation/data-set, or file:///path with `finetune run`. Names that begin with _ or . (folders too) are no data unless they are spelt out.")
+    uri: DataUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), images in a folder for each class (s3://bucket/images/**), hf://organisation/data-set, or file:///path with `finetune run`. Names that begin with _ or . (folders too) are no data unless they are spelt out.")
     revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set. Resolved to a commit once, and recorded.")
     split: Split | None = Field(None, description="Split of an hf:// data set; \"train\" when absent.")
 
@@ -77,6 +77,7 @@ class Columns(Model):
     text: Column | None = Field(None, description="The text that the model is given.")
     text_pair: Column | None = Field(None, description="A second text, for pairs of sentences.")
     label: Column | None = Field(None, description="The class: a string, integer or boolean; integers go by the names that the data set has for them.")
+    image: Column | None = Field(None, description="The image: a path relative to the file that names it, an s3:// or file:// URI, or in parquet its bytes, as they are or as {bytes, path}.")
     messages: Column | None = Field(None, description="A chat: a list of {role, content}, tool_calls beside or instead of the assistant's content; or the same as JSON text.")
     tools: Column | None = Field(None, description="The tools that a chat may call: a list of objects, or the same as JSON text; may be empty.")
     prompt: Column | None = Field(None, description="The text that the model is given.")
@@ -150,7 +151,7 @@ class Data(Model):
     train: TrainSource = Field(description="Rows to learn from.")
     validation: HeldOutSource | None = Field(None, description="Rows for the evaluations during training; these choose the best checkpoint.")
     test: HeldOutSource | None = Field(None, description="Rows for the one evaluation at the end; never used to choose anything.")
-    format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, with .gz or .zst). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing.")
+    format: Literal["auto", "jsonl", "csv", "parquet"] = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, with .gz or .zst; .jpg, .jpeg, .png, .webp, .gif and .bmp where the task reads images). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing.")
     columns: Columns | None = Field(None, description="Which columns hold what; found by their usual names when absent.")
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None = Field(
         None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from finetune_api.families import DECODER, ENCODER, Family, of_kinds
+from finetune_api.families import DECODER, ENCODER, VISION, Family, of_kinds
 from finetune_api.metrics import LOSS
 from finetune_api.text import camel_case
 
@@ -27,6 +27,7 @@ class Role:
     needs: str = ""  # the role without which it may not be named
     classes: bool = False  # names the row's classes: what is to be learned, and no part of what the model is given
     learned: bool = False  # holds the answer, if it is no class: a row that is to be answered may lack it
+    files: bool = False  # names a file, or holds its bytes: a folder of such files is data, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class TaskInfo:
     kinds: tuple[str, ...] = (ENCODER, DECODER)  # of families (families.py) that fit
     unfit: tuple[str, ...] = ()  # model types among these that do not
     exclusive: bool = False  # a row belongs to exactly one class
+    unit: str = "text"  # what two rows may have in common, for people
     windows: bool = False  # a row longer than maxLength is taken in windows, not cut
     smooths: bool = False  # its loss is a cross-entropy whose targets training may smooth
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
@@ -66,6 +68,11 @@ class TaskInfo:
     def families(self) -> tuple[Family, ...]:
         """The families of models that it is known to fit."""
         return of_kinds(self.kinds, self.unfit)
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether its rows stand for files."""
+        return any(role.files for role in self.roles)
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -205,6 +212,31 @@ TASKS = {
             example_call="",
             unfit=("llama", "qwen2", "qwen3", "gemma3_text"),  # their classes for it do not find a base's weights
             windows=True,
+            settings=True,
+        ),
+        TaskInfo(
+            name="image-classification",
+            kind="images",
+            alternatives=(
+                (
+                    Role("image", usual=("image", "img", "file_name", "path", "image_path", "filename"), files=True),
+                    Role("label", usual=("label", "labels", "class", "category", "target"), classes=True),
+                ),
+            ),
+            beside=("text", "caption", "mask", "bbox", "objects", "keypoints"),
+            labels=True,
+            new_head=True,
+            metrics=(LOSS, "accuracy", "top-5-accuracy", "macro-f1"),
+            default_metric="macro-f1",
+            learning_rate=5e-5,
+            default_max_length=1_048_576,
+            pipeline_tag="image-classification",
+            example_model="hf://google/vit-base-patch16-224-in21k",
+            example_call="('image.jpg')",
+            kinds=(VISION,),
+            exclusive=True,
+            unit="image",
+            smooths=True,
             settings=True,
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from types import MethodType
@@ -13,23 +14,25 @@ import torch
 from finetune_api.tuning import Training
 from finetune_trainer.batches.collate import collate
 from finetune_trainer.batches.example import Example
+from finetune_trainer.batches.image_example import ImageExample
 from finetune_trainer.batches.layout import micro_batches
 from finetune_trainer.batches.rank_batch import RankBatch, lay_out
 from finetune_trainer.distributed.ddp import DdpGradients
 from finetune_trainer.distributed.flat import FlatGradients
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.model.load import load_model
-from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.step import Stepped, train_step
+from support import image_families
 from support.families import masked_bert
+from support.image_families import encoded, picture, tiny_resnet
 from support.models import chats, mails, questions
 from support.ranks import run_ranks
 
-LABELS = ("ham", "spam")
+LABELS, COLOURS = ("ham", "spam"), tuple(image_families.COLOURS)
 ROWS = 13
 RAW = {
     "text-classification": mails,
@@ -44,18 +47,32 @@ def full_precision_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return norm.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
 
 
+def images(count: int) -> list[dict[str, Any]]:
+    return [{"image": encoded(picture(COLOURS[n % 3], n)), "label": COLOURS[n % 3]} for n in range(count)]
+
+
+def in_dtype(example: Example, dtype: torch.dtype) -> Example:
+    """With pixels as exact as the model is here."""
+    if not isinstance(example, ImageExample) or dtype is not torch.float64:
+        return example
+    plain = example.values
+    return dataclasses.replace(example, values=lambda pixels: plain(pixels).astype("float64"))
+
+
 def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[Example]]:
-    tokenizer, t = load_tokenizer(folder), task_for(task)
-    labels = LABELS if t.info.labels else None
+    t = task_for(task)
+    tokenizer = t.processor.load(folder, None)
+    labels = (COLOURS if t.file_roles else LABELS) if t.info.labels else None
     model = load_model(folder, t.head, labels=labels, seed=1, pad_id=tokenizer.pad_id).to(dtype)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if dtype is torch.float64 and type(module).__name__ == "LlamaRMSNorm":
             module.forward = MethodType(full_precision_norm, module)
-    rows = RAW[task](ROWS, seed=5)
+    rows = images(ROWS) if t.file_roles else RAW[task](ROWS, seed=5)
     facts = JobFacts(t.columns(list(rows[0]), None), labels or (), settings=t.defaults)
-    return model, [e for row in rows for e in t.encode(row, facts, tokenizer, 96, Draw())]
+    examples = [e for row in rows for e in t.encode(row, facts, tokenizer, 96, Draw())]
+    return model, [in_dtype(example, dtype) for example in examples]
 
 
 def objective(task: str) -> Objective:
@@ -130,7 +147,19 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return masked_bert(tmp_path_factory.mktemp("gaps"))
 
 
-MODELS = {"text-classification": "bert", "causal-lm": "llama", "masked-lm": "gaps", "question-answering": "bert"}
+@pytest.fixture(scope="session")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny ResNet, whose norms would look at the rows beside a row if they were let."""
+    return tiny_resnet(tmp_path_factory.mktemp("resnet"))
+
+
+MODELS = {
+    "text-classification": "bert",
+    "causal-lm": "llama",
+    "masked-lm": "gaps",
+    "question-answering": "bert",
+    "image-classification": "resnet",
+}
 TASKS = pytest.mark.parametrize("folder", MODELS, indirect=True)
 
 

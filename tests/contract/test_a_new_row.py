@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from finetune_api.tasks import TASKS
+from finetune_api.text import listed
+
 ROOT = Path(__file__).resolve().parents[2]
 ADDED = """
 import dataclasses, json, sys
@@ -120,7 +123,7 @@ def test_the_models_keep_the_rules(seen: dict[str, Any]) -> None:
     refused = seen["refused"]
     assert "ranking has loss and hit-rate" in refused["metric"]
     assert "for ranking map prompt and label" in refused["columns"]
-    assert "only text-classification has labels" in refused["labels"]
+    assert f"only {listed([name for name, task in TASKS.items() if task.labels])} ha" in refused["labels"]
     assert refused["merge"] is None
 
 

@@ -41,6 +41,7 @@ CHANGES: dict[str, Any] = {
     "hub": {"endpoint": "https://hub.example.org"},
     "image": "example.org/trainer:2",
     "imagePullPolicy": "Always",
+    "imageClassification": {"flip": False},
 }
 MUTABLE: dict[str, Any] = {
     "restartPolicy": {"maxRestarts": 9},

@@ -140,6 +140,9 @@ RATES = {
     ("question-answering", "full"): 5e-5,
     ("question-answering", "freeze"): 1e-3,
     ("question-answering", "lora"): 5e-4,
+    ("image-classification", "full"): 5e-5,
+    ("image-classification", "freeze"): 1e-3,
+    ("image-classification", "lora"): 5e-4,
 }
 
 

@@ -57,6 +57,7 @@ def test_a_role_that_needs_another_is_refused_without_it(task: TaskInfo) -> None
 @pytest.mark.parametrize(("task", "metric"), [*itertools.product(TASKS, METRICS)])
 def test_a_spec_may_name_the_metrics_of_its_task_only(task: str, metric: str) -> None:
     has = {"text-classification": {"loss", "accuracy", "macro-f1"}, "causal-lm": {"loss", "perplexity"}}
+    has["image-classification"] = {"loss", "accuracy", "top-5-accuracy", "macro-f1"}
     has["masked-lm"] = {"loss", "perplexity", "accuracy"}
     has["question-answering"] = {"loss", "answer-f1", "exact-match"}
     given = spec(task, evaluation={"metric": metric})
@@ -70,6 +71,7 @@ def test_a_spec_may_name_the_metrics_of_its_task_only(task: str, metric: str) ->
 def test_the_columns_tell_the_task() -> None:
     assert task_reading(["text", "label"]).name == "text-classification"
     assert task_reading(["text", "textPair", "label"]).name == "text-classification"
+    assert task_reading(["image", "label"]).name == "image-classification"
     assert task_reading(["messages"]).name == "causal-lm"
     assert task_reading(["prompt", "context", "completion"]).name == "causal-lm"
     assert task_reading(["question", "context", "answers"]).name == "question-answering"
@@ -98,6 +100,7 @@ def test_which_way_a_metric_gets_better_is_said_where_its_name_does_not_tell() -
         "macro-f1": "higher is better",
         "answer-f1": "higher is better",
         "exact-match": "higher is better",
+        "top-5-accuracy": "higher is better",
         "perplexity": "lower is better",
         "accuracy-low": "",
         "new": "",

@@ -201,7 +201,7 @@ def test_a_running_job_whose_spec_a_newer_operator_wrote_is_left_alone() -> None
     c = Cluster()
     c.prepare()
     c.train(10)
-    c.job["spec"]["task"] = "image-classification"
+    c.job["spec"]["task"] = "speech-recognition"
     made, deleted = len(c.created), len(c.deleted)
     c.reconcile()
     assert c.phase == "Running"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.image_families import COLOURS, image_folder
 from support.models import HAM, chats, mails, write_jsonl
 
 Rows = list[dict[str, Any]]
@@ -37,7 +38,13 @@ ROWS: dict[str, Callable[[int, int], Rows]] = {
 }
 """(count, seed) -> rows that may stand in a line of JSON."""
 
-WRITERS: dict[str, Callable[[Path, int, int], str]] = {}
+
+def _images(folder: Path, count: int, seed: int) -> str:
+    root = image_folder(folder / f"images-{seed}", count // len(COLOURS), start=1000 * seed)
+    return f"{root.as_uri()}/**"
+
+
+WRITERS: dict[str, Callable[[Path, int, int], str]] = {"image-classification": _images}
 """(folder, count, seed) -> the URI of data that are no lines of JSON."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from support.families import seeded
 from support.models import tiny_llama
 from support.tokenizers import BERT, ROBERTA, byte_level, unigram, word_piece
 
-POSITIONS = 128
+POSITIONS, SIDE = 128, 16
 BARE = "AutoModel"
 TOWER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 GROUPED = TOWER | {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
@@ -139,6 +140,10 @@ def build(model_type: str, folder: Path, auto: str = BARE, *, seed: int = 0, **c
     words = {"vocab_size": recipe.tokenizer(folder, POSITIONS)} if recipe.tokenizer else {}
     model = seeded(cls, cls.config_class(**{**recipe.config, **words, **recipe.ids, **config}), seed)
     model.save_pretrained(folder)
+    if recipe.tokenizer is None:
+        side = recipe.config.get("image_size", SIDE)
+        size = {"size": {"height": side, "width": side}, "image_processor_type": "ViTImageProcessor"}
+        (folder / "preprocessor_config.json").write_text(json.dumps(size))
     return model
 
 

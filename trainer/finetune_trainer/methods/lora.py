@@ -16,7 +16,7 @@ from finetune_api.method import METHODS
 from finetune_api.status import Finding
 from finetune_api.tuning import Lora
 from finetune_trainer.methods.base import Identity, TuningMethod
-from finetune_trainer.methods.modules import head_modules, linear_layers
+from finetune_trainer.methods.modules import convolutions, head_modules, linear_layers
 from finetune_trainer.methods.peft_adapter import MERGING, last_part, transposed, whole_modules
 from finetune_trainer.model.head import HeadPolicy
 
@@ -57,20 +57,21 @@ def alpha(settings: Lora) -> float:
 
 
 def target_names(model: Any, settings: Lora, heads: Mapping[str, Any]) -> list[str]:
-    """The last parts of the linear layers' names, heads left out.
+    """The last parts of the linear layers' names, heads left out; of convolutions where a model has nothing else.
 
     Raises JobError when targetModules match no linear layer.
     """
     in_heads = {id(module) for head in heads.values() for module in head.modules()}
     layers = linear_layers(model)
-    usual = sorted({last_part(name) for name, module in layers.items() if id(module) not in in_heads})
+    inner = [name for name, module in layers.items() if id(module) not in in_heads] or [*convolutions(model)]
+    usual = sorted({last_part(name) for name in inner})
     if settings.target_modules is None:
         if not usual:
             raise JobError(
                 Reason.UNSUPPORTED_MODEL, f"{type(model).__name__} has no linear layers outside its head", field=FIELD
             )
         return usual
-    possible = {*layers, *_embeddings(model)}
+    possible = {*layers, *convolutions(model), *_embeddings(model)}
     for target in settings.target_modules:
         if not any(fits(name, [target]) for name in possible):
             message = f"no linear layer is named {target!r}; the model has {', '.join(usual[:12])}"

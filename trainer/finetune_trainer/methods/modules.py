@@ -140,3 +140,10 @@ def near(name: str, names: Iterable[str]) -> str:
     parts = dict.fromkeys(part for full in possible for part in (full, full.rsplit(".", 1)[-1]) if part != "*")
     found = difflib.get_close_matches(name, parts, n=3, cutoff=0.5) or list(parts)[:6]
     return f"The model has {', '.join(found)}."
+
+
+def convolutions(model: Any) -> dict[str, Any]:
+    """Those over the whole depth of an image, by name."""
+    from torch.nn import Conv2d
+
+    return {n: m for n, m in model.named_modules() if isinstance(m, Conv2d) and m.groups == 1}

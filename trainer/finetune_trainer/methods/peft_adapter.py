@@ -76,7 +76,10 @@ def untie(model: Any) -> None:
     from torch.nn import Parameter
 
     base = model.get_base_model()
-    embeddings, output = base.get_input_embeddings(), base.get_output_embeddings()
+    try:
+        embeddings, output = base.get_input_embeddings(), base.get_output_embeddings()
+    except NotImplementedError:  # its input is no tokens
+        return
     plain_embeddings, plain_output = _as_it_was(embeddings), _as_it_was(output)
     if plain_embeddings is None or plain_output is None:
         return

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
 from finetune_trainer.methods import TuningMethod, method_for
-from finetune_trainer.tasks.base import Decision, JobFacts
+from finetune_trainer.tasks.base import Decision, JobFacts, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Result:
     confusion: tuple[tuple[int, ...], ...] | None = None
     tables: tuple[Table, ...] = ()
     samples: tuple[Sample, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     attempts: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     license: str | None = None

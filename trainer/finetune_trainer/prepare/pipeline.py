@@ -24,6 +24,7 @@ from finetune_trainer.prepare.checks import storage as storage_checks
 from finetune_trainer.prepare.checks.columns import check_columns, columns_left_out
 from finetune_trainer.prepare.checks.labels import balance, check_labels, given_labels
 from finetune_trainer.prepare.checks.lengths import check_lengths
+from finetune_trainer.prepare.checks.metric import check_metric
 from finetune_trainer.prepare.checks.model import ModelFacts, check_model
 from finetune_trainer.prepare.checks.model_fits import check_model_fits
 from finetune_trainer.prepare.checks.output_owner import claim_output, claimed_at
@@ -35,9 +36,11 @@ from finetune_trainer.prepare.reuse import basis_of, reusable_profile
 from finetune_trainer.prepare.rows.bad_rows import BadRows
 from finetune_trainer.prepare.rows.copies import HeldOutCopies
 from finetune_trainer.prepare.rows.evidence import Evidence
+from finetune_trainer.prepare.rows.files import checks_for
 from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.storage import Location, location
 from finetune_trainer.stream.blocks import sweep_cache
+from finetune_trainer.stream.files import Files
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile, save_profile
 from finetune_trainer.stream.sources.listing import Listing
@@ -91,6 +94,8 @@ def _check(
     task = within_embeddings(task, fit.beyond, fit.embeddings)
     known, of_head = given or label_names, head_labels(model.config, task.head) if task.info.labels else ()
     held_out = HeldOutCopies(config.data, out)
+    files = Files(config, {role: listing.revision for role, listing in listings.items()})
+    evidence.files = checks_for(task, columns, files, out)
     evidence.read(listings["train"], task, columns, known, label_names, held_out)
     check_any_usable(evidence)
     labels = check_labels(known, task, columns, evidence, of_head) if task.info.labels else None
@@ -99,9 +104,10 @@ def _check(
             evidence.read(listing, task, columns, labels, label_names)
     check_bad_rows(evidence)
 
-    splits = check_splits(config.data, evidence)
+    splits = check_splits(config.data, evidence, task.info.unit)
     label_counts = None if labels is None else tuple(splits.classes.get(name, 0) for name in labels)
     facts = JobFacts.of(config, task, columns, labels, label_counts)
+    check_metric(config, task, facts)
     lengths = check_lengths(config, task, model, facts, evidence, splits.rows)
     layout = lay_out(config, out, listings, evidence.surveys, columns, evidence.bad_rows.rows)
     copies = held_out.done()
@@ -113,6 +119,7 @@ def _check(
         *splits.findings,
         *columns_left_out(config, task, columns, evidence.columns, splits.rows["train"]),
         *lengths.findings,
+        *(evidence.files.findings() if evidence.files else ()),
         *fit.findings,
         *(() if labels is None else balance(splits.classes, labels)),
         *(() if labels is None else head_findings(labels, of_head)),

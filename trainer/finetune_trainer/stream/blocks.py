@@ -17,6 +17,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form
 from finetune_api.records import Fault, Unreadable, array_records, bounded_lines, csv_header, csv_records, json_records
 from finetune_trainer.storage import Location, ObjectStore
+from finetune_trainer.stream.files import as_text
 from finetune_trainer.stream.formats.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader, Passage
 from finetune_trainer.stream.manifest import Block, DataObject
@@ -106,9 +107,14 @@ def to_bytes(values: Any, columns: Sequence[str]) -> bytes:
     """A row's wanted columns as JSON; an unreadable row as null (it is on the list of bad rows and never used)."""
     if isinstance(values, Fault):
         return b"null"
-    return json.dumps(in_form(values, columns), ensure_ascii=False, separators=(",", ":"), default=str).encode(
+    return json.dumps(in_form(values, columns), ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
         "utf-8", "surrogatepass"
     )
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for."""
+    return as_text(value) if isinstance(value, bytes) else str(value)
 
 
 @contextmanager

@@ -97,6 +97,16 @@ class Omission:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A row that is looked at: `source` is a data: URI of a small image."""
+
+    source: str
+    true: str
+    predicted: str
+    score: float
+
+
 def _nothing(*arguments: Any) -> Sequence[Omission]:
     """For tasks whose encoding leaves nothing out."""
     return ()
@@ -138,6 +148,13 @@ class Task:
     """What outputs become answers by where no validation row was there to choose it."""
     check_tokens: Callable[[Row, Mapping[str, str]], str | None] = lambda row, columns: None
     """(row, columns) -> what is wrong with the tokens of a row that has passed check_row, or None; see `embeddings`."""
+    check_file: Callable[[bytes], tuple[str | None, tuple[str, ...]]] | None = None
+    """(content) -> what is wrong with the file that a row stands for, or None; and what about it is odd but good. For
+    tasks with a role of files: `encode` and `predict` are given the content in the row."""
+    oddities: str = ""
+    """A sentence for `{counts}` of what is odd about files."""
+    pictures: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs], Sequence[Picture]] | None = None
+    """(model, rows, facts, decision, processor) -> some of these rows with the model's answers, for the report."""
     samples: Callable[..., list[dict[str, str]]] | None = None
     """(model, rows, facts, tokenizer, *, ends, max_length, stop, decision) -> what the model answers to a few rows, for
     the report; None where it shows nothing."""
@@ -165,6 +182,11 @@ class Task:
         """Roles that make a row no other one: what is learned, but for a text to be written, of which one input may
         have several."""
         return self.class_roles if self.head.writes else self.learned_roles
+
+    @property
+    def file_roles(self) -> frozenset[str]:
+        """Roles whose column stands for a file."""
+        return frozenset(role.name for role in self.info.roles if role.files)
 
     @property
     def optional(self) -> frozenset[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,8 +13,12 @@ from finetune_api.run import RunConfig
 from finetune_trainer.batches.example import Example
 from finetune_trainer.model.processor import Processor
 from finetune_trainer.stream import DataManifest, Profile, Stream
+from finetune_trainer.stream.files import Files
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.columns import with_name
+
+OPENERS = 4
+"""Files that are opened at once."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,40 @@ class TrainingData:
             if profile.label_names:
                 for role in self.task.class_roles & profile.columns.keys():
                     row = dict(with_name(row, profile.columns[role], profile.label_names))
-            return self.task.encode(row, self.facts, self.tokenizer, self.max_length, draw)
+            return self.task.encode(self.opened(row), self.facts, self.tokenizer, self.max_length, draw)
         except NothingToLearn:
             return ()
+
+    def encoded(
+        self, rows: Iterable[tuple[int, dict[str, Any]]], epoch: int | None = None
+    ) -> Iterator[Sequence[Example]]:
+        """The examples of each (number, row), in their order; files are fetched and opened several at once."""
+        if self._opener is None:
+            for number, row in rows:
+                yield self.encode(row, number, epoch)
+            return
+        waiting: deque[Future[Sequence[Example]]] = deque()
+        try:
+            for number, row in rows:
+                waiting.append(self._opener.submit(self.encode, row, number, epoch))
+                if len(waiting) > 2 * OPENERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def opened(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with the content of the files that it stands for."""
+        columns = self.profile.columns
+        return {**row, **{columns[role]: self._files.content(row[columns[role]]) for role in self.task.file_roles}}
+
+    @cached_property
+    def _files(self) -> Files:
+        return Files.of(self.config, self.manifest)
+
+    @cached_property
+    def _opener(self) -> ThreadPoolExecutor | None:
+        """Made in the process that uses it. A tokenizer serves one thread at a time; what opens files serves many."""
+        return ThreadPoolExecutor(OPENERS, thread_name_prefix="files") if self.task.file_roles else None

@@ -43,8 +43,7 @@ class Evaluator:
 
         def examples() -> Iterator[Example]:
             nonlocal empty
-            for number, row in stream.numbered():
-                encoded = data.encode(row, number)
+            for encoded in data.encoded(stream.numbered()):
                 empty += not encoded
                 yield from encoded
 

@@ -66,5 +66,5 @@ def rank_batches(data: TrainingData, cursor: Cursor, progress: TrainingProgress)
 def rank_batch(data: TrainingData, batch: Batch) -> RankBatch:
     """Encode this rank's rows, and lay them out."""
     mine = zip(batch.rows, batch.indices[data.rank :: data.size], strict=True)
-    rows = [data.encode(row, number, batch.epoch) for row, number in mine]
+    rows = list(data.encoded(((number, row) for row, number in mine), batch.epoch))
     return lay_out(rows, data.micro_batch_size, data.tokenizer.pad_id, data.max_length)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+
+import torch
 
 from finetune_trainer.batches.example import Example
 from finetune_trainer.evaluate.tally import Tally
@@ -13,7 +16,7 @@ from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
 from finetune_trainer.output.result import loadable
 from finetune_trainer.output.verify import Probe
-from finetune_trainer.tasks.base import Decision
+from finetune_trainer.tasks.base import Decision, Picture
 from finetune_trainer.tasks.ends import learned_ends
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.samples import write_samples
@@ -21,6 +24,8 @@ from finetune_trainer.train.session import Session
 
 EXAMPLES = 32
 """Rows by which what is exported is judged."""
+PICTURES = 96
+"""Rows of which the report shows some."""
 
 
 def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
@@ -43,6 +48,7 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
         samples=tuple(
             Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)
         ),
+        pictures=tuple(some_pictures(s, decision)),
         attempts=tuple(s.progress.attempts()),
         notes=tuple(notes),
         license=license_of(s.model_folder),
@@ -64,6 +70,22 @@ def write_model_files(s: Session, folder: Path) -> None:
         merge=s.config.output.merge,
         stops=learned_ends(examples, s.data.tokenizer.special_ids) if profile.ends is None else profile.ends,
     )
+
+
+def some_pictures(s: Session, decision: Decision) -> Sequence[Picture]:
+    """Some of the rows that were judged, where they are to be looked at."""
+    data, task = s.data, s.data.task
+    split = next((split for split in ("test", "validation") if data.rows_in(split)), None)
+    if task.pictures is None or split is None:
+        return ()
+    was_training = s.model.training
+    s.model.eval()
+    try:
+        with data.stream(split) as stream, torch.inference_mode(), s.ranks.autocast():
+            rows = [data.opened(row) for row in islice(stream.rows(), PICTURES)]
+            return task.pictures(s.model, rows, data.facts, decision, data.tokenizer)
+    finally:
+        s.model.train(was_training)
 
 
 def some_examples(data: TrainingData) -> list[Example]:

@@ -17,13 +17,14 @@ from finetune_trainer.output.page.curves import curves
 from finetune_trainer.output.page.data import data
 from finetune_trainer.output.page.figures import figures
 from finetune_trainer.output.page.numbers import figure, number
+from finetune_trainer.output.page.pictures import pictures
 from finetune_trainer.output.page.samples import samples
 from finetune_trainer.output.page.settings import settings
 from finetune_trainer.output.page.tables import shorten
 from finetune_trainer.output.page.timing import timing
 from finetune_trainer.output.result import Result, bounds, headline
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def html_report(result: Result, events: list[dict[str, Any]]) -> str:
@@ -36,6 +37,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         curves(result, events),
         classes(result),
         figures(result),
+        pictures(result),
         samples(result),
         data(result),
         settings(result),

@@ -41,7 +41,7 @@ def check_lengths(
     """Resolve what depends on the rows' lengths, and judge the sample of each source by it. Raises JobError."""
 
     def measured(role: str) -> Measured:
-        return measure(evidence.samples[role], task, facts, model.tokenizer)
+        return measure(evidence.rows_to_measure(role, model.tokenizer), task, facts, model.tokenizer)
 
     def judged(role: str, found: Measured) -> tuple[Lengths, int, list[Finding]]:
         quantiles, tokens, findings = _check_split(found, task, facts, model.tokenizer, max_length, split_rows[role])

@@ -27,8 +27,8 @@ class Splits:
     findings: tuple[Finding, ...]
 
 
-def check_splits(data: Data, evidence: Evidence) -> Splits:
-    """Raises JobError for an empty split."""
+def check_splits(data: Data, evidence: Evidence, unit: str = "text") -> Splits:
+    """`unit`: what two rows may have in common. Raises JobError for an empty split."""
     rows, classes = dict[str, int](), dict[str, int]()
     found: list[Finding] = []
     train = np.zeros(0, dtype=np.uint64)
@@ -45,9 +45,9 @@ def check_splits(data: Data, evidence: Evidence) -> Splits:
         prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
         if split == "train":
             train, classes = prints, _class_counts(seen, numbers)
-            found += _duplicates(seen, numbers)
+            found += _duplicates(seen, numbers, unit)
         else:
-            found += _overlap(train, prints, split, seen, numbers)
+            found += _overlap(train, prints, split, seen, numbers, unit)
             found += _unjudged(classes, _class_counts(seen, numbers), split)
     return Splits(rows, classes, tuple(found))
 
@@ -79,7 +79,9 @@ def _split_numbers(seen: SourceSurvey, bad: Mapping[int, Sequence[int]], interva
 
 
 def _locate(seen: SourceSurvey, position: int) -> tuple[str, int | None]:
-    """Object and line of a position; no line where only reading again would show it."""
+    """Object and line of a position; no line where only reading again would show it, or the object is the row."""
+    if seen.files:
+        return seen.files[position].key[-256:], None
     for item, first in zip(seen.source.objects, seen.first_lines, strict=True):
         if position < item.rows:
             return item.key[-256:], None if first is None else first + position
@@ -97,7 +99,7 @@ def _class_counts(seen: SourceSurvey, numbers: np.ndarray) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n}
 
 
-def _duplicates(seen: SourceSurvey, numbers: np.ndarray) -> list[Finding]:
+def _duplicates(seen: SourceSurvey, numbers: np.ndarray, unit: str) -> list[Finding]:
     """Equal texts among the training rows, and those of them whose classes differ."""
     prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
     classes = np.frombuffer(seen.classes, dtype=np.uint32)[numbers]
@@ -113,7 +115,7 @@ def _duplicates(seen: SourceSurvey, numbers: np.ndarray) -> list[Finding]:
                 count=contradictions,
                 file=file,
                 line=line,
-                message="The same text stands in several rows with different classes; correct or remove them.",
+                message=f"The same {unit} stands in several rows with different classes; correct or remove them.",
             )
         )
     if same.any():
@@ -124,17 +126,18 @@ def _duplicates(seen: SourceSurvey, numbers: np.ndarray) -> list[Finding]:
                 count=int(same.sum()),
                 file=file,
                 line=line,
-                message=f"{same.sum()} training rows repeat the text of another; they weigh more than the rest.",
+                message=f"{same.sum()} training rows repeat the {unit} of another; they weigh more than the rest.",
             )
         )
     return found
 
 
 def _overlap(
-    train: np.ndarray, held: np.ndarray, split: str, where: SourceSurvey, numbers: np.ndarray
+    train: np.ndarray, held: np.ndarray, split: str, where: SourceSurvey, numbers: np.ndarray, unit: str
 ) -> list[Finding]:
     """Texts of a held-out split that are among the training rows, too; arguments are fingerprints."""
     shared = np.isin(held, train)
+    article = "an" if unit[0] in "aeiou" else "a"
     if not shared.any():
         return []
     file, line = _locate(where, int(numbers[int(np.flatnonzero(shared)[0])]))
@@ -146,7 +149,7 @@ def _overlap(
             file=file,
             line=line,
             message=(
-                f"{shared.sum()} {split} rows ({share:.1%}) have a text that is in the training rows, too: "
+                f"{shared.sum()} {split} rows ({share:.1%}) have {article} {unit} that is in the training rows, too: "
                 "scores will look better than they are. Remove duplicates before splitting."
             ),
         )

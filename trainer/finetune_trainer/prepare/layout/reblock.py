@@ -62,7 +62,7 @@ def reblock(
     packed = {
         (n, 0)
         for n, item in enumerate(source.objects)
-        if item.format.name != "parquet" and not item.format.splittable and sizes[n] > largest
+        if item.format.name != "parquet" and not item.format.splittable and sizes[n] > largest and not _copied(item)
     }
     total = sum(sizes[n] for n, _ in packed)
     if total > most:
@@ -95,8 +95,13 @@ def reblock(
 
 def _row_groups(source: Source, largest: int) -> set[tuple[int, int]]:
     """(object, block) of the row groups that are larger."""
-    found = [(n, item) for n, item in enumerate(source.objects) if item.format.name == "parquet"]
+    found = [(n, item) for n, item in enumerate(source.objects) if item.format.name == "parquet" and not _copied(item)]
     return {(n, b) for n, item in found for b, block in enumerate(item.blocks) if block.size > largest}
+
+
+def _copied(item: DataObject) -> bool:
+    """Whether its rows lie in blocks of the job's own already."""
+    return any(block.cache for block in item.blocks)
 
 
 class _Copies:

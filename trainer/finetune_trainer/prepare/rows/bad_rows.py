@@ -27,20 +27,20 @@ class Kind:
 
     @property
     def first(self) -> str:
-        """file:line of the first."""
+        """file:line of the first; the file alone where it is the row."""
         file, line = self.places[0]
-        return f"{file}:{line}"
+        return f"{file}:{line}" if line else file
 
     def finding(self, name: str, left_out: bool) -> Finding:
         """As status shows it: the first place in full, the next ones in the message."""
         (file, line), *others = self.places
         message = f"Left out: {self.message}" if left_out else self.message
-        also = ", ".join(f"{other.rpartition('/')[2]}:{n}" for other, n in others)
+        also = ", ".join(f"{other.rpartition('/')[2]}{f':{n}' if n else ''}" for other, n in others)
         if also:
             more = ", …" if self.count > len(self.places) else ""
             also = f"; also at {also}{more}"[:256]
         return Finding(
-            kind=name, count=self.count, file=file[-256:], line=line, message=message[: 384 - len(also)] + also
+            kind=name, count=self.count, file=file[-256:], line=line or None, message=message[: 384 - len(also)] + also
         )
 
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from finetune_trainer.model.processor import Processor
 from finetune_trainer.prepare.rows.bad_rows import BadRows
 from finetune_trainer.prepare.rows.copies import HeldOutCopies
+from finetune_trainer.prepare.rows.files import FileChecks
 from finetune_trainer.prepare.rows.sample import Sample, SampledRow
 from finetune_trainer.prepare.rows.survey import SourceSurvey, survey
 from finetune_trainer.storage import blaming
 from finetune_trainer.stream.sources.listing import Listing, field_of
 from finetune_trainer.tasks.base import Task
 
+FEW = 16
+"""Rows that are encoded for trial where their lengths are known."""
+
 
 @dataclass(slots=True)
 class Evidence:
-    """By role: what was seen of its source, and a sample of the rows. `bad_rows` counts over all sources."""
+    """By role: what was seen of its source, and a sample of the rows. `bad_rows` counts over all sources, `files`
+    opens what rows stand for."""
 
     bad_rows: BadRows
+    files: FileChecks | None = None
     surveys: dict[str, SourceSurvey] = field(default_factory=dict)
     samples: dict[str, Sequence[SampledRow]] = field(default_factory=dict)
 
@@ -35,9 +43,20 @@ class Evidence:
         sample = Sample()
         with blaming(field_of(listing.role)):
             self.surveys[listing.role] = survey(
-                listing, task, columns, labels, self.bad_rows, sample, held_out, label_names
+                listing, task, columns, labels, self.bad_rows, sample, held_out, label_names, self.files
             )
         self.samples[listing.role] = sample.rows
+
+    def rows_to_measure(self, role: str, processor: Processor) -> Sequence[SampledRow]:
+        """The sample of a source, with the files that its rows stand for: a few of them where all have one length."""
+        rows = self.samples[role]
+        if self.files is None:
+            return rows
+        column, files = self.files.column, self.files.files
+        return [
+            dataclasses.replace(row, values={**row.values, column: files.content(row.values[column])})
+            for row in (rows[:FEW] if processor.fixed_length else rows)
+        ]
 
     @property
     def train(self) -> SourceSurvey:
@@ -47,7 +66,7 @@ class Evidence:
     @property
     def objects(self) -> int:
         """How many there are."""
-        return sum(len(seen.source.objects) for seen in self.surveys.values())
+        return sum(len(seen.files or seen.source.objects) for seen in self.surveys.values())
 
     @property
     def bytes(self) -> int:

@@ -35,6 +35,7 @@ from finetune_trainer.storage import ObjectInfo, ObjectStore
 from finetune_trainer.stream.formats.decompress import DamagedStream, plain_reader
 from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block, DataObject
+from finetune_trainer.stream.sources.folders import CLASS, FILE
 
 PEEK_ROWS = 100
 LONGEST_NAME = 256
@@ -54,6 +55,8 @@ class ObjectScan:
         self.columns: Sequence[str] | None = None
         """All columns of the object, where it has a header or a schema; known once the first row is out."""
         self.line = 0
+        self.file: ObjectInfo | None = None
+        """None: its rows are no files themselves."""
 
     @property
     def name(self) -> str:
@@ -73,9 +76,14 @@ class ObjectScan:
         """Bytes that each block takes in memory, as far as `weigh` was called for its rows."""
         return tuple(self._weights[: len(self._blocks)])
 
-    def weigh(self, size: int) -> None:
-        """The row that came last takes so many bytes in memory."""
-        self._weights[-1] += size
+    @property
+    def block(self) -> int:
+        """Number of the block of the row that came last."""
+        return max(0, len(self._weights) - 1)
+
+    def weigh(self, size: int, block: int) -> None:
+        """A row of this block takes so many bytes in memory."""
+        self._weights[block] += size
 
     def __iter__(self) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
         try:
@@ -253,6 +261,8 @@ class _Growing:
 
 def peek_columns(store: ObjectStore, info: ObjectInfo, kind: Format) -> list[str]:
     """The columns of an object: from the schema, the header, or the first rows of jsonl, in the order they appear."""
+    if kind.name == "files":
+        return [FILE, CLASS]
     scan = ObjectScan(store, info, kind, ())
     if kind.name == "parquet":
         try:

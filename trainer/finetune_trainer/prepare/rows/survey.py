@@ -6,10 +6,11 @@ sample.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,12 @@ from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
 from finetune_trainer.prepare.rows.bad_rows import BadRows
 from finetune_trainer.prepare.rows.copies import HeldOutCopies
+from finetune_trainer.prepare.rows.files import FileChecks, Item
 from finetune_trainer.prepare.rows.fingerprint import UNUSABLE, fingerprint, fingerprint_text
+from finetune_trainer.prepare.rows.folder import FolderScan, scan_of
 from finetune_trainer.prepare.rows.sample import Sample
 from finetune_trainer.prepare.rows.scan import ROW_BYTES, ObjectScan
+from finetune_trainer.storage import ObjectInfo
 from finetune_trainer.stream.blocks import to_bytes
 from finetune_trainer.stream.manifest import DataObject, Source
 from finetune_trainer.stream.sources.listing import Listing
@@ -56,6 +60,8 @@ class SourceSurvey:
     """All columns that were seen, used or not."""
     weights: list[tuple[int, ...]] = field(default_factory=list)
     """Of each object, the bytes that each of its blocks takes in memory."""
+    files: Sequence[ObjectInfo] = ()
+    """Where the rows are files of a folder: these."""
     first_lines: list[int | None] = field(default_factory=list)
     """Line of each object's first row; None where rows and lines do not go together (blank lines, csv with line
     breaks).
@@ -82,17 +88,20 @@ def survey(
     sample: Sample | None,
     held_out: HeldOutCopies | None = None,
     label_names: Sequence[str] | None = None,
+    files: FileChecks | None = None,
 ) -> SourceSurvey:
     """Read a source. `labels` None: any class will do; `label_names`: of the numbers in the label column. Raises
-    JobError for what no allowance covers.
+    JobError for what no allowance covers. `files`: opens what rows stand for.
     """
-    found = SourceSurvey(Source(listing.uri, (), listing.revision))
+    found = SourceSurvey(Source(listing.uri, (), listing.revision), files=listing.files)
     names = tuple(dict.fromkeys(columns.values()))
     objects: list[DataObject] = []
-    for number, (info, kind) in enumerate(listing.objects):
-        scan = ObjectScan(listing.store, info, kind, names)
+    for number, (_, kind) in enumerate(listing.objects):
+        scan = scan_of(listing, number, names)
+        table = None
         found.first_lines.append(None)
-        for row, line, values in scan:
+        for item in files.ahead(listing, scan) if files else _items(scan):
+            row, line, values = item.row, item.line, item.values
             found.note_line(row, line)
             kept, odd, text, digest = dict[str, Any](), False, "", UNUSABLE
             if isinstance(values, Fault):
@@ -107,34 +116,56 @@ def survey(
                 fault = row_problem(values, task, columns, labels, scan.columns)
                 if fault is None:
                     kept = {name: values[name] for name in names if name in values}
-                    fault, text, digest = _fingerprinted(kept, task, columns)
+                    if files is None or item.opened is None:
+                        fault, text, digest = _fingerprinted(kept, task, columns)
+                    elif (fault := item.opened.fault) is None:
+                        kept[files.column] = item.opened.value
+                        text, digest = task.info.unit, item.opened.digest
+            if files and item.opened and item.opened.elsewhere and table is None:
+                table = files.table(listing.role, number)
+                for earlier in range(row):  # bad ones: no row with a file came before
+                    table.add(b"null", earlier + 1)
             if fault is not None:
-                bad_rows.add(listing.role, number, row, scan.name, line, fault)
+                bad_rows.add(listing.role, number, row, item.name, line, fault)
                 found.prints.append(UNUSABLE)
                 found.classes.append(0)
+                if table is not None:
+                    table.add(b"null", line)
                 continue
-            if kind.name != "jsonl":
-                scan.weigh(len(to_bytes(kept, names)) + ROW_BYTES)
+            if files is not None:
+                files.note(item)
+            if table is not None:
+                table.add(to_bytes(kept, names), line)
+            elif kind.name != "jsonl":
+                scan.weigh(len(to_bytes(kept, names)) + ROW_BYTES, item.block)
             if held_out is not None:
                 held_out.offer(number, row, line, kept)
             found.usable += 1
             if odd or any(_other_form(kept.get(columns.get(role, ""))) for role in task.class_roles):
                 found.other_forms += 1
-                found.first_other = found.first_other or (scan.name, line)
+                found.first_other = found.first_other or (item.name, line)
             found.prints.append(digest)
             found.classes.append(_class_set(task, kept, found, listing, columns))
             if not text.strip():
                 found.empty_texts += 1
-                found.first_empty = found.first_empty or (scan.name, line)
+                found.first_empty = found.first_empty or (item.name, line)
             if sample is not None:
-                sample.offer(kept, len(text), scan.name, line)
+                size = item.opened.size if item.opened and table is None else len(text)
+                sample.offer(kept, size, item.name, line)
         found.columns.update(scan.columns or ())
-        objects.append(scan.result)
-        whole_lines = tuple(block.size + ROW_BYTES * block.rows for block in scan.result.blocks)
-        found.weights.append(whole_lines if kind.name == "jsonl" else scan.weights)
-        log.info("read %s: %d rows", scan.name, scan.result.rows)
+        result = scan.result if table is None else dataclasses.replace(scan.result, blocks=table.done())
+        objects.append(result)
+        whole_lines = tuple(block.size + ROW_BYTES * block.rows for block in result.blocks)
+        found.weights.append(whole_lines if kind.name == "jsonl" or table is not None else scan.weights)
+        log.info("read %s: %d rows", result.key, result.rows)
     found.source = Source(listing.uri, tuple(objects), listing.revision)
     return found
+
+
+def _items(scan: ObjectScan | FolderScan) -> Iterator[Item]:
+    """Rows that stand for themselves."""
+    for row, line, values in scan:
+        yield Item(row, line, values, scan.name, scan.block)
 
 
 def _in_form(values: dict[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], bool]:

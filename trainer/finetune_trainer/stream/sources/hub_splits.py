@@ -21,7 +21,9 @@ from yaml import YAMLError
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import format_of
 from finetune_api.run import RunConfig
+from finetune_api.tasks import TASKS
 from finetune_trainer.storage import blaming
+from finetune_trainer.stream.sources.folders import as_object, is_folder, without_files
 from finetune_trainer.stream.sources.hub_store import HubStore, files_of
 from finetune_trainer.stream.sources.listing import Listing, field_of
 
@@ -43,17 +45,22 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
     if wanted not in splits:
         raise _no_split(uri, role, split, list(splits), [found.key for found in files])
     objects = []
-    for found in files:
-        if found.key in splits[wanted]:
-            kind = format_of(found.key, config.data.format)
-            if kind is None:
-                raise JobError(
-                    Reason.INVALID_CONFIG,
-                    f"{pinned.uri(found.key)} is of split {split!r}, and its name says no format that can be read",
-                    field=f"spec.data.{role}.split",
-                    hint="Choose a split of jsonl, csv or parquet files, or try revision refs/convert/parquet.",
-                )
-            objects.append((found, kind))
+    names = set(splits[wanted])
+    mine = [found for found in files if found.key in names]
+    if TASKS[config.task].reads_files:
+        if is_folder([found.key for found in mine], config.data.format):
+            return Listing(role, uri, pinned, (as_object(mine, ""),), info.sha, files=tuple(mine))
+        mine = without_files(mine, config.data.format)
+    for found in mine:
+        kind = format_of(found.key, config.data.format)
+        if kind is None:
+            raise JobError(
+                Reason.INVALID_CONFIG,
+                f"{pinned.uri(found.key)} is of split {split!r}, and its name says no format that can be read",
+                field=f"spec.data.{role}.split",
+                hint="Choose a split of jsonl, csv or parquet files, or try revision refs/convert/parquet.",
+            )
+        objects.append((found, kind))
     return Listing(role, uri, pinned, tuple(objects), info.sha, class_names=class_names)
 
 

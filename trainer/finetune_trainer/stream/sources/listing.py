@@ -21,6 +21,8 @@ class Listing:
     store: ObjectStore
     objects: tuple[tuple[ObjectInfo, Format], ...]
     revision: str | None = None
+    files: tuple[ObjectInfo, ...] = ()
+    """Where the one object is a folder of files that are rows: these."""
     findings: tuple[Finding, ...] = ()
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """column -> names of the numbers that it holds, as the data set's card says."""

@@ -11,7 +11,9 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.formats import Format, format_of
 from finetune_api.run import RunConfig
 from finetune_api.sources import HeldOutSource, TrainSource
+from finetune_api.tasks import TASKS
 from finetune_trainer.storage import ObjectInfo, ObjectStore, blaming, open_store
+from finetune_trainer.stream.sources.folders import as_object, is_folder, without_files
 from finetune_trainer.stream.sources.globs import fixed_prefix, has_glob, matcher, spelt_out
 from finetune_trainer.stream.sources.listing import Listing, field_of
 from finetune_trainer.stream.sources.nearest import nearest
@@ -71,6 +73,11 @@ def list_source(config: RunConfig, role: str) -> Listing:
     hidden, found = len(found) - len(seen), seen
     if same_store and not pattern.startswith(ours):
         found = [info for info in found if not info.key.startswith(ours)]  # what the job itself writes is no data
+    if TASKS[config.task].reads_files:
+        if is_folder([info.key for info in found], config.data.format):
+            root = as_object(found, spelt_out(pattern))
+            return Listing(role, source.uri, store, (root,), files=tuple(found), findings=noted)
+        found = without_files(found, config.data.format)
     chosen = [(info, _format(info, config, source.uri, store)) for info in found]
     if not chosen:
         raise _nothing(store, pattern, source.uri, role, hidden)
@@ -111,6 +118,7 @@ def _format(info: ObjectInfo, config: RunConfig, uri: str, store: ObjectStore) -
             hint=(
                 "Narrow the URI (as …/*.jsonl.zst), or set spec.data.format to jsonl, csv or parquet (parquet has its"
                 " own compression)."
+                + (" Images are known by their names: .jpg, .png, …" if TASKS[config.task].reads_files else "")
             ),
         )
     return found

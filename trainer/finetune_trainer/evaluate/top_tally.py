@@ -1,0 +1,54 @@
+"""One class a row of many: the confusion matrix, and how often the true class is among the likeliest few."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from finetune_trainer.batches.micro_batch import MicroBatch
+from finetune_trainer.evaluate.class_tally import ClassTally
+from finetune_trainer.evaluate.intervals import wilson
+from finetune_trainer.objectives.base import Losses
+
+TOP = 5
+
+
+class TopTally:
+    """A ClassTally, and the rows whose class is among the TOP likeliest; of equal scores the first ones count."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._classes = ClassTally(labels)
+        self.vector = np.zeros(self._classes.vector.size + 1)
+        self._classes.vector = self.vector[:-1]  # a view: ranks add up the whole
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts [true class, predicted class]."""
+        return self._classes.confusion
+
+    def add(self, losses: Losses, batch: MicroBatch) -> None:
+        """outputs [rows, classes], labels [rows]."""
+        self._classes.add(losses, batch)
+        assert losses.outputs is not None
+        likeliest = losses.outputs.sort(-1, descending=True, stable=True).indices[:, :TOP]
+        self.vector[-1] += int((likeliest == batch.labels[:, None]).any(-1).sum())
+
+    def metrics(self) -> dict[str, float]:
+        """Those of a ClassTally, and top-5-accuracy."""
+        rows = self.confusion.sum()
+        return {**self._classes.metrics(), f"top-{TOP}-accuracy": float(self.vector[-1] / rows) if rows else math.nan}
+
+    def intervals(self) -> dict[str, float]:
+        """Those of a ClassTally, and Wilson's."""
+        low, high = wilson(self.vector[-1], self.confusion.sum())
+        name = f"top-{TOP}-accuracy"
+        return {**self._classes.intervals(), f"{name}-low": low, f"{name}-high": high}
+
+    def decision(self) -> dict[str, object]:
+        """Nothing to choose."""
+        return {}
+
+    def report(self) -> dict[str, object]:
+        """As a ClassTally's."""
+        return self._classes.report()
