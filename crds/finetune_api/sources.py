@@ -78,6 +78,9 @@ class Columns(Model):
     text_pair: Column | None = Field(None, description="A second text, for pairs of sentences.")
     label: Column | None = Field(None, description="The class: a string, integer or boolean; integers go by the names that the data set has for them.")
     image: Column | None = Field(None, description="The image: a path relative to the file that names it, an s3:// or file:// URI, or in parquet its bytes, as they are or as {bytes, path}.")
+    tokens: Column | None = Field(None, description="The words of a text: a list of strings, or the same as JSON text.")
+    tags: Column | None = Field(None, description="The tag of each word, a list as long as tokens: of entities in IOB1, IOB2 (BIO), IOBES or BILOU, or plain tags (parts of speech); integers go by the names that the data set has for them. Entities are learned as IOB2, whatever the data has.")
+    spans: Column | None = Field(None, description='The entities of a text: a list of {"start", "end", "label"}, or the same as JSON text; places count characters from 0, end is the first behind the entity. White space at the ends is left off, and words are taken whole. None may overlap.')
     messages: Column | None = Field(None, description="A chat: a list of {role, content}, tool_calls beside or instead of the assistant's content; or the same as JSON text.")
     tools: Column | None = Field(None, description="The tools that a chat may call: a list of objects, or the same as JSON text; may be empty.")
     prompt: Column | None = Field(None, description="The text that the model is given.")
@@ -106,6 +109,23 @@ class Columns(Model):
             "set text too",
             lambda s: s.text_pair is None or s.text is not None,
             field="textPair",
+        ),
+        Rule(
+            "has(self.tokens) == has(self.tags)",
+            "tokens and tags go together; set both or neither",
+            lambda s: (s.tokens is None) == (s.tags is None),
+        ),
+        Rule(
+            "!has(self.spans) || has(self.text)",
+            "set text too",
+            lambda s: s.spans is None or s.text is not None,
+            field="spans",
+        ),
+        Rule(
+            "!(has(self.tokens) && has(self.text))",
+            "set either tokens and tags, or text and spans",
+            lambda s: s.tokens is None or s.text is None,
+            field="tokens",
         ),
         Rule(
             "!has(self.tools) || has(self.messages)",
@@ -158,7 +178,7 @@ class Data(Model):
         min_length=2,
         max_length=256,
         description="The classes, in the order of the model's outputs; when absent the data set's own names of them,"
-        " else all that occur, sorted.",
+        " else all that occur, sorted. For entities: their types, or the tags (O, B-TYPE, I-TYPE).",
     )
     max_bad_rows: int = Field(0, ge=0, le=1_000_000, description="How many unreadable or unusable rows to leave out, counted and reported, before the job is refused.")
 

@@ -146,7 +146,7 @@ class Lengths(Model):
     p50: int = Field(ge=0, description="Median.")
     p95: int = Field(ge=0, description="95th percentile.")
     max: int = Field(ge=0, description="Longest in the sample.")
-    truncated_fraction: float = Field(0.0, ge=0, le=1, description="Share of rows longer than maxLength.")
+    truncated_fraction: float = Field(0.0, ge=0, le=1, description="Share of rows that are cut at maxLength.")
 
 
 class DataProfile(Model):

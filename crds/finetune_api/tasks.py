@@ -83,6 +83,7 @@ class TaskInfo:
 _QUESTION = Role("question", usual=("question", "query"))
 _PASSAGE = Role("context", usual=("context", "passage", "paragraph"))
 _UNANSWERABLE = Role("unanswerable", usual=("is_impossible",), optional=True, needs="question", learned=True)
+_TEXT = Role("text", usual=("text", "sentence", "body", "content", "document"))
 
 TASKS = {
     task.name: task
@@ -92,7 +93,7 @@ TASKS = {
             kind="classification",
             alternatives=(
                 (
-                    Role("text", usual=("text", "sentence", "body", "content", "document")),
+                    _TEXT,
                     Role("textPair", optional=True, needs="text"),
                     Role("label", usual=("label", "labels", "class", "category", "target"), classes=True),
                 ),
@@ -166,7 +167,7 @@ TASKS = {
         TaskInfo(
             name="masked-lm",
             kind="domain adaptation",
-            alternatives=((Role("text", usual=("text", "sentence", "body", "content", "document")),),),
+            alternatives=((_TEXT,),),
             beside=("title", "description", "summary", "abstract"),
             labels=False,
             new_head=False,
@@ -238,6 +239,38 @@ TASKS = {
             unit="image",
             smooths=True,
             settings=True,
+        ),
+        TaskInfo(
+            name="token-classification",
+            kind="entities and tags of words",
+            alternatives=(
+                (
+                    Role("tokens", usual=("tokens", "words")),
+                    Role(
+                        "tags",
+                        usual=("tags", "ner_tags", "ner", "labels", "pos_tags", "upos"),
+                        needs="tokens",
+                        classes=True,
+                    ),
+                ),
+                (
+                    _TEXT,
+                    Role("spans", usual=("spans", "entities", "ents", "label", "labels"), needs="text", classes=True),
+                ),
+            ),
+            beside=("chunk_tags", "xpos", "lemmas"),
+            labels=True,
+            new_head=True,
+            metrics=(LOSS, "f1", "precision", "recall", "macro-f1", "accuracy"),
+            default_metric="f1",
+            learning_rate=5e-5,
+            default_max_length=512,
+            pipeline_tag="token-classification",
+            example_model="hf://distilbert/distilbert-base-cased",
+            example_call="('Jane Doe lives in Berlin')",
+            smooths=True,
+            unfit=("gemma3_text",),
+            windows=True,
         ),
     )
 }

@@ -26,19 +26,21 @@ from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.step import Stepped, train_step
-from support import image_families
+from support import entities, image_families
 from support.families import masked_bert
 from support.image_families import encoded, picture, tiny_resnet
 from support.models import chats, mails, questions
 from support.ranks import run_ranks
 
 LABELS, COLOURS = ("ham", "spam"), tuple(image_families.COLOURS)
+OUTPUTS = {"image-classification": COLOURS, "token-classification": entities.LABELS}
 ROWS = 13
 RAW = {
     "text-classification": mails,
     "causal-lm": chats,
     "masked-lm": mails,
     "question-answering": partial(questions, words=(60, 150)),  # rows of several windows: losses are fractions
+    "token-classification": partial(entities.tagged, words=(6, 120)),  # some in two windows
 }
 
 
@@ -62,7 +64,7 @@ def in_dtype(example: Example, dtype: torch.dtype) -> Example:
 def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[Example]]:
     t = task_for(task)
     tokenizer = t.processor.load(folder, None)
-    labels = (COLOURS if t.file_roles else LABELS) if t.info.labels else None
+    labels = OUTPUTS.get(task, LABELS) if t.info.labels else None
     model = load_model(folder, t.head, labels=labels, seed=1, pad_id=tokenizer.pad_id).to(dtype)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -159,6 +161,7 @@ MODELS = {
     "masked-lm": "gaps",
     "question-answering": "bert",
     "image-classification": "resnet",
+    "token-classification": "bert",
 }
 TASKS = pytest.mark.parametrize("folder", MODELS, indirect=True)
 

@@ -143,6 +143,9 @@ RATES = {
     ("image-classification", "full"): 5e-5,
     ("image-classification", "freeze"): 1e-3,
     ("image-classification", "lora"): 5e-4,
+    ("token-classification", "full"): 5e-5,
+    ("token-classification", "freeze"): 1e-3,
+    ("token-classification", "lora"): 5e-4,
 }
 
 

@@ -60,6 +60,7 @@ def test_a_spec_may_name_the_metrics_of_its_task_only(task: str, metric: str) ->
     has["image-classification"] = {"loss", "accuracy", "top-5-accuracy", "macro-f1"}
     has["masked-lm"] = {"loss", "perplexity", "accuracy"}
     has["question-answering"] = {"loss", "answer-f1", "exact-match"}
+    has["token-classification"] = {"loss", "f1", "precision", "recall", "macro-f1", "accuracy"}
     given = spec(task, evaluation={"metric": metric})
     if metric in has[task]:
         assert parse(Spec, given).evaluation.metric == metric
@@ -72,6 +73,8 @@ def test_the_columns_tell_the_task() -> None:
     assert task_reading(["text", "label"]).name == "text-classification"
     assert task_reading(["text", "textPair", "label"]).name == "text-classification"
     assert task_reading(["image", "label"]).name == "image-classification"
+    assert task_reading(["tokens", "tags"]).name == "token-classification"
+    assert task_reading(["text", "spans"]).name == "token-classification"
     assert task_reading(["messages"]).name == "causal-lm"
     assert task_reading(["prompt", "context", "completion"]).name == "causal-lm"
     assert task_reading(["question", "context", "answers"]).name == "question-answering"
@@ -97,6 +100,9 @@ def test_which_way_a_metric_gets_better_is_said_where_its_name_does_not_tell() -
     assert {name: direction(name) for name in (*METRICS, "accuracy-low", "new")} == {
         "loss": "",
         "accuracy": "higher is better",
+        "f1": "higher is better",
+        "precision": "higher is better",
+        "recall": "higher is better",
         "macro-f1": "higher is better",
         "answer-f1": "higher is better",
         "exact-match": "higher is better",

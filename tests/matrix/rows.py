@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.entities import tagged
 from support.image_families import COLOURS, image_folder
 from support.models import HAM, chats, mails, write_jsonl
 
@@ -35,6 +36,7 @@ ROWS: dict[str, Callable[[int, int], Rows]] = {
     "text-classification": _classes,
     "causal-lm": _chats,
     "masked-lm": _texts,
+    "token-classification": tagged,
 }
 """(count, seed) -> rows that may stand in a line of JSON."""
 

@@ -32,4 +32,5 @@ class Tally(Protocol):
         """How outputs should become answers, by these rows (thresholds, say); plain JSON, empty: as usual."""
 
     def report(self) -> dict[str, Any] | None:
-        """Details for people: `classes` (scores of each) and `confusion`; None where there are none."""
+        """Details for people: `classes` (scores of each), `words` for what these are (see `Result.class_words`) and
+        `confusion`; None where there are none."""

@@ -169,6 +169,12 @@ class Tokenizer:
         encoding = self._whole(text)
         return encoding.ids, encoding.offsets
 
+    def around(self) -> tuple[list[int], list[int]]:
+        """Ids of the special tokens that it puts before and behind a text."""
+        encoding = self._whole("a", special=True)
+        inner = [n for n, special in enumerate(encoding.special_tokens_mask) if not special] or [len(encoding.ids)]
+        return encoding.ids[: inner[0]], encoding.ids[inner[-1] + 1 :]
+
     def start(self, text: str) -> list[int]:
         """Ids as the tokenizer starts a text: its BOS once, even if the text spells it too, and no EOS at the end."""
         ids = self._whole(text, special=True).ids

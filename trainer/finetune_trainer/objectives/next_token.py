@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
-
-import torch.nn.functional as F
 
 from finetune_trainer.batches.example import IGNORE
 from finetune_trainer.batches.micro_batch import MicroBatch
-from finetune_trainer.objectives.base import Losses, Objective, in_full_precision
+from finetune_trainer.objectives.base import Losses, Objective
+from finetune_trainer.objectives.learned import learned_losses
 
 
 def next_token(*, smoothing: float | None = None) -> Objective:
@@ -18,12 +18,8 @@ def next_token(*, smoothing: float | None = None) -> Objective:
     """
 
     def losses(model: Any, batch: MicroBatch) -> Losses:
-        logits = model(**batch.inputs).logits
-        targets = batch.labels[:, 1:]
-        learned = targets != IGNORE
-        scores = in_full_precision(logits[:, :-1][learned])
-        each = F.cross_entropy(scores, targets[learned], reduction="none", label_smoothing=smoothing or 0.0)
-        rows = learned.nonzero()[:, 0]
-        return Losses(each.new_zeros(targets.shape[0]).index_add(0, rows, each), learned.sum(1))
+        logits, targets = model(**batch.inputs).logits, batch.labels[:, 1:]
+        found = learned_losses(logits[:, :-1], targets, targets != IGNORE, smoothing)
+        return dataclasses.replace(found, outputs=None)  # too large to be kept
 
     return losses

@@ -98,7 +98,8 @@ def _metrics(result: Result) -> str:
         scores = [
             (c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}") for c in result.classes
         ]
-        text += "\n\n" + _table(("class", "precision", "recall", "F1", "rows"), scores)
+        title, one, counted = result.class_words
+        text += f"\n\n{title}:\n\n" + _table((one, "precision", "recall", "F1", counted), scores)
     for table in result.tables:
         text += "\n\n" + _table(table.head, list(table.rows))
     return text

@@ -24,14 +24,21 @@ class ClassScore:
     support: int
 
 
+Marks = tuple[tuple[int, int, str], ...]
+"""Parts of a text: start, end (exclusive) and label, in their order; none overlap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A prompt with what the model wrote before and after tuning."""
+    """A prompt with what the model made of it before and after tuning, and the parts of each that are marked."""
 
     prompt: str
     before: str
     after: str
     reference: str | None = None
+    before_marks: Marks = ()
+    after_marks: Marks = ()
+    reference_marks: Marks = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Result:
     """What a run came to.
 
     `report` is the final snapshot; `facts` and `decision` are what the task's functions take;
+    `class_words` are what people call the classes, one of them, and what is counted of it;
     `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
     `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
     that the reader should see.
@@ -63,6 +71,7 @@ class Result:
     facts: JobFacts = field(default_factory=lambda: JobFacts({}))
     decision: Decision = field(default_factory=dict)
     classes: tuple[ClassScore, ...] = ()
+    class_words: tuple[str, str, str] = ("Classes", "class", "rows")
     confusion: tuple[tuple[int, ...], ...] | None = None
     tables: tuple[Table, ...] = ()
     samples: tuple[Sample, ...] = ()

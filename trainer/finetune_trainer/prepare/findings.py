@@ -22,12 +22,14 @@ _SEVERITY = (
     "HiddenTools",
     "GuessedStart",
     "LongAnswers",
+    "UnseenWords",
     "UnusedColumns",
     "AmbiguousColumns",
     "UnusedWeights",
     "UntrainedExperts",
     "WithoutEffect",
     "Truncated",
+    "WidenedSpans",
     "TrainedHead",
     "UnseenLabel",
     "UnjudgedLabel",
@@ -38,6 +40,7 @@ _SEVERITY = (
     "EmptyText",
     "EmptyObject",
     "Copied",
+    "Windows",
 )
 
 

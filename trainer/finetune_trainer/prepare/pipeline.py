@@ -96,16 +96,18 @@ def _check(
     held_out = HeldOutCopies(config.data, out)
     files = Files(config, {role: listing.revision for role, listing in listings.items()})
     evidence.files = checks_for(task, columns, files, out)
-    evidence.read(listings["train"], task, columns, known, label_names, held_out)
+    allowed = None if known is None else task.naming.allowed(known, columns)
+    evidence.read(listings["train"], task, columns, allowed, label_names, held_out)
     check_any_usable(evidence)
     labels = check_labels(known, task, columns, evidence, of_head) if task.info.labels else None
+    classes = None if labels is None else task.naming.classes(labels, columns)
     for role, listing in listings.items():
         if role != "train":
-            evidence.read(listing, task, columns, labels, label_names)
+            evidence.read(listing, task, columns, classes, label_names)
     check_bad_rows(evidence)
 
     splits = check_splits(config.data, evidence, task.info.unit)
-    label_counts = None if labels is None else tuple(splits.classes.get(name, 0) for name in labels)
+    label_counts = tuple(splits.classes.get(name, 0) for name in labels) if labels and classes == labels else None
     facts = JobFacts.of(config, task, columns, labels, label_counts)
     check_metric(config, task, facts)
     lengths = check_lengths(config, task, model, facts, evidence, splits.rows)
@@ -121,7 +123,7 @@ def _check(
         *lengths.findings,
         *(evidence.files.findings() if evidence.files else ()),
         *fit.findings,
-        *(() if labels is None else balance(splits.classes, labels)),
+        *(() if classes is None else balance(splits.classes, classes)),
         *(() if labels is None else head_findings(labels, of_head)),
         *row_checks.empty_texts(evidence.surveys),
         *row_checks.unicode_forms(evidence.surveys),

@@ -113,6 +113,27 @@ def _nothing(*arguments: Any) -> Sequence[Omission]:
 
 
 @dataclass(frozen=True, slots=True)
+class Naming:
+    """How the classes of rows and the outputs of the model's head go together; `columns` are role -> column."""
+
+    allowed: Callable[[Sequence[str], Mapping[str, str]], Sequence[str]]
+    """(names that spec.data.labels or the data set gives, columns) -> the classes that rows may have."""
+    outputs: Callable[[Sequence[str], Sequence[str], Mapping[str, str]], Sequence[str]]
+    """(names, classes that training rows have, columns) -> the outputs in their order; JobError where they cannot be
+    told."""
+    classes: Callable[[Sequence[str], Mapping[str, str]], Sequence[str]]
+    """(outputs, columns) -> the classes that rows may have."""
+
+
+SAME = Naming(
+    allowed=lambda names, columns: names,
+    outputs=lambda names, seen, columns: names,
+    classes=lambda outputs, columns: outputs,
+)
+"""Each class is an output."""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A task's values and functions; `columns` in their arguments are role -> column."""
 
@@ -136,6 +157,8 @@ class Task:
     """(facts, decision) -> Python that tries `model` and `tokenizer`, for the model card."""
     processor: ProcessorKind = TOKENIZER
     """What encodes its raw inputs; `tokenizer` in the arguments of its functions is one."""
+    naming: Naming = SAME
+    """How the classes of rows become outputs."""
     defaults: Any = None
     """The settings of the task where the spec gives none."""
     predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs, int], list[dict[str, Any]]] | None = None
@@ -155,9 +178,10 @@ class Task:
     """A sentence for `{counts}` of what is odd about files."""
     pictures: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs], Sequence[Picture]] | None = None
     """(model, rows, facts, decision, processor) -> some of these rows with the model's answers, for the report."""
-    samples: Callable[..., list[dict[str, str]]] | None = None
+    samples: Callable[..., list[dict[str, Any]]] | None = None
     """(model, rows, facts, tokenizer, *, ends, max_length, stop, decision) -> what the model answers to a few rows, for
-    the report; None where it shows nothing."""
+    the report: {prompt, text, reference} each, and `marks` and `referenceMarks` ([start, end, label] in characters)
+    where parts of the texts are to be marked; None where it shows nothing."""
     omissions: Callable[..., Sequence[Omission]] = _nothing
     """(rows, hidden, columns, tokenizer) -> what encoding leaves out of a sample, from number -> row and number -> how
     many parts are hidden."""

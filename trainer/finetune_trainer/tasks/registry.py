@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from finetune_trainer.tasks import causal_lm, image_classification, masked_lm, question_answering, text_classification
+from finetune_trainer.tasks import (
+    causal_lm,
+    image_classification,
+    masked_lm,
+    question_answering,
+    text_classification,
+    token_classification,
+)
 from finetune_trainer.tasks.base import Task
 
-_ALL = (text_classification.TASK, causal_lm.TASK, masked_lm.TASK, question_answering.TASK, image_classification.TASK)
-TASKS = {task.info.name: task for task in _ALL}
+_ALL = (text_classification, causal_lm, masked_lm, question_answering, image_classification, token_classification)
+TASKS = {module.TASK.info.name: module.TASK for module in _ALL}
 
 
 def task_for(name: str) -> Task:

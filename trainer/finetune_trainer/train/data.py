@@ -64,14 +64,18 @@ class TrainingData:
 
         `number`: its own in the split. `epoch`: in which it is learned from; None: it is judged.
         """
-        profile, draw = self.profile, Draw(self.config.training.seed, epoch, number)
+        draw = Draw(self.config.training.seed, epoch, number)
         try:
-            if profile.label_names:
-                for role in self.task.class_roles & profile.columns.keys():
-                    row = dict(with_name(row, profile.columns[role], profile.label_names))
-            return self.task.encode(self.opened(row), self.facts, self.tokenizer, self.max_length, draw)
+            return self.task.encode(self.opened(self.named(row)), self.facts, self.tokenizer, self.max_length, draw)
         except NothingToLearn:
             return ()
+
+    def named(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with the data set's names of its classes, where it has numbers of them."""
+        profile = self.profile
+        for role in self.task.class_roles & profile.columns.keys() if profile.label_names else ():
+            row = dict(with_name(row, profile.columns[role], profile.label_names or ()))
+        return row
 
     def encoded(
         self, rows: Iterable[tuple[int, dict[str, Any]]], epoch: int | None = None

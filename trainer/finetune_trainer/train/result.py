@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from finetune_trainer.methods import method_for
 from finetune_trainer.output import ClassScore, Result, Sample, Table, versions
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
-from finetune_trainer.output.result import loadable
+from finetune_trainer.output.result import Marks, loadable
 from finetune_trainer.output.verify import Probe
 from finetune_trainer.tasks.base import Decision, Picture
 from finetune_trainer.tasks.ends import learned_ends
@@ -43,10 +44,18 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
         facts=s.data.facts,
         decision=decision,
         classes=tuple(ClassScore(**c) for c in details.get("classes", ())),
+        class_words=details.get("words", ("Classes", "class", "rows")),
         confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
         tables=tuple(Table.of(table) for table in details.get("tables", ())),
         samples=tuple(
-            Sample(b["prompt"], b["text"], a["text"], b.get("reference")) for b, a in zip(before, after, strict=True)
+            Sample(
+                b["prompt"],
+                b["text"],
+                a["text"],
+                b.get("reference"),
+                *(_marks(marks) for marks in (b.get("marks"), a.get("marks"), b.get("referenceMarks"))),
+            )
+            for b, a in zip(before, after, strict=True)
         ),
         pictures=tuple(some_pictures(s, decision)),
         attempts=tuple(s.progress.attempts()),
@@ -54,6 +63,10 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
         license=license_of(s.model_folder),
         versions=versions(),
     )
+
+
+def _marks(marks: list[list[Any]] | None) -> Marks:
+    return tuple((start, end, label) for start, end, label in marks or ())
 
 
 def write_model_files(s: Session, folder: Path) -> None:

@@ -14,7 +14,7 @@ from finetune_trainer.train.data import TrainingData
 
 def write_samples(
     model: Any, data: TrainingData, ranks: Ranks, stop: Callable[[], bool], decision: Decision
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """`decision`: how outputs become answers. None where the task writes none, or without validation rows. Rank 0."""
     task, profile, tokenizer = data.task, data.profile, data.tokenizer
     if task.samples is None or not data.rows_in("validation"):
@@ -22,7 +22,7 @@ def write_samples(
     with data.stream("validation") as stream, torch.inference_mode(), ranks.autocast():
         return task.samples(
             model,
-            stream.rows(),
+            map(data.named, stream.rows()),
             data.facts,
             tokenizer,
             ends={*(profile.ends or ()), tokenizer.eos_id},

@@ -33,7 +33,7 @@ class TrainState:
     stopped_early: bool = False
     learned: float = 0  # classes or tokens in this epoch
     skipped_rows: dict[str, int] = field(default_factory=dict)  # rows that nothing can be learned from, by split
-    samples: list[dict[str, str]] = field(default_factory=list)  # texts of the model before tuning
+    samples: list[dict[str, Any]] = field(default_factory=list)  # texts of the model before tuning
     attempts: list[dict[str, Any]] = field(default_factory=list)  # those before this one
 
     def meta(self) -> dict[str, Any]:

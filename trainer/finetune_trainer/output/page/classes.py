@@ -11,6 +11,7 @@ MOST_CLASSES, MOST_CONFUSION = 60, 12
 
 
 def classes(result: Result) -> str:
+    title, one, counted = map(escape, result.class_words)
     cards = []
     if result.classes:
         shown = result.classes[:MOST_CLASSES]
@@ -19,18 +20,18 @@ def classes(result: Result) -> str:
             for c in shown
         ]
         more = (
-            f'<p class="muted">{len(result.classes) - len(shown):,} more classes are in metrics.json.</p>'
+            f'<p class="muted">{len(result.classes) - len(shown):,} more are in metrics.json.</p>'
             if len(result.classes) > len(shown)
             else ""
         )
         cards.append(
-            '<div class="card"><h3>Per'
-            f" class</h3>{table(('class', 'precision', 'recall', 'F1', 'rows'), rows)}{more}</div>"
+            f'<div class="card"><h3>Per {one}</h3>'
+            f"{table((one, 'precision', 'recall', 'F1', counted), rows)}{more}</div>"
         )
     if result.confusion:
         cards.append(_confusion(result) if len(result.labels) <= MOST_CONFUSION else _mistakes(result))
     return (
-        f'<h2>Classes, on the {result.judged_on} rows</h2><section class="pair">{"".join(cards)}</section>'
+        f'<h2>{title}, on the {result.judged_on} rows</h2><section class="pair">{"".join(cards)}</section>'
         if cards
         else ""
     )

@@ -25,7 +25,7 @@ def check_columns(config: RunConfig, task: Task, listing: Listing) -> tuple[dict
     with blaming(field_of("train")):
         columns = _pick_columns(config, task, listing)
         named = next((name for role, name in columns.items() if role in task.class_roles), None)
-        return columns, _label_names(config, listing, named)
+        return columns, _label_names(config, task, listing, columns, named)
 
 
 def _pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, str]:
@@ -91,7 +91,9 @@ def _named(names: list[str]) -> str:
     return ("column " if len(names) == 1 else "columns ") + ", ".join(repr(name) for name in names)
 
 
-def _label_names(config: RunConfig, listing: Listing, column: str | None) -> tuple[str, ...] | None:
+def _label_names(
+    config: RunConfig, task: Task, listing: Listing, columns: Mapping[str, str], column: str | None
+) -> tuple[str, ...] | None:
     """The data set's own names of the numbers in its label column, by its card or its parquet files; None if it has
     none.
 
@@ -100,8 +102,9 @@ def _label_names(config: RunConfig, listing: Listing, column: str | None) -> tup
     if column is None:
         return None
     names = tuple(map(one_form, listing.class_names.get(column) or _in_parquet(listing, column) or ()))
-    asked = map(one_form, config.data.labels or ())
-    return names if names and len(set(names)) == len(names) and set(asked) <= set(names) else None
+    asked = tuple(map(one_form, config.data.labels or ()))
+    meant = not asked or not set(names).isdisjoint(task.naming.allowed(asked, columns))
+    return names if names and len(set(names)) == len(names) and meant else None
 
 
 def _in_parquet(listing: Listing, column: str) -> tuple[str, ...] | None:
@@ -113,9 +116,10 @@ def _in_parquet(listing: Listing, column: str) -> tuple[str, ...] | None:
         said = json.loads(
             ParquetReader(listing.store, info.key, info.size, info.etag).metadata.get(b"huggingface", b"{}")
         )
-        names = said["info"]["features"][column]["names"]
+        kind = said["info"]["features"][column]
+        names = kind.get("feature", kind)["names"]  # of a list, those of what it holds
         return tuple(names) if all(isinstance(name, str) and name for name in names) else None
-    except (DamagedParquet, ValueError, KeyError, TypeError):
+    except (DamagedParquet, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -37,13 +37,20 @@ def given_labels(config: RunConfig) -> tuple[str, ...] | None:
 def check_labels(
     known: Sequence[str] | None, task: Task, columns: Mapping[str, str], evidence: Evidence, of_head: Sequence[str]
 ) -> tuple[str, ...]:
-    """The classes in the order of the model's outputs: the known ones, else those of the training rows, of which those
-    that the model's head knows come first.
+    """The model's outputs in their order: the known classes', else those of the training rows, of which those that the
+    model's head knows come first.
 
     Raises JobError where rows have exactly one class, and all have the same.
     """
     train = evidence.train
-    labels = known or in_their_order(sort_labels(list(train.label_counts)), of_head)
+    seen = sort_labels(list(train.label_counts))
+    try:
+        outputs = task.naming.outputs(known or seen, seen, columns)
+    except JobError:
+        if not evidence.bad_rows.too_many:
+            raise
+        outputs = seen  # the bad rows are the matter, and are told of when all are counted
+    labels = outputs if known else in_their_order(outputs, of_head)
     if task.info.exclusive and len(train.label_counts) == 1 and not evidence.bad_rows.too_many:
         (only,) = train.label_counts
         role = next(role for role in columns if role in task.class_roles)

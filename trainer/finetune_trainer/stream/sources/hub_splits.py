@@ -94,9 +94,10 @@ def _resolved(
             ) from None
         found = builder.config.data_files or {}
         features = builder.info.features or {}
+        inner = {name: getattr(kind, "feature", kind) for name, kind in features.items()}  # of a list, what it holds
         classes = {
             name: tuple(kind.names)
-            for name, kind in features.items()
+            for name, kind in inner.items()
             if isinstance(kind, datasets.ClassLabel) and kind.names
         }
         return {str(name): [_name(path, folder, uri) for path in paths] for name, paths in found.items()}, classes
