@@ -18,7 +18,15 @@ from finetune_api.masking import MaskedLm
 from finetune_api.method import METHODS
 from finetune_api.metrics import AUTO
 from finetune_api.pod import LabelKey, LabelValue, Name
-from finetune_api.rules import column_rules, labels_rule, merge_rule, metric_rule, smoothing_rule, task_settings_rules
+from finetune_api.rules import (
+    class_weights_rule,
+    column_rules,
+    labels_rule,
+    merge_rule,
+    metric_rule,
+    smoothing_rule,
+    task_settings_rules,
+)
 from finetune_api.sources import Data, ModelSource
 from finetune_api.status import Status
 from finetune_api.storage import Hub, Storage
@@ -89,6 +97,7 @@ class Spec(Model):
         labels_rule(TASKS),
         metric_rule(TASKS),
         smoothing_rule(TASKS),
+        class_weights_rule(TASKS),
         *task_settings_rules(TASKS),
         Rule(
             "!has(self.questionAnswering) || !has(self.questionAnswering.stride) || !has(self.training.maxLength)"

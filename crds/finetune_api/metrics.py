@@ -32,6 +32,17 @@ METRICS = {
         MetricInfo("macro-f1", higher_is_better=True, direction="higher is better"),
         MetricInfo("answer-f1", higher_is_better=True, direction="higher is better"),
         MetricInfo("exact-match", higher_is_better=True, direction="higher is better"),
+        MetricInfo("micro-f1", higher_is_better=True, direction="higher is better"),
+        MetricInfo("weighted-f1", higher_is_better=True, direction="higher is better"),
+        MetricInfo("sample-f1", higher_is_better=True, direction="higher is better"),
+        MetricInfo("subset-accuracy", higher_is_better=True, direction="higher is better"),
+        MetricInfo("mcc", higher_is_better=True, direction="higher is better"),
+        MetricInfo("auroc", higher_is_better=True, direction="higher is better"),
+        MetricInfo("average-precision", higher_is_better=True, direction="higher is better"),
+        MetricInfo("rmse", higher_is_better=False, direction="lower is better"),
+        MetricInfo("mae", higher_is_better=False, direction="lower is better"),
+        MetricInfo("pearson", higher_is_better=True, direction="higher is better"),
+        MetricInfo("spearman", higher_is_better=True, direction="higher is better"),
         MetricInfo("perplexity", higher_is_better=False, direction="lower is better"),
     )
 }

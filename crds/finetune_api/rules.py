@@ -77,6 +77,17 @@ def smoothing_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
     )
 
 
+def class_weights_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
+    """spec.training.classWeights is for tasks that can weigh their classes."""
+    names = [task.name for task in tasks.values() if task.class_weights]
+    return Rule(
+        f"!has(self.training.classWeights) || self.training.classWeights == 'none' || {_one_of('self.task', names)}",
+        f"only {listed(names)} {'weighs' if len(names) == 1 else 'weigh'} classes; remove it",
+        lambda s: s.training.class_weights in (None, "none") or s.task in names,
+        field="training.classWeights",
+    )
+
+
 def merge_rule(methods: Mapping[str, MethodInfo]) -> Rule:
     """spec.output.merge is for methods that leave adapters."""
     names = [method.name for method in methods.values() if method.merges]

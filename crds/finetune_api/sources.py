@@ -64,7 +64,7 @@ class HeldOutSource(Model):
     )
 
 
-_ROLES = tuple(dict.fromkeys(role.name for task in TASKS.values() for role in task.roles))
+_ROLES = tuple(dict.fromkeys(role.name for task in TASKS.values() for role in task.roles if not role.several))
 _NAMED = "[" + ", ".join(f"has(self.{role}) ? self.{role} : ''" for role in _ROLES) + "]"
 
 
@@ -81,6 +81,9 @@ class Columns(Model):
     tokens: Column | None = Field(None, description="The words of a text: a list of strings, or the same as JSON text.")
     tags: Column | None = Field(None, description="The tag of each word, a list as long as tokens: of entities in IOB1, IOB2 (BIO), IOBES or BILOU, or plain tags (parts of speech); integers go by the names that the data set has for them. Entities are learned as IOB2, whatever the data has.")
     spans: Column | None = Field(None, description='The entities of a text: a list of {"start", "end", "label"}, or the same as JSON text; places count characters from 0, end is the first behind the entity. White space at the ends is left off, and words are taken whole. None may overlap.')
+    labels: Column | None = Field(None, description="The classes of a row, any number of them: a list of strings, integers or booleans, or the same as JSON text; an empty list where the row has none.")
+    label_columns: tuple[Column, ...] | None = Field(None, min_length=1, max_length=256, description="Instead of labels: columns that stand for one class each, 1 or true where the row has it, 0 or false where it has not.")
+    score: Column | None = Field(None, description="The number to predict; csv has it as text, with a point for decimals.")
     messages: Column | None = Field(None, description="A chat: a list of {role, content}, tool_calls beside or instead of the assistant's content; or the same as JSON text.")
     tools: Column | None = Field(None, description="The tools that a chat may call: a list of objects, or the same as JSON text; may be empty.")
     prompt: Column | None = Field(None, description="The text that the model is given.")
@@ -158,11 +161,34 @@ class Columns(Model):
             field="unanswerable",
         ),
         Rule(
+            "!(has(self.labels) && has(self.labelColumns))",
+            "set either labels or labelColumns",
+            lambda s: s.labels is None or s.label_columns is None,
+            field="labels",
+        ),
+        Rule(
             f"{_NAMED}.all(c, c == '' || {_NAMED}.exists_one(d, d == c))",
             "one column cannot play two roles; choose another for one of them",
-            lambda s: len(set(s.to_json().values())) == len(s.to_json()),
+            lambda s: len(set(_single(s))) == len(_single(s)),
+        ),
+        Rule(
+            "!has(self.labelColumns) || self.labelColumns.all(c, self.labelColumns.exists_one(d, d == c))",
+            "name each column once; remove the repeated ones",
+            lambda s: s.label_columns is None or len(set(s.label_columns)) == len(s.label_columns),
+            field="labelColumns",
+        ),
+        Rule(
+            f"!has(self.labelColumns) || self.labelColumns.all(c, !(c in {_NAMED}))",
+            "one column cannot play two roles; choose another for one of them",
+            lambda s: s.label_columns is None or set(s.label_columns).isdisjoint(_single(s)),
+            field="labelColumns",
         ),
     )
+
+
+def _single(columns: Columns) -> list[str]:
+    """The columns that play a role alone."""
+    return [name for name in columns.to_json().values() if isinstance(name, str)]
 
 
 class Data(Model):
@@ -178,7 +204,8 @@ class Data(Model):
         min_length=2,
         max_length=256,
         description="The classes, in the order of the model's outputs; when absent the data set's own names of them,"
-        " else all that occur, sorted. For entities: their types, or the tags (O, B-TYPE, I-TYPE).",
+        " else all that occur, sorted. For entities: their types, or the tags (O, B-TYPE, I-TYPE). More than 256 are not"
+        " named here; up to 10,000 may occur.",
     )
     max_bad_rows: int = Field(0, ge=0, le=1_000_000, description="How many unreadable or unusable rows to leave out, counted and reported, before the job is refused.")
 
@@ -187,6 +214,12 @@ class Data(Model):
             "!has(self.labels) || self.labels.all(x, self.labels.exists_one(y, y == x))",
             "each label may be named once; remove the repeated ones",
             lambda s: s.labels is None or len(set(s.labels)) == len(s.labels),
+            field="labels",
+        ),
+        Rule(
+            "!(has(self.labels) && has(self.columns) && has(self.columns.labelColumns))",
+            "columns.labelColumns names the classes already; remove labels",
+            lambda s: s.labels is None or s.columns is None or s.columns.label_columns is None,
             field="labels",
         ),
         Rule(

@@ -28,6 +28,7 @@ class Role:
     classes: bool = False  # names the row's classes: what is to be learned, and no part of what the model is given
     learned: bool = False  # holds the answer, if it is no class: a row that is to be answered may lack it
     files: bool = False  # names a file, or holds its bytes: a folder of such files is data, too
+    several: bool = False  # any number of columns may play it; its field is a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class TaskInfo:
     windows: bool = False  # a row longer than maxLength is taken in windows, not cut
     smooths: bool = False  # its loss is a cross-entropy whose targets training may smooth
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
+    class_weights: bool = False  # its classes may be weighed, by spec.training.classWeights
 
     @property
     def settings_field(self) -> str:
@@ -84,6 +86,20 @@ _QUESTION = Role("question", usual=("question", "query"))
 _PASSAGE = Role("context", usual=("context", "passage", "paragraph"))
 _UNANSWERABLE = Role("unanswerable", usual=("is_impossible",), optional=True, needs="question", learned=True)
 _TEXT = Role("text", usual=("text", "sentence", "body", "content", "document"))
+_TEXTS = (_TEXT, Role("textPair", optional=True, needs="text"))
+_BESIDE_TEXTS = (
+    "sentence1",
+    "sentence2",
+    "question1",
+    "question2",
+    "premise",
+    "hypothesis",
+    "text_a",
+    "text_b",
+    "text_pair",
+    "context",
+    "question",
+)
 
 TASKS = {
     task.name: task
@@ -92,28 +108,12 @@ TASKS = {
             name="text-classification",
             kind="classification",
             alternatives=(
-                (
-                    _TEXT,
-                    Role("textPair", optional=True, needs="text"),
-                    Role("label", usual=("label", "labels", "class", "category", "target"), classes=True),
-                ),
+                (*_TEXTS, Role("label", usual=("label", "labels", "class", "category", "target"), classes=True)),
             ),
-            beside=(
-                "sentence1",
-                "sentence2",
-                "question1",
-                "question2",
-                "premise",
-                "hypothesis",
-                "text_a",
-                "text_b",
-                "text_pair",
-                "context",
-                "question",
-            ),
+            beside=_BESIDE_TEXTS,
             labels=True,
             new_head=True,
-            metrics=(LOSS, "accuracy", "macro-f1"),
+            metrics=(LOSS, "accuracy", "macro-f1", "weighted-f1", "mcc", "auroc", "average-precision"),
             default_metric="macro-f1",
             learning_rate=5e-5,
             default_max_length=512,
@@ -122,6 +122,43 @@ TASKS = {
             example_call="('You have won a prize')",
             exclusive=True,
             smooths=True,
+            class_weights=True,
+        ),
+        TaskInfo(
+            name="multi-label-classification",
+            kind="rows of several classes",
+            alternatives=(
+                (*_TEXTS, Role("labels", usual=("labels", "tags", "categories", "topics", "genres"), classes=True)),
+                (*_TEXTS, Role("labelColumns", classes=True, several=True)),
+            ),
+            beside=_BESIDE_TEXTS,
+            labels=True,
+            new_head=True,
+            metrics=(LOSS, "micro-f1", "macro-f1", "sample-f1", "subset-accuracy", "mcc", "auroc", "average-precision"),
+            default_metric="micro-f1",
+            learning_rate=5e-5,
+            default_max_length=512,
+            pipeline_tag="text-classification",
+            example_model="hf://sentence-transformers/all-MiniLM-L6-v2",
+            example_call="('Great food, slow service', top_k=None)",
+            class_weights=True,
+        ),
+        TaskInfo(
+            name="text-regression",
+            kind="regression",
+            alternatives=(
+                (*_TEXTS, Role("score", usual=("score", "rating", "stars", "value", "similarity"), learned=True)),
+            ),
+            beside=_BESIDE_TEXTS,
+            labels=False,
+            new_head=True,
+            metrics=(LOSS, "rmse", "mae", "pearson", "spearman"),
+            default_metric="rmse",
+            learning_rate=5e-5,
+            default_max_length=512,
+            pipeline_tag="text-classification",
+            example_model="hf://sentence-transformers/all-MiniLM-L6-v2",
+            example_call="('Great food, slow service')",
         ),
         TaskInfo(
             name="causal-lm",

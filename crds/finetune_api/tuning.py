@@ -121,6 +121,7 @@ class Training(Model):
     max_length: int | None = Field(None, ge=8, le=1_048_576, description="Most tokens of a row, longer ones are cut and counted; chosen from the rows' lengths and the model's limit when absent.")
     seed: int = Field(42, ge=0, le=2**32 - 1, description="Seed of the order of the rows, of dropout and of new weights.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on accelerators that have it, fp32 on CPUs.")
+    class_weights: Literal["none", "balanced"] | None = Field(None, description="What a row's loss weighs; none when absent: all the same. balanced: rows of rare classes as much as those of frequent ones, by n/(k·n_c) for a class of n_c of the n training rows and k classes, 1 in the mean over the training rows (King and Zeng 2001, as scikit-learn has it); where rows have several classes, each is weighed by itself against the rows without it (k = 2).")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory, about a third more time.")
 
     RULES = (

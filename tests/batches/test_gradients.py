@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import MethodType
@@ -29,14 +30,21 @@ from finetune_trainer.train.step import Stepped, train_step
 from support import entities, image_families
 from support.families import masked_bert
 from support.image_families import encoded, picture, tiny_resnet
-from support.models import chats, mails, questions
+from support.models import chats, mails, questions, scored, topics
 from support.ranks import run_ranks
 
 LABELS, COLOURS = ("ham", "spam"), tuple(image_families.COLOURS)
-OUTPUTS = {"image-classification": COLOURS, "token-classification": entities.LABELS}
+TOPICS = ("ham", "spam", "short")
+OUTPUTS = {
+    "image-classification": COLOURS,
+    "token-classification": entities.LABELS,
+    "multi-label-classification": TOPICS,
+}
 ROWS = 13
-RAW = {
+OWN_ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "text-classification": mails,
+    "multi-label-classification": topics,
+    "text-regression": scored,
     "causal-lm": chats,
     "masked-lm": mails,
     "question-answering": partial(questions, words=(60, 150)),  # rows of several windows: losses are fractions
@@ -71,14 +79,20 @@ def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any
             module.p = 0.0
         if dtype is torch.float64 and type(module).__name__ == "LlamaRMSNorm":
             module.forward = MethodType(full_precision_norm, module)
-    rows = images(ROWS) if t.file_roles else RAW[task](ROWS, seed=5)
+    rows = images(ROWS) if t.file_roles else OWN_ROWS[task](ROWS, seed=5)
     facts = JobFacts(t.columns(list(rows[0]), None), labels or (), settings=t.defaults)
     examples = [e for row in rows for e in t.encode(row, facts, tokenizer, 96, Draw())]
     return model, [in_dtype(example, dtype) for example in examples]
 
 
 def objective(task: str) -> Objective:
-    return task_for(task).objective(JobFacts({}, training=Training(label_smoothing=0.1)))
+    """With all that it may be asked for: smoothed targets, and classes that weigh differently, where they may."""
+    info = task_for(task).info
+    if not info.class_weights:
+        return task_for(task).objective(JobFacts({}, training=Training(label_smoothing=0.1)))
+    labels, counts = (LABELS, (9, 4)) if info.exclusive else (TOPICS, (6, 5, 0))
+    training = Training(label_smoothing=0.1, class_weights="balanced")
+    return task_for(task).objective(JobFacts({}, labels, counts, training=training, rows=ROWS))
 
 
 def whole(task: str, model: Any, examples: list[Example]) -> torch.Tensor:
@@ -155,14 +169,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_resnet(tmp_path_factory.mktemp("resnet"))
 
 
-MODELS = {
-    "text-classification": "bert",
-    "causal-lm": "llama",
-    "masked-lm": "gaps",
-    "question-answering": "bert",
-    "image-classification": "resnet",
-    "token-classification": "bert",
-}
+MODELS = dict.fromkeys(OWN_ROWS, "bert") | {"causal-lm": "llama", "masked-lm": "gaps", "image-classification": "resnet"}
 TASKS = pytest.mark.parametrize("folder", MODELS, indirect=True)
 
 

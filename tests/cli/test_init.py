@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import shlex
 from pathlib import Path
@@ -18,6 +20,8 @@ from cli.conftest import Terminal
 from finetune_api.base import parse
 from finetune_api.job import Manifest
 from finetune_api.run import StorageAccess
+from finetune_cli.init.guess import guess
+from finetune_cli.init.sample import sample
 from finetune_cli.local.next_steps import after_success
 from finetune_trainer.storage import open_store
 
@@ -127,6 +131,76 @@ def test_pairs_of_texts(terminal: Terminal) -> None:
         "textPair": "hypothesis",
         "label": "label",
     }
+
+
+TOPICS = [{"text": f"{w} word {w} " * 4, "tags": ["a", "b", "c"][: w % 4]} for w in range(40)]
+TOXIC = [{"id": n, "comment": f"{n} words {n} " * 5, "toxic": n % 2, "rude": int(n % 5 == 0)} for n in range(40)]
+REVIEWS = [{"id": n, "review": f"{n} words {n} " * 5, "score": round(1 + n * 0.07, 2)} for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "columns", "said"),
+    [
+        (TOPICS, "multi-label-classification", {"text": "text", "labels": "tags"}, "lists of classes: 3 different"),
+        (
+            TOXIC,
+            "multi-label-classification",
+            {"text": "comment", "labelColumns": ["toxic", "rude"]},
+            "toxic, rude are a class each",
+        ),
+        (
+            [{**row, "rude": bool(row["rude"]), "toxic": row["toxic"] == 1} for row in TOXIC],
+            "multi-label-classification",
+            {"text": "comment", "labelColumns": ["toxic", "rude"]},
+            "classes: toxic (20), rude (8)",
+        ),
+        ([{**row, "label": row["toxic"]} for row in TOXIC], "text-classification", None, "label holds the classes"),
+        (REVIEWS, "text-regression", {"text": "review", "score": "score"}, "score holds numbers from 1 to 3.73"),
+        (
+            [{"sentence1": r["review"], "sentence2": r["review"], "similarity": r["id"] * 3} for r in REVIEWS],
+            "text-regression",
+            {"text": "sentence1", "textPair": "sentence2", "score": "similarity"},
+            "similarity holds numbers from 0 to 117",
+        ),
+        (
+            [{"review": r["review"], "stars": r["id"] % 5} for r in REVIEWS],
+            "text-classification",
+            {"text": "review", "label": "stars"},
+            "stars holds the classes: 5 different",
+        ),
+        (
+            [{**row, "label": "good" if row["id"] % 2 else "bad"} for row in REVIEWS],
+            "text-classification",
+            {"text": "review", "label": "label"},
+            "label holds the classes",
+        ),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_several_classes_and_numbers(
+    tmp_path: Path, rows: list[dict[str, Any]], task: str, columns: dict[str, Any] | None, said: str, ending: str
+) -> None:
+    content = jsonl(rows)
+    if ending == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*rows[0]])
+        writer.writeheader()
+        writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
+        content = text.getvalue().encode()
+    (tmp_path / f"rows.{ending}").write_bytes(content)
+    found = guess(sample(tmp_path / f"rows.{ending}").rows)
+    assert found.task.name == task
+    plain = {role: name if isinstance(name, str) else list(name) for role, name in found.columns.items()}
+    assert columns is None or plain == columns
+    classes = ", ".join(f"{name} ({count})" for name, count in found.classes.items())
+    assert said in "; ".join((*found.reasons, f"classes: {classes}"))
+
+
+def test_columns_of_one_class_each_are_written_as_a_list(terminal: Terminal) -> None:
+    (terminal.folder / "d.jsonl").write_bytes(jsonl(TOXIC))
+    spec, said = written(terminal, "d.jsonl")
+    assert spec["data"]["columns"] == {"text": "comment", "labelColumns": ["toxic", "rude"]}
+    assert "classes: toxic (20), rude (8)" in said
 
 
 def test_the_manifest_goes_to_stdout_without_o(terminal: Terminal) -> None:

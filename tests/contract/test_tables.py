@@ -56,11 +56,17 @@ def test_a_role_that_needs_another_is_refused_without_it(task: TaskInfo) -> None
 
 @pytest.mark.parametrize(("task", "metric"), [*itertools.product(TASKS, METRICS)])
 def test_a_spec_may_name_the_metrics_of_its_task_only(task: str, metric: str) -> None:
-    has = {"text-classification": {"loss", "accuracy", "macro-f1"}, "causal-lm": {"loss", "perplexity"}}
-    has["image-classification"] = {"loss", "accuracy", "top-5-accuracy", "macro-f1"}
-    has["masked-lm"] = {"loss", "perplexity", "accuracy"}
-    has["question-answering"] = {"loss", "answer-f1", "exact-match"}
-    has["token-classification"] = {"loss", "f1", "precision", "recall", "macro-f1", "accuracy"}
+    ranked = {"loss", "macro-f1", "mcc", "auroc", "average-precision"}
+    has = {
+        "text-classification": ranked | {"accuracy", "weighted-f1"},
+        "multi-label-classification": ranked | {"micro-f1", "sample-f1", "subset-accuracy"},
+        "text-regression": {"loss", "rmse", "mae", "pearson", "spearman"},
+        "causal-lm": {"loss", "perplexity"},
+        "image-classification": {"loss", "accuracy", "top-5-accuracy", "macro-f1"},
+        "token-classification": {"loss", "f1", "precision", "recall", "macro-f1", "accuracy"},
+        "masked-lm": {"loss", "perplexity", "accuracy"},
+        "question-answering": {"loss", "answer-f1", "exact-match"},
+    }
     given = spec(task, evaluation={"metric": metric})
     if metric in has[task]:
         assert parse(Spec, given).evaluation.metric == metric
@@ -75,6 +81,9 @@ def test_the_columns_tell_the_task() -> None:
     assert task_reading(["image", "label"]).name == "image-classification"
     assert task_reading(["tokens", "tags"]).name == "token-classification"
     assert task_reading(["text", "spans"]).name == "token-classification"
+    assert task_reading(["text", "labels"]).name == "multi-label-classification"
+    assert task_reading(["text", "textPair", "labelColumns"]).name == "multi-label-classification"
+    assert task_reading(["text", "score"]).name == "text-regression"
     assert task_reading(["messages"]).name == "causal-lm"
     assert task_reading(["prompt", "context", "completion"]).name == "causal-lm"
     assert task_reading(["question", "context", "answers"]).name == "question-answering"
@@ -97,20 +106,12 @@ def test_a_method_has_the_settings_of_its_type() -> None:
 
 
 def test_which_way_a_metric_gets_better_is_said_where_its_name_does_not_tell() -> None:
-    assert {name: direction(name) for name in (*METRICS, "accuracy-low", "new")} == {
-        "loss": "",
-        "accuracy": "higher is better",
-        "f1": "higher is better",
-        "precision": "higher is better",
-        "recall": "higher is better",
-        "macro-f1": "higher is better",
-        "answer-f1": "higher is better",
-        "exact-match": "higher is better",
-        "top-5-accuracy": "higher is better",
-        "perplexity": "lower is better",
-        "accuracy-low": "",
-        "new": "",
-    }
+    assert [direction(name) for name in ("loss", "accuracy-low", "new")] == ["", "", ""]
+    for name, metric in METRICS.items():
+        if name != LOSS:
+            assert direction(name) == ("higher is better" if higher_is_better(name) else "lower is better")
+            assert higher_is_better(name) == metric.higher_is_better
+    assert {name for name in METRICS if not higher_is_better(name)} >= {"loss", "perplexity", "rmse", "mae"}
     assert not higher_is_better("new")
 
 

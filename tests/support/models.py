@@ -44,6 +44,29 @@ def mails(count: int, seed: int = 0, words: tuple[int, int] = (6, 30)) -> list[d
     return rows
 
 
+def topics(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows {text, labels}: spam, ham, both or neither, and short where there are few words."""
+    rng, rows = random.Random(seed), []
+    for _ in range(count):
+        spam, ham, short = (rng.random() < p for p in (0.4, 0.5, 0.2))
+        words = NEUTRAL + (SPAM * 2 if spam else []) + (HAM * 2 if ham else [])
+        text = " ".join(rng.choices(words, k=rng.randint(2, 5) if short else rng.randint(10, 24)))
+        named = [name for name, has in (("ham", ham), ("short", short), ("spam", spam)) if has]
+        rows.append({"text": text, "labels": named})
+    return rows
+
+
+def scored(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows {text, score}: the share of words of spam, from 1 to 5."""
+    rng, rows = random.Random(seed), []
+    for _ in range(count):
+        spam, words = rng.random(), rng.randint(8, 24)
+        own = [rng.random() < spam for _ in range(words)]
+        text = " ".join(rng.choice(SPAM if each else HAM) for each in own)
+        rows.append({"text": text, "score": round(1 + 4 * sum(own) / words, 2)})
+    return rows
+
+
 def chats(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Rows {messages}: the assistant repeats the user's last word, sometimes over two turns."""
     rng, rows = random.Random(seed), []

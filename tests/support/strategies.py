@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from finetune_api.tasks import TASKS
+
 TEXT = st.characters(exclude_categories=("Cs",))
 
 
@@ -71,14 +73,32 @@ _ENV = st.one_of(
 )
 
 
+_PAIRS = st.fixed_dictionaries({"prompt": _WORD, "completion": _WORD})
+_COLUMNS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "text-classification": optional(text=_WORD, label=_WORD),
+    "multi-label-classification": st.one_of(
+        optional(text=_WORD, labels=_WORD),
+        optional(text=_WORD, labelColumns=st.lists(_WORD, min_size=1, max_size=3, unique=True)),
+    ),
+    "text-regression": optional(text=_WORD, score=_WORD),
+    "causal-lm": st.one_of(optional(messages=_WORD), _PAIRS),
+}
+
+
+def _each_once(roles: dict[str, Any]) -> bool:
+    names = [name for value in roles.values() for name in ([value] if isinstance(value, str) else value)]
+    return len(set(names)) == len(names)
+
+
+def _classes_once(data: dict[str, Any]) -> bool:
+    return "labels" not in data or "labelColumns" not in data.get("columns", {})
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
     """The JSON of a valid spec for a cluster."""
-    task = draw(st.sampled_from(["text-classification", "causal-lm"]))
-    classify = task == "text-classification"
-    pairs = st.fixed_dictionaries({"prompt": _WORD, "completion": _WORD})
-    columns = optional(text=_WORD, label=_WORD) if classify else st.one_of(optional(messages=_WORD), pairs)
-    columns = columns.filter(lambda roles: len(set(roles.values())) == len(roles))
+    task = draw(st.sampled_from([*_COLUMNS]))
+    columns = _COLUMNS[task].filter(_each_once)
     data = {"train": _SOURCE}
     extras: dict[str, Any] = {
         "validation": _HELD_OUT,
@@ -86,14 +106,14 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         "columns": columns,
         "maxBadRows": st.integers(0, 1_000_000),
     }
-    if classify:
+    if task.endswith("-classification"):
         extras["labels"] = st.lists(_WORD, min_size=2, max_size=5, unique=True)
     spec: dict[str, Any] = {
         "task": task,
         "model": draw(
             st.one_of(st.fixed_dictionaries({"uri": _S3}), st.just({"uri": "hf://org/model", "revision": "v1"}))
         ),
-        "data": draw(st.fixed_dictionaries(data, optional=extras)),
+        "data": draw(st.fixed_dictionaries(data, optional=extras).filter(_classes_once)),
         "output": draw(
             st.fixed_dictionaries(
                 {"uri": st.just("s3://the-only-output/prefix")}, optional={"overwrite": st.booleans()}
@@ -136,7 +156,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         "ttlSecondsAfterFinished": st.integers(0, 31_536_000),
     }
     if "validation" in spec["data"]:
-        metrics = ["auto", "loss", "macro-f1", "accuracy"] if classify else ["auto", "loss", "perplexity"]
+        metrics = ["auto", *TASKS[task].metrics]
         parts["evaluation"] = optional(
             everyEpochs=st.floats(0.1, 10),
             metric=st.sampled_from(metrics),

@@ -84,7 +84,7 @@ def job_name(path: Path) -> str:
 
 def manifest_text(path: Path, seen: Sample, guessed: Guess, *, name: str, model: str) -> str:
     """The manifest with its comments."""
-    columns = ", ".join(f"{role}: {_quoted(column)}" for role, column in guessed.columns.items())
+    columns = ", ".join(f"{role}: {_named(column)}" for role, column in guessed.columns.items())
     task = guessed.task
     formats = "" if seen.named else f"    format: {seen.format}  # the file's name does not tell it\n"
     offered = [name for name in task.metrics if name == task.default_metric or name != LOSS]
@@ -118,6 +118,10 @@ spec:
     uri: {_quoted(f"{file_uri(path.parent)}/{name}-model")}  # the model, its report and the checkpoints
     merge: true  # one model that loads by itself, beside the adapter
 """
+
+
+def _named(column: str | tuple[str, ...]) -> str:
+    return _quoted(column) if isinstance(column, str) else f"[{', '.join(map(_quoted, column))}]"
 
 
 def _quoted(text: str) -> str:

@@ -128,6 +128,38 @@ class MaskedExample(TextExample):
 
 
 @dataclass(frozen=True, slots=True)
+class ClassesExample(TextExample):
+    """A text that belongs to any number of classes: `having` is 1 at the places of those, else 0."""
+
+    having: list[int]
+
+    @property
+    def losses(self) -> int:
+        """One, however many classes there are."""
+        return 1
+
+    def labels(self, width: int) -> list[int]:
+        """0 or 1 for each class."""
+        return self.having
+
+
+@dataclass(frozen=True, slots=True)
+class NumberExample(TextExample):
+    """A text with a number."""
+
+    number: float
+
+    @property
+    def losses(self) -> int:
+        """One."""
+        return 1
+
+    def labels(self, width: int) -> float:
+        """The number."""
+        return self.number
+
+
+@dataclass(frozen=True, slots=True)
 class TokenExample(TextExample):
     """A text of which tokens are learned: `targets` has one id or IGNORE for each input token."""
 

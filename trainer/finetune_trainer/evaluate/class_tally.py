@@ -1,4 +1,4 @@
-"""One class a row: the confusion matrix, and the metrics that follow from it."""
+"""One class a row: true and predicted classes counted, and how well the scores rank."""
 
 from __future__ import annotations
 
@@ -7,61 +7,101 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from finetune_trainer.batches.micro_batch import MicroBatch
+from finetune_trainer.evaluate import score_bins
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, wilson
-from finetune_trainer.evaluate.scores import accuracy, class_scores, macro_f1
+from finetune_trainer.evaluate.score_bins import BINS, MOST_CLASSES, auroc, average_precision, mean_where_defined
+from finetune_trainer.evaluate.scores import class_scores, macro_f1, mcc, weighted_f1
 from finetune_trainer.objectives.base import Losses
+
+COUNTED = ("loss", "accuracy", "macro-f1", "weighted-f1", "mcc")
+RANKED = (*COUNTED, "auroc", "average-precision")
 
 
 class ClassTally:
-    """Confusion matrix [true, predicted], sum of losses, rows."""
+    """Sum of losses; confusion matrix [true, predicted]; of each class the rows without and with it by its score.
+
+    Of more than MOST_CLASSES classes only the true, the predicted and the right ones are counted.
+    """
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
         n = len(labels)
-        self.vector = np.zeros(n * n + 1)
+        self.few = n <= MOST_CLASSES
+        self.vector = np.zeros(1 + (n * n + 2 * n * BINS if self.few else 3 * n))
 
     @classmethod
     def of(cls, labels: tuple[str, ...], confusion: np.ndarray, loss: float = 0.0) -> Self:
         """From counts, for tests and tools."""
         tally = cls(labels)
-        tally.vector = np.append(confusion.reshape(-1).astype(float), loss)
+        tally.vector[0] = loss
+        tally.vector[1 : 1 + confusion.size] = confusion.reshape(-1)
         return tally
 
     @property
     def confusion(self) -> np.ndarray:
-        """Counts [true class, predicted class]."""
+        """Counts [true class, predicted class], where the classes are few."""
+        assert self.few
         n = len(self.labels)
-        return self.vector[:-1].reshape(n, n)
+        return self.vector[1 : 1 + n * n].reshape(n, n)
+
+    @property
+    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each class: rows that are right, that belong to it, that are taken for it."""
+        if self.few:
+            return self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
+        hits, true, predicted = self.vector[1:].reshape(3, len(self.labels))
+        return hits, true, predicted
+
+    @property
+    def ranked(self) -> np.ndarray:
+        """[2, classes, BINS]: rows without and with each class by its score, where the classes are few."""
+        n = len(self.labels)
+        return self.vector[1 + n * n :].reshape(2, n, BINS)
 
     def add(self, losses: Losses, batch: MicroBatch) -> None:
         """outputs [rows, classes], labels [rows]."""
         assert losses.outputs is not None
-        cells = batch.labels * len(self.labels) + losses.outputs.argmax(-1)
-        self.vector[:-1] += torch.bincount(cells, minlength=self.vector.size - 1).double().cpu().numpy()
-        self.vector[-1] += float(losses.sums.double().sum())
+        n, true, predicted = len(self.labels), batch.labels, losses.outputs.argmax(-1)
+        self.vector[0] += float(losses.sums.double().sum())
+        if not self.few:
+            parts = (true[true == predicted], true, predicted)
+            self.vector[1:] += np.concatenate([_counted(part, n) for part in parts])
+            return
+        self.vector[1 : 1 + n * n] += _counted(true * n + predicted, n * n)
+        bins = score_bins.bins_of(log_odds(losses.outputs))
+        self.vector[1 + n * n :] += score_bins.count(bins, F.one_hot(true, n))
 
     def metrics(self) -> dict[str, float]:
-        """loss, accuracy, macro-f1."""
-        rows = self.confusion.sum()
-        return {
-            "loss": float(self.vector[-1] / rows) if rows else math.nan,
-            "accuracy": accuracy(self.confusion),
-            "macro-f1": macro_f1(self.confusion),
+        """loss, accuracy, macro-f1, weighted-f1, mcc; auroc (one class against the rest) and average-precision in the
+        mean over classes, where these are few.
+        """
+        hits, true, predicted = self.counts
+        rows = true.sum()
+        if not rows:
+            return dict.fromkeys(RANKED if self.few else COUNTED, math.nan)
+        found = {
+            "loss": float(self.vector[0] / rows),
+            "accuracy": float(hits.sum() / rows),
+            "macro-f1": macro_f1(hits, true, predicted),
+            "weighted-f1": weighted_f1(hits, true, predicted),
+            "mcc": mcc(hits, true, predicted),
         }
+        if self.few:
+            found["auroc"] = mean_where_defined(auroc(*self.ranked), 0.5)
+            found["average-precision"] = mean_where_defined(average_precision(*self.ranked), 0.0)
+        return found
 
     def intervals(self) -> dict[str, float]:
-        """Accuracy by Wilson's interval, macro-f1 by a bootstrap over rows."""
-        rows = self.confusion.sum()
-        accuracy_low, accuracy_high = wilson(self.confusion.trace(), rows)
-        f1_low, f1_high = bootstrap_macro_f1(self.confusion)
-        return {
-            "accuracy-low": accuracy_low,
-            "accuracy-high": accuracy_high,
-            "macro-f1-low": f1_low,
-            "macro-f1-high": f1_high,
-        }
+        """Accuracy by Wilson's interval; macro-f1 by a bootstrap over rows, where the classes are few."""
+        hits, true, _ = self.counts
+        low, high = wilson(hits.sum(), true.sum())
+        found = {"accuracy-low": low, "accuracy-high": high}
+        if self.few:
+            found["macro-f1-low"], found["macro-f1-high"] = bootstrap_macro_f1(self.confusion)
+        return found
 
     def decision(self) -> dict[str, Any]:
         """Nothing to choose."""
@@ -69,8 +109,22 @@ class ClassTally:
 
     def report(self) -> dict[str, Any]:
         """Scores by class and the confusion matrix."""
-        return {
-            "classes": class_scores(self.confusion, self.labels),
-            "confusion": self.confusion.astype(int).tolist(),
-            "labels": list(self.labels),
-        }
+        found: dict[str, Any] = {"classes": class_scores(*self.counts, self.labels), "labels": list(self.labels)}
+        if self.few:
+            return {**found, "confusion": self.confusion.astype(int).tolist()}
+        more = f"With more than {MOST_CLASSES} classes neither which is taken for which is kept, nor how scores rank;"
+        return {**found, "notes": [f"{more} macro-f1 has no interval then."]}
+
+
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Of each class against all others, from scores [rows, classes]: log p/(1 - p), without a loss near 0 and 1."""
+    scores = logits.double()
+    shares = scores.softmax(-1)
+    away = 1 - shares
+    top = shares.argmax(-1, keepdim=True)
+    away.scatter_(-1, top, shares.scatter(-1, top, 0.0).sum(-1, keepdim=True))  # 1 - p loses all digits near 1
+    return scores.log_softmax(-1) - away.log()
+
+
+def _counted(values: torch.Tensor, size: int) -> np.ndarray:
+    return torch.bincount(values, minlength=size).double().cpu().numpy()

@@ -77,7 +77,8 @@ class TagTally:
         return {"words": ("Tags", "tag", "words"), "classes": self._scores(), "confusion": counts}
 
     def _scores(self) -> list[dict[str, Any]]:
-        return class_scores(self.confusion, (*self.labels, ""))[:-1]
+        counts = self.confusion
+        return class_scores(counts.diagonal(), counts.sum(1), counts.sum(0), (*self.labels, ""))[:-1]
 
 
 def answers_by_example(outputs: torch.Tensor, batch: MicroBatch) -> Iterator[tuple[TaggedExample, list[int]]]:

@@ -23,9 +23,9 @@ class TopTally:
         self._classes.vector = self.vector[:-1]  # a view: ranks add up the whole
 
     @property
-    def confusion(self) -> np.ndarray:
-        """Counts [true class, predicted class]."""
-        return self._classes.confusion
+    def rows(self) -> float:
+        """How many were counted."""
+        return float(self._classes.counts[1].sum())
 
     def add(self, losses: Losses, batch: MicroBatch) -> None:
         """outputs [rows, classes], labels [rows]."""
@@ -35,13 +35,14 @@ class TopTally:
         self.vector[-1] += int((likeliest == batch.labels[:, None]).any(-1).sum())
 
     def metrics(self) -> dict[str, float]:
-        """Those of a ClassTally, and top-5-accuracy."""
-        rows = self.confusion.sum()
-        return {**self._classes.metrics(), f"top-{TOP}-accuracy": float(self.vector[-1] / rows) if rows else math.nan}
+        """loss, accuracy and macro-f1 as a ClassTally has them, and top-5-accuracy."""
+        found = self._classes.metrics()
+        kept = {name: found[name] for name in ("loss", "accuracy", "macro-f1")}
+        return {**kept, f"top-{TOP}-accuracy": self.vector[-1] / self.rows if self.rows else math.nan}
 
     def intervals(self) -> dict[str, float]:
         """Those of a ClassTally, and Wilson's."""
-        low, high = wilson(self.vector[-1], self.confusion.sum())
+        low, high = wilson(self.vector[-1], self.rows)
         name = f"top-{TOP}-accuracy"
         return {**self._classes.intervals(), f"{name}-low": low, f"{name}-high": high}
 

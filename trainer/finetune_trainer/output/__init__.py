@@ -7,12 +7,13 @@ from finetune_trainer.output.commit import Completed, commit, completed
 from finetune_trainer.output.events import EventLog
 from finetune_trainer.output.export import export
 from finetune_trainer.output.provenance import versions
-from finetune_trainer.output.result import ClassScore, Result, Sample, Table
+from finetune_trainer.output.result import ClassScore, Pairs, Result, Sample, Table
 
 __all__ = [
     "ClassScore",
     "Completed",
     "EventLog",
+    "Pairs",
     "Result",
     "Sample",
     "Table",

@@ -6,9 +6,10 @@ import json
 import re
 from typing import Any
 
-from finetune_trainer.output.result import Result, bounds, headline, loadable, name_of
+from finetune_trainer.output.result import Result, bounds, class_table, headline, loadable, name_of
 from finetune_trainer.tasks.registry import task_for
 
+MOST_CLASSES = 100
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -95,11 +96,12 @@ def _metrics(result: Result) -> str:
         + _table(("metric", "value", "95 % interval"), rows)
     )
     if result.classes:
-        scores = [
-            (c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}") for c in result.classes
-        ]
+        shown = result.classes[:MOST_CLASSES]
         title, one, counted = result.class_words
-        text += f"\n\n{title}:\n\n" + _table((one, "precision", "recall", "F1", counted), scores)
+        head, scores = class_table(shown, one, counted)
+        text += f"\n\n{title}:\n\n" + _table(head, scores)
+        if len(result.classes) > len(shown):
+            text += f"\n\n{len(result.classes) - len(shown):,} more are in metrics.json."
     for table in result.tables:
         text += "\n\n" + _table(table.head, list(table.rows))
     return text

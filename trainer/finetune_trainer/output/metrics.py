@@ -20,6 +20,7 @@ def metrics(result: Result) -> dict[str, object]:
         "best": report.best and report.best.to_json(),
         "classes": [dataclasses.asdict(c) for c in result.classes],
         "labels": list(result.labels),
+        "pairs": result.pairs and dataclasses.asdict(result.pairs),
         "confusion": result.confusion and [list(row) for row in result.confusion],
         "tables": [dataclasses.asdict(t) for t in result.tables],
         "resolved": report.resolved and report.resolved.to_json(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,16 @@ class ClassScore:
     recall: float
     f1: float
     support: int
+    threshold: float | None = None
+    """The share from which it counts, where it was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Numbers predicted and true, counted in bins: counts[prediction][truth], `bounds` are those of the bins."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[tuple[int, ...], ...]
 
 
 Marks = tuple[tuple[int, int, str], ...]
@@ -74,6 +84,7 @@ class Result:
     class_words: tuple[str, str, str] = ("Classes", "class", "rows")
     confusion: tuple[tuple[int, ...], ...] | None = None
     tables: tuple[Table, ...] = ()
+    pairs: Pairs | None = None
     samples: tuple[Sample, ...] = ()
     pictures: tuple[Picture, ...] = ()
     attempts: tuple[dict[str, Any], ...] = ()
@@ -122,6 +133,21 @@ class Result:
     def title(self) -> str:
         """The job's name without its namespace."""
         return self.config.job.name.rpartition("/")[2]
+
+
+def class_table(classes: Sequence[ClassScore], one: str, counted: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of the table of classes, for people; with the thresholds, where some were chosen.
+
+    `one`, `counted`: what a class is called, and what is counted of it.
+    """
+    chosen = any(c.threshold is not None for c in classes)
+    head = (one, "precision", "recall", "F1", counted, *(("counts from",) if chosen else ()))
+    rows = [
+        (c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}")
+        + ((f"{c.threshold or 0:.4g}",) if chosen else ())
+        for c in classes
+    ]
+    return head, rows
 
 
 def name_of(uri: str) -> str:

@@ -30,8 +30,9 @@ def check_columns(listing: Listing, task: Task, columns: Mapping[str, str], answ
         found = [one_form(name) for name in peek_columns(listing.store, info, kind)]
         if not found:
             continue
+        learned = task.learned_columns(columns)
         for role, column in columns.items():
-            if column not in found and role not in task.learned_roles | task.optional:
+            if column not in found and column not in learned and role not in task.optional:
                 shown = ", ".join(map(repr, found[:20])) + (", …" if len(found) > 20 else "")
                 near = difflib.get_close_matches(column, found, 1)
                 raise JobError(
@@ -45,7 +46,7 @@ def check_columns(listing: Listing, task: Task, columns: Mapping[str, str], answ
                 f"{info.key}: the rows have a column {answer!r} of their own",
                 hint="Choose another name for the answers with --as NAME.",
             )
-        return {role: column for role, column in columns.items() if column in found or role not in task.learned_roles}
+        return {role: column for role, column in columns.items() if column in found or column not in learned}
     return columns
 
 

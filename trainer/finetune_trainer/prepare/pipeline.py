@@ -27,6 +27,7 @@ from finetune_trainer.prepare.checks.lengths import check_lengths
 from finetune_trainer.prepare.checks.metric import check_metric
 from finetune_trainer.prepare.checks.model import ModelFacts, check_model
 from finetune_trainer.prepare.checks.model_fits import check_model_fits
+from finetune_trainer.prepare.checks.numbers import check_numbers
 from finetune_trainer.prepare.checks.output_owner import claim_output, claimed_at
 from finetune_trainer.prepare.checks.rows import check_any_usable, check_bad_rows
 from finetune_trainer.prepare.checks.splits import check_splits
@@ -45,7 +46,7 @@ from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile, save_profile
 from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.stream.sources.source import list_sources
-from finetune_trainer.tasks.base import JobFacts, Task
+from finetune_trainer.tasks.base import JobFacts, Task, role_of
 from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_for
 
@@ -92,7 +93,8 @@ def _check(
     fit = check_model_fits(config, task.head, model)  # importing the model's class takes seconds
 
     task = within_embeddings(task, fit.beyond, fit.embeddings)
-    known, of_head = given or label_names, head_labels(model.config, task.head) if task.info.labels else ()
+    known = given or label_names or task.known_classes(columns) or None
+    of_head = head_labels(model.config, task.head) if task.info.labels else ()
     held_out = HeldOutCopies(config.data, out)
     files = Files(config, {role: listing.revision for role, listing in listings.items()})
     evidence.files = checks_for(task, columns, files, out)
@@ -105,10 +107,11 @@ def _check(
         if role != "train":
             evidence.read(listing, task, columns, classes, label_names)
     check_bad_rows(evidence)
+    spread = check_numbers(task, columns, evidence.train)
 
     splits = check_splits(config.data, evidence, task.info.unit)
     label_counts = tuple(splits.classes.get(name, 0) for name in labels) if labels and classes == labels else None
-    facts = JobFacts.of(config, task, columns, labels, label_counts)
+    facts = JobFacts.of(config, task, columns, labels, label_counts, splits.rows["train"], spread)
     check_metric(config, task, facts)
     lengths = check_lengths(config, task, model, facts, evidence, splits.rows)
     layout = lay_out(config, out, listings, evidence.surveys, columns, evidence.bad_rows.rows)
@@ -123,7 +126,7 @@ def _check(
         *lengths.findings,
         *(evidence.files.findings() if evidence.files else ()),
         *fit.findings,
-        *(() if classes is None else balance(splits.classes, classes)),
+        *(() if classes is None else balance(splits.classes, classes, splits.rows["train"])),
         *(() if labels is None else head_findings(labels, of_head)),
         *row_checks.empty_texts(evidence.surveys),
         *row_checks.unicode_forms(evidence.surveys),
@@ -161,6 +164,7 @@ def _check(
         now=now.isoformat(),
         ends=lengths.ends,
         label_names=label_names,
+        spread=spread,
     )
 
 
@@ -171,9 +175,17 @@ def _resolved(resolved: Resolved, model: ModelFacts, revision: str | None, colum
         "data_revision": revision,
         "architecture": model.class_name,
         "model_bytes": model.bytes,
-        "columns": {role: clip(name, 128) for role, name in columns.items()},
+        "columns": {role: clip(", ".join(names), 128) for role, names in _by_role(columns).items()},
     }
     return Resolved(**{**dict(resolved), **found})
+
+
+def _by_role(columns: Mapping[str, str]) -> dict[str, list[str]]:
+    """Role -> its columns."""
+    found: dict[str, list[str]] = {}
+    for entry, name in columns.items():
+        found.setdefault(role_of(entry), []).append(name)
+    return found
 
 
 def _report_failure(out: Location, evidence: Evidence, reporter: Reporter) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,16 @@ PROFILE_KEY = "prepare/profile.json"
 
 ExcludedRows = Mapping[str, Mapping[int, tuple[int, ...]]]
 """source -> number of the object -> rows of it that are left out, sorted: they are in no split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of the numbers to be learned, over the source of the training rows: bounds, mean and standard deviation."""
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,8 @@ class Profile:
     """Training rows of each of `labels`; None: not counted (an older profile)."""
     label_names: tuple[str, ...] | None = None
     """The data set's names of the numbers that the label column holds."""
+    spread: Spread | None = None
+    """Of the numbers to be learned; None where there are none."""
 
     @property
     def moment(self) -> datetime | None:
@@ -77,6 +89,7 @@ class Profile:
             "now": self.now,
             "ends": None if self.ends is None else list(self.ends),
             "labelNames": None if self.label_names is None else list(self.label_names),
+            "spread": None if self.spread is None else asdict(self.spread),
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
             **({} if self.label_counts is None else {"labelCounts": list(self.label_counts)}),
         }
@@ -103,6 +116,7 @@ class Profile:
             ends=_tuple(data.get("ends")),
             label_counts=_tuple(data.get("labelCounts")),
             label_names=_tuple(data.get("labelNames")),
+            spread=Spread(**data["spread"]) if data.get("spread") else None,
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from finetune_trainer.batches.example import Example
-from finetune_trainer.tasks.base import Row, Task
+from finetune_trainer.tasks.base import Row, Task, role_of
 from finetune_trainer.tasks.columns import text_problem
 
 T = TypeVar("T")
@@ -86,5 +86,5 @@ def input_problem(task: Task, row: Row, columns: Mapping[str, str]) -> str | Non
     """What keeps a row from being answered, or None; it need not have what is learned."""
     if task.check_input is not None:
         return task.check_input(row, columns)
-    asked = (column for role, column in columns.items() if role not in task.learned_roles)
+    asked = (column for role, column in columns.items() if role_of(role) not in task.learned_roles)
     return next(filter(None, (text_problem(row, column) for column in asked)), None)

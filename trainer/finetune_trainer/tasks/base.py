@@ -7,7 +7,7 @@ imported when it is asked for.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from finetune_api.tuning import Training
 from finetune_trainer.batches.example import Example
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.processor import TOKENIZER, ProcessorKind
+from finetune_trainer.stream.profile import Profile, Spread
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
@@ -44,7 +45,7 @@ class JobFacts:
     """What a task's functions know of the job: what the spec says of the task, and what the prepare step found."""
 
     columns: Mapping[str, str]
-    """Role -> column."""
+    """Role -> column; of a role that several columns play, one entry each: labelColumns[0], labelColumns[1], …"""
     labels: Sequence[str] = ()
     """The classes, in the order of the model's outputs; none where the task has none."""
     label_counts: Sequence[int] = ()
@@ -53,6 +54,15 @@ class JobFacts:
     """The spec's field for this task, or the task's defaults."""
     training: Training = field(default_factory=Training)
     """spec.training."""
+    rows: int = 0
+    """Training rows; 0 where they were not counted."""
+    spread: Spread | None = None
+    """Of the numbers to be learned; None where the task has none."""
+    places: Mapping[str, int] = field(init=False, compare=False)
+    """Class -> its place in `labels`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", {name: i for i, name in enumerate(self.labels)})
 
     @property
     def judging(self) -> JobFacts:
@@ -67,10 +77,18 @@ class JobFacts:
         columns: Mapping[str, str],
         labels: Sequence[str] | None = None,
         label_counts: Sequence[int] | None = None,
+        rows: int = 0,
+        spread: Spread | None = None,
     ) -> JobFacts:
         """Those of a job."""
         settings = config.task_settings or task.defaults
-        return cls(columns, labels or (), label_counts or (), settings, config.training)
+        return cls(columns, labels or (), label_counts or (), settings, config.training, rows, spread)
+
+    @classmethod
+    def found(cls, config: RunConfig, task: Task, profile: Profile) -> JobFacts:
+        """Those of a job whose prepare step is done."""
+        p = profile
+        return cls.of(config, task, p.columns, p.labels, p.label_counts, p.data.train_rows, p.spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,15 @@ class Picture:
     true: str
     predicted: str
     score: float
+
+
+def role_of(entry: str) -> str:
+    """The role of an entry of role -> column: labelColumns of labelColumns[0]."""
+    return entry.partition("[")[0]
+
+
+def _played_by(columns: Mapping[str, str], roles: Collection[str]) -> list[str]:
+    return [name for entry, name in columns.items() if role_of(entry) in roles]
 
 
 def _nothing(*arguments: Any) -> Sequence[Omission]:
@@ -155,6 +182,10 @@ class Task:
     """(facts, decision) -> an empty tally for an evaluation that decides by what earlier rows chose."""
     usage: Callable[[JobFacts, Decision], list[str]]
     """(facts, decision) -> Python that tries `model` and `tokenizer`, for the model card."""
+    known_classes: Callable[[Mapping[str, str]], tuple[str, ...]] = lambda columns: ()
+    """(columns) -> the classes, where the columns tell them."""
+    number: Callable[[Row, Mapping[str, str]], float] | None = None
+    """(row, columns) -> the number to be learned of a row that has passed check_row; None where there is none."""
     processor: ProcessorKind = TOKENIZER
     """What encodes its raw inputs; `tokenizer` in the arguments of its functions is one."""
     naming: Naming = SAME
@@ -191,21 +222,23 @@ class Task:
         """Role -> the names that its column usually has."""
         return {role.name: role.usual for role in self.info.roles}
 
-    @property
-    def class_roles(self) -> frozenset[str]:
-        """Roles whose column names the row's classes."""
-        return frozenset(role.name for role in self.info.roles if role.classes)
+    def class_columns(self, columns: Mapping[str, str]) -> list[str]:
+        """The columns that name the row's classes."""
+        return _played_by(columns, {role.name for role in self.info.roles if role.classes})
+
+    def learned_columns(self, columns: Mapping[str, str]) -> list[str]:
+        """The columns that hold what is to be learned."""
+        return _played_by(columns, self.learned_roles)
 
     @property
     def learned_roles(self) -> frozenset[str]:
         """Roles whose column holds what is to be learned: a row that is to be answered may lack it."""
         return frozenset(role.name for role in self.info.roles if role.classes or role.learned)
 
-    @property
-    def no_input(self) -> frozenset[str]:
-        """Roles that make a row no other one: what is learned, but for a text to be written, of which one input may
-        have several."""
-        return self.class_roles if self.head.writes else self.learned_roles
+    def no_input(self, columns: Mapping[str, str]) -> list[str]:
+        """The columns that make a row no other one: what is learned, but for a text to be written, of which one input
+        may have several."""
+        return self.class_columns(columns) if self.head.writes else self.learned_columns(columns)
 
     @property
     def file_roles(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -27,6 +27,14 @@ def missing(role: str, why: str, found: Sequence[str]) -> JobError:
         field=f"spec.data.columns.{role}",
         hint=f"Name the right column in spec.data.columns.{role}.",
     )
+
+
+def by_entry(asked: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
+    """Role -> column, from role -> column or columns: several are numbered, as labelColumns[0]."""
+    found: dict[str, str] = {}
+    for role, given in asked.items():
+        found |= {role: given} if isinstance(given, str) else {f"{role}[{i}]": name for i, name in enumerate(given)}
+    return found
 
 
 def with_name(row: Row, column: str, names: Sequence[str]) -> Row:

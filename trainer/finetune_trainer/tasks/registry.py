@@ -6,13 +6,24 @@ from finetune_trainer.tasks import (
     causal_lm,
     image_classification,
     masked_lm,
+    multi_label_classification,
     question_answering,
     text_classification,
+    text_regression,
     token_classification,
 )
 from finetune_trainer.tasks.base import Task
 
-_ALL = (text_classification, causal_lm, masked_lm, question_answering, image_classification, token_classification)
+_ALL = (
+    text_classification,
+    multi_label_classification,
+    text_regression,
+    causal_lm,
+    masked_lm,
+    question_answering,
+    image_classification,
+    token_classification,
+)
 TASKS = {module.TASK.info.name: module.TASK for module in _ALL}
 
 

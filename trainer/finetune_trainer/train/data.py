@@ -56,8 +56,7 @@ class TrainingData:
     @cached_property
     def facts(self) -> JobFacts:
         """What the task's functions know of the job."""
-        profile = self.profile
-        return JobFacts.of(self.config, self.task, profile.columns, profile.labels, profile.label_counts)
+        return JobFacts.found(self.config, self.task, self.profile)
 
     def encode(self, row: dict[str, Any], number: int = 0, epoch: int | None = None) -> Sequence[Example]:
         """The row as the model takes it; empty where nothing of it is left to learn.
@@ -73,8 +72,8 @@ class TrainingData:
     def named(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row with the data set's names of its classes, where it has numbers of them."""
         profile = self.profile
-        for role in self.task.class_roles & profile.columns.keys() if profile.label_names else ():
-            row = dict(with_name(row, profile.columns[role], profile.label_names or ()))
+        for column in self.task.class_columns(profile.columns) if profile.label_names else ():
+            row = dict(with_name(row, column, profile.label_names or ()))
         return row
 
     def encoded(

@@ -12,7 +12,7 @@ import torch
 from finetune_trainer.batches.example import Example
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.methods import method_for
-from finetune_trainer.output import ClassScore, Result, Sample, Table, versions
+from finetune_trainer.output import ClassScore, Pairs, Result, Sample, Table, versions
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
 from finetune_trainer.output.result import Marks, loadable
@@ -33,7 +33,8 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
     """All that the report is made of; `tally`: of the test rows; `decision`: how outputs become answers."""
     details = (tally.report() if tally is not None else None) or {}
     confusion = details.get("confusion")
-    notes = [*s.checkpoints.notes, *s.skipped_rows.notes()]
+    pairs = details.get("pairs")
+    notes = [*s.checkpoints.notes, *s.skipped_rows.notes(), *details.get("notes", ())]
     if s.state.stopped_early:
         notes.append(f"Stopped early at step {s.state.step}: {s.resolved.metric} no longer improved.")
     before = s.state.samples
@@ -47,6 +48,7 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
         class_words=details.get("words", ("Classes", "class", "rows")),
         confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
         tables=tuple(Table.of(table) for table in details.get("tables", ())),
+        pairs=None if pairs is None else Pairs(tuple(pairs["bounds"]), tuple(map(tuple, pairs["counts"]))),
         samples=tuple(
             Sample(
                 b["prompt"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ MOST_CLASSES = 256
 class Guess:
     """What the data seems to be for."""
 
-    columns: dict[str, str]  # role -> column
+    columns: Mapping[str, str | tuple[str, ...]]  # role -> column, or columns of a role that several play
     reasons: tuple[str, ...]
     classes: dict[str, int] = field(default_factory=dict)  # class -> rows of the sample
 

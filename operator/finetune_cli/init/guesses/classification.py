@@ -92,6 +92,15 @@ def texts_of(rows: Rows, names: list[str]) -> list[str]:
     return [n for n in names if all(isinstance(row.get(n), str) for row in rows)]
 
 
+def texts_as_roles(rows: Rows, names: list[str]) -> dict[str, str]:
+    """text, and textPair where there is a pair; empty where no column holds texts in all rows."""
+    texts = texts_of(rows, names)
+    pair = next(((a, b) for a, b in PAIRS if a in texts and b in texts), None)
+    if pair:
+        return {"text": pair[0], "textPair": pair[1]}
+    return {"text": text_column(rows, texts)} if texts else {}
+
+
 def _label(rows: Rows, names: list[str]) -> tuple[str, str]:
     for name in class_columns(rows, names):
         count = len({str(row.get(name)) for row in rows})

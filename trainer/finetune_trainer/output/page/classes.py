@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from finetune_trainer.output.page.tables import shorten, table
-from finetune_trainer.output.result import Result
+from finetune_trainer.output.result import Result, class_table
 
 MOST_CLASSES, MOST_CONFUSION = 60, 12
 
@@ -15,19 +15,14 @@ def classes(result: Result) -> str:
     cards = []
     if result.classes:
         shown = result.classes[:MOST_CLASSES]
-        rows = [
-            (escape(shorten(c.label, 80)), f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.support:,}")
-            for c in shown
-        ]
+        head, cells = class_table(shown, one, counted)
+        rows = [(escape(shorten(label, 80)), *figures) for label, *figures in cells]
         more = (
             f'<p class="muted">{len(result.classes) - len(shown):,} more are in metrics.json.</p>'
             if len(result.classes) > len(shown)
             else ""
         )
-        cards.append(
-            f'<div class="card"><h3>Per {one}</h3>'
-            f"{table((one, 'precision', 'recall', 'F1', counted), rows)}{more}</div>"
-        )
+        cards.append(f'<div class="card"><h3>Per {one}</h3>{table(head, rows)}{more}</div>')
     if result.confusion:
         cards.append(_confusion(result) if len(result.labels) <= MOST_CONFUSION else _mistakes(result))
     return (

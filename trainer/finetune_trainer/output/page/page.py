@@ -17,6 +17,7 @@ from finetune_trainer.output.page.curves import curves
 from finetune_trainer.output.page.data import data
 from finetune_trainer.output.page.figures import figures
 from finetune_trainer.output.page.numbers import figure, number
+from finetune_trainer.output.page.pairs import pairs
 from finetune_trainer.output.page.pictures import pictures
 from finetune_trainer.output.page.samples import samples
 from finetune_trainer.output.page.settings import settings
@@ -38,6 +39,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         classes(result),
         figures(result),
         pictures(result),
+        pairs(result),
         samples(result),
         data(result),
         settings(result),

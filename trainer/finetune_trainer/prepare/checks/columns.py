@@ -17,14 +17,15 @@ from finetune_trainer.prepare.rows.scan import peek_columns
 from finetune_trainer.storage import blaming
 from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader
 from finetune_trainer.stream.sources.listing import Listing, field_of
-from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.base import Task, role_of
+from finetune_trainer.tasks.columns import by_entry
 
 
 def check_columns(config: RunConfig, task: Task, listing: Listing) -> tuple[dict[str, str], tuple[str, ...] | None]:
     """role -> column, and the data set's names of the classes where the label column holds numbers. Raises JobError."""
     with blaming(field_of("train")):
         columns = _pick_columns(config, task, listing)
-        named = next((name for role, name in columns.items() if role in task.class_roles), None)
+        named = None if task.known_classes(columns) else next(iter(task.class_columns(columns)), None)
         return columns, _label_names(config, task, listing, columns, named)
 
 
@@ -51,7 +52,11 @@ def _wanted(config: RunConfig) -> Columns | None:
     asked = config.data.columns
     if asked is None:
         return None
-    return asked.model_copy(update={role: one_form(name) for role, name in asked if isinstance(name, str)})
+    return asked.model_copy(update={role: _in_form(given) for role, given in asked if given is not None})
+
+
+def _in_form(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    return one_form(given) if isinstance(given, str) else tuple(map(one_form, given))
 
 
 def columns_left_out(
@@ -64,7 +69,9 @@ def columns_left_out(
     used = set(columns.values())
     noted: list[Finding] = []
     doubts = {
-        role: [name for name in task.usual[role] if name in found - used] for role in columns if role not in wanted
+        role: [name for name in task.usual[role] if name in found - used]
+        for role in map(role_of, columns)
+        if role not in wanted
     }
     for role, others in doubts.items():
         if others:
@@ -72,7 +79,8 @@ def columns_left_out(
             advice = f"Name the right one in spec.data.columns.{role}."
             noted.append(Finding(kind="AmbiguousColumns", count=rows, message=clip(message + advice, 384)))
     known = {name for others in doubts.values() for name in others}
-    missing = {name: role for role in task.usual if role not in columns for name in task.usual[role]}
+    played = {role_of(entry) for entry in columns}
+    missing = {name: role for role in task.usual if role not in played for name in task.usual[role]}
     usual = [*task.info.beside, *(name for name, role in missing.items() if not wanted or role in task.optional)]
     left = [name for name in dict.fromkeys(usual) if name in found - used - known]
     if left:
@@ -126,7 +134,7 @@ def _in_parquet(listing: Listing, column: str) -> tuple[str, ...] | None:
 def _as_asked(config: RunConfig) -> dict[str, str]:
     wanted = _wanted(config)
     asked: dict[str, Any] = wanted.to_json() if wanted else {}
-    return {str(role): str(name) for role, name in asked.items()}
+    return by_entry(asked)
 
 
 def _first_roles(task: Task) -> dict[str, str]:

@@ -12,9 +12,12 @@ from finetune_api.status import Finding
 from finetune_api.text import clip
 from finetune_trainer.model.labels import in_their_order
 from finetune_trainer.prepare.rows.evidence import Evidence
-from finetune_trainer.tasks.base import Task
+from finetune_trainer.prepare.rows.survey import SourceSurvey, no_classes
+from finetune_trainer.tasks.base import Task, role_of
 
 RARE_SHARE = 0.02
+MANY = 1_000
+"""So many classes are learned only where each has two rows in the mean."""
 _NUMBER = re.compile("-?[0-9]{1,18}")
 
 
@@ -40,7 +43,8 @@ def check_labels(
     """The model's outputs in their order: the known classes', else those of the training rows, of which those that the
     model's head knows come first.
 
-    Raises JobError where rows have exactly one class, and all have the same.
+    Raises JobError where rows have exactly one class, and all have the same; where none has a class; and where so many
+    are so rare that the column holds something else.
     """
     train = evidence.train
     seen = sort_labels(list(train.label_counts))
@@ -51,13 +55,18 @@ def check_labels(
             raise
         outputs = seen  # the bad rows are the matter, and are told of when all are counted
     labels = outputs if known else in_their_order(outputs, of_head)
+    if not train.label_counts and not evidence.bad_rows.too_many:
+        raise _without_classes(task, columns, train)
+    if not known and (count := len(train.label_counts)) > MANY and 2 * count > train.usable:
+        raise no_classes(task, columns, f"{count:,} values in {train.usable:,} rows of {train.source.uri}")
     if task.info.exclusive and len(train.label_counts) == 1 and not evidence.bad_rows.too_many:
         (only,) = train.label_counts
-        role = next(role for role in columns if role in task.class_roles)
+        (column,) = task.class_columns(columns)
+        role = next(role for role, name in columns.items() if name == column)
         raise JobError(
             Reason.INVALID_DATA,
             f"{train.source.uri}: all {train.usable} usable rows have the class {only!r} (column "
-            f"{columns[role]!r}): there is nothing to tell apart",
+            f"{column!r}): there is nothing to tell apart",
             field=f"spec.data.columns.{role}",
             hint=(
                 f"Check that spec.data.columns.{role} is the right column, and that "
@@ -67,6 +76,18 @@ def check_labels(
     return tuple(labels)
 
 
+def _without_classes(task: Task, columns: Mapping[str, str], train: SourceSurvey) -> JobError:
+    named = task.class_columns(columns)
+    role = next(role_of(entry) for entry, name in columns.items() if name in named)
+    shown = ", ".join(map(repr, named[:5])) + (", …" if len(named) > 5 else "")
+    return JobError(
+        Reason.INVALID_DATA,
+        f"{train.source.uri}: none of the {train.usable} usable rows has a class ({shown}): there is nothing to learn",
+        field=f"spec.data.columns.{role}",
+        hint=f"Check that spec.data.columns.{role} is right, and that spec.data.train.uri matches the right objects.",
+    )
+
+
 def sort_labels(names: Sequence[str]) -> tuple[str, ...]:
     """Classes in order: by value if all are plain whole numbers, else as text."""
     if all(_NUMBER.fullmatch(name) for name in names):
@@ -74,10 +95,9 @@ def sort_labels(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def balance(counts: Mapping[str, int], labels: Sequence[str]) -> list[Finding]:
-    """Classes without a row, and rare ones."""
+def balance(counts: Mapping[str, int], labels: Sequence[str], total: int) -> list[Finding]:
+    """Classes without a row, and rare ones; `total`: training rows."""
     found = []
-    total = sum(counts.values())
     if unseen := [name for name in labels if not counts.get(name)]:
         found.append(
             Finding(

@@ -13,8 +13,8 @@ UNUSABLE = 0
 
 
 def fingerprint_text(values: Mapping[str, Any], columns: Mapping[str, str], no_input: Container[str]) -> str:
-    """What makes a row the same as another: its inputs, not what is learned of them."""
-    parts = [values.get(name) for role, name in columns.items() if role not in no_input]
+    """What makes a row the same as another: its inputs, not the columns of what is learned of them."""
+    parts = [values.get(name) for name in columns.values() if name not in no_input]
     return "\x1f".join(
         part if isinstance(part, str) else json.dumps(part, sort_keys=True, ensure_ascii=False, default=str)
         for part in parts

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.columns import with_name
 
 log = logging.getLogger(__name__)
-MOST_CLASSES = 1_000
+MOST_CLASSES = 10_000
 MOST_CHARACTERS = 2 << 20
 """More text in one row is a file in the wrong place: hundreds of thousands of tokens, of which no model takes part."""
 
@@ -47,6 +48,8 @@ class SourceSurvey:
     source: Source
     prints: array[int] = field(default_factory=lambda: array("Q"))
     classes: array[int] = field(default_factory=lambda: array("I"))
+    numbers: array[float] = field(default_factory=lambda: array("d"))
+    """The number to be learned of each row, nan of bad rows; empty where the task has none."""
     class_sets: dict[tuple[str, ...], int] = field(default_factory=lambda: {(): 0})
     """The classes of a row, sorted -> their number in `classes`."""
     label_counts: Counter[str] = field(default_factory=Counter)
@@ -95,6 +98,8 @@ def survey(
     """
     found = SourceSurvey(Source(listing.uri, (), listing.revision), files=listing.files)
     names = tuple(dict.fromkeys(columns.values()))
+    of_classes, no_input = task.class_columns(columns), task.no_input(columns)
+    known = None if labels is None else dict.fromkeys(labels)
     objects: list[DataObject] = []
     for number, (_, kind) in enumerate(listing.objects):
         scan = scan_of(listing, number, names)
@@ -111,13 +116,13 @@ def survey(
                 if scan.columns is None and not found.columns.issuperset(values):
                     found.columns.update(values)
                 if label_names is not None:
-                    for role in task.class_roles & columns.keys():
-                        values = dict(with_name(values, columns[role], label_names))
-                fault = row_problem(values, task, columns, labels, scan.columns)
+                    for name in of_classes:
+                        values = dict(with_name(values, name, label_names))
+                fault = row_problem(values, task, columns, known, scan.columns)
                 if fault is None:
                     kept = {name: values[name] for name in names if name in values}
                     if files is None or item.opened is None:
-                        fault, text, digest = _fingerprinted(kept, task, columns)
+                        fault, text, digest = _fingerprinted(kept, task, columns, no_input)
                     elif (fault := item.opened.fault) is None:
                         kept[files.column] = item.opened.value
                         text, digest = task.info.unit, item.opened.digest
@@ -131,6 +136,8 @@ def survey(
                 found.classes.append(0)
                 if table is not None:
                     table.add(b"null", line)
+                if task.number is not None:
+                    found.numbers.append(math.nan)
                 continue
             if files is not None:
                 files.note(item)
@@ -141,11 +148,13 @@ def survey(
             if held_out is not None:
                 held_out.offer(number, row, line, kept)
             found.usable += 1
-            if odd or any(_other_form(kept.get(columns.get(role, ""))) for role in task.class_roles):
+            if odd or any(_other_form(kept.get(name)) for name in of_classes):
                 found.other_forms += 1
                 found.first_other = found.first_other or (item.name, line)
             found.prints.append(digest)
             found.classes.append(_class_set(task, kept, found, listing, columns))
+            if task.number is not None:
+                found.numbers.append(task.number(kept, columns))
             if not text.strip():
                 found.empty_texts += 1
                 found.first_empty = found.first_empty or (item.name, line)
@@ -177,10 +186,12 @@ def _in_form(values: dict[str, Any], names: Sequence[str]) -> tuple[dict[str, An
     return ({**values, **wanted} if odd else values), odd
 
 
-def _fingerprinted(kept: Mapping[str, Any], task: Task, columns: Mapping[str, str]) -> tuple[Fault | None, str, int]:
+def _fingerprinted(
+    kept: Mapping[str, Any], task: Task, columns: Mapping[str, str], no_input: Sequence[str]
+) -> tuple[Fault | None, str, int]:
     """What is wrong with a row's text as such, else the text and its fingerprint."""
     try:
-        text = fingerprint_text(kept, columns, task.no_input)
+        text = fingerprint_text(kept, columns, no_input)
         "".join(task.classes(kept, columns)).encode()
         digest = fingerprint(text)
     except UnicodeEncodeError:
@@ -192,6 +203,8 @@ def _fingerprinted(kept: Mapping[str, Any], task: Task, columns: Mapping[str, st
 
 
 def _other_form(label: object) -> bool:
+    if isinstance(label, list):
+        return any(map(_other_form, label))
     return isinstance(label, str) and label != one_form(label)
 
 
@@ -207,7 +220,7 @@ def row_problem(
     values: dict[str, Any],
     task: Task,
     columns: Mapping[str, str],
-    labels: Sequence[str] | None,
+    labels: Collection[str] | None,
     found: Sequence[str] | None,
 ) -> Fault | None:
     """What makes a row a bad one: its columns, its class, then its tokens. `found`: the columns that the data has."""
@@ -217,20 +230,31 @@ def row_problem(
             return fault
         message = task.check_tokens(values, columns)
         return None if message is None else Fault("InvalidRow", message)
-    absent = [name for role, name in columns.items() if role not in task.optional and name not in values]
+    absent = [name for entry, name in columns.items() if entry not in task.optional and name not in values]
     if absent:
         there = ", ".join(repr(name) for name in list(found or values)[:20]) or "none"
         return Fault("MissingColumn", f"has no column {absent[0]!r}; its columns are {there}")
     return Fault("InvalidRow", message)
 
 
-def _unknown_label(names: Sequence[str], labels: Sequence[str]) -> Fault | None:
+def _unknown_label(names: Sequence[str], labels: Collection[str]) -> Fault | None:
     name = next((name for name in names if name not in labels), None)
     if name is None:
         return None
     shown = ", ".join(repr(label) for label in list(labels)[:10])
     return Fault(
         "UnknownLabel", f"class {name!r} is not among the labels ({shown}); correct it, or add it to spec.data.labels"
+    )
+
+
+def no_classes(task: Task, columns: Mapping[str, str], why: str) -> JobError:
+    """The column of the classes has too many values: `why`."""
+    entry = next(entry for entry, name in columns.items() if name in task.class_columns(columns))
+    return JobError(
+        Reason.INVALID_DATA,
+        f"column {columns[entry]!r} has {why}: it does not look like a class",
+        field=f"spec.data.columns.{entry}",
+        hint=f"Name the column that holds the class in spec.data.columns.{entry}.",
     )
 
 
@@ -241,12 +265,5 @@ def _class_set(
     names = tuple(sorted(task.classes(row, columns)))
     found.label_counts.update(names)
     if len(found.label_counts) > MOST_CLASSES:
-        role = next(role for role in columns if role in task.class_roles)
-        raise JobError(
-            Reason.INVALID_DATA,
-            f"column {columns[role]!r} has more than {MOST_CLASSES} values in {listing.uri}: it does not look"
-            " like a class",
-            field=f"spec.data.columns.{role}",
-            hint=f"Name the column that holds the class in spec.data.columns.{role}.",
-        )
+        raise no_classes(task, columns, f"more than {MOST_CLASSES:,} values in {listing.uri}")
     return found.class_sets.setdefault(names, len(found.class_sets))
