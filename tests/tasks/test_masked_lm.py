@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_api.exits import Reason
+from finetune_api.exits import JobError, Reason
+from finetune_trainer.model.load import load_model
 from finetune_trainer.model.tokenizer import load_tokenizer
 from finetune_trainer.tasks.base import JobFacts
 from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
-from support.families import masked_bert
+from support.families import edit, masked_bert
 from support.models import mails, write_jsonl
+from support.zoo import BARE, folder_of
 
 Make = Callable[..., Bench]
 STEPS = 30
@@ -98,6 +101,48 @@ def test_the_same_words_are_hidden_at_each_evaluation_and_after_a_kill(make: Mak
     assert broken.events("step") == whole.events("step")
     assert broken.events("evaluation") == whole.events("evaluation")
     assert broken.weights() == whole.weights()
+
+
+@pytest.mark.parametrize(("family", "method"), [("bert", "lora"), ("modernbert", "lora"), ("distilbert", "full")])
+def test_a_base_without_its_head_gets_the_layers_before_the_output_anew(
+    make: Make, tmp_path: Path, family: str, method: str
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForMaskedLM
+
+    base = folder_of(family, BARE)
+    merge = {"merge": True} if method == "lora" else {}
+    output = {"uri": (tmp_path / "bare" / "out").as_uri(), **merge}
+    training = {"maxSteps": 24, "globalBatchSize": 16, "learningRate": 2e-2}
+    bench = make("bare", base, method={"type": method}, output=output, training=training)
+    report = bench.attempt()
+    assert report.data is not None
+    (finding,) = [f for f in report.data.findings if f.kind == "NewHead"]
+    assert "learned anew" in finding.message
+    losses = [event["loss"] for event in bench.events("step")]
+    assert sum(losses[-4:]) < sum(losses[:4])
+    out = tmp_path / "bare" / "out"
+    ids = torch.tensor([[5, 9, 12, 30, 7]])
+    if method == "lora":
+        alone = AutoModelForMaskedLM.from_pretrained(out / "merged").eval()
+        adapted = PeftModel.from_pretrained(AutoModelForMaskedLM.from_pretrained(base), out).eval()
+        with torch.inference_mode():
+            assert torch.allclose(alone(ids).logits, adapted(ids).logits, atol=1e-4)
+        assert len(json.loads((out / "adapter_config.json").read_text())["modules_to_save"]) == 2
+    else:
+        _, info = AutoModelForMaskedLM.from_pretrained(out, output_loading_info=True)
+        assert not info["missing_keys"]
+
+
+def test_a_base_without_its_head_whose_output_layer_stands_alone_is_refused(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(folder_of("bert", BARE), base)
+    edit(base / "config.json", tie_word_embeddings=False)
+    head = task_for("masked-lm").head
+    with pytest.raises(JobError) as caught:
+        load_model(base, head, labels=None, seed=0, pad_id=0)
+    assert "1 weights of BertForMaskedLM are missing" in caught.value.message
+    assert "decoder.weight" in caught.value.message
 
 
 def test_a_classifier_starts_from_the_result(make: Make, gaps: Path, tmp_path: Path) -> None:

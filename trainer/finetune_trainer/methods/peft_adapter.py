@@ -13,17 +13,17 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.methods.base import AdapterFormat
 from finetune_trainer.methods.modules import named, near
-from finetune_trainer.model.head import HeadPolicy
+from finetune_trainer.model.head import HeadPolicy, learned_anew
 
 
 def whole_modules(
     model: Any, head: HeadPolicy, heads: Mapping[str, Any], wanted: Sequence[str] = (), field: str = ""
 ) -> list[str] | None:
-    """For peft's `modules_to_save`: a new head, and the modules that the user names in `field`.
+    """For peft's `modules_to_save`: a new head or the new parts of one, and the modules that the user names in `field`.
 
     Raises JobError for a name that fits no module with weights, or that peft would take for others too.
     """
-    names = [last_part(name) for name in heads] if head.is_new else []
+    names = [last_part(name) for name in heads] if head.is_new else _new_parts(model)
     for name in wanted:
         found = [place for place in named(model, name) if any(True for _ in model.get_submodule(place).parameters())]
         if not found:
@@ -34,6 +34,13 @@ def whole_modules(
             hint = f"Write more of its name, as in {found[0]}."
             raise JobError(Reason.INVALID_CONFIG, message, field=field, hint=hint)
     return sorted({*names, *wanted}) or None
+
+
+def _new_parts(model: Any) -> list[str]:
+    """The modules of a head that the base came without, but for its output layer, which is the embeddings' own."""
+    output = model.get_output_embeddings() if learned_anew(model) else None
+    parts = dict.fromkeys(name.rpartition(".")[0] for name in learned_anew(model))
+    return [part for part in parts if all(module is not output for module in model.get_submodule(part).modules())]
 
 
 def _places(model: Any) -> list[str]:

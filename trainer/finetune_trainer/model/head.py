@@ -36,6 +36,9 @@ class HeadPolicy:
     is_new: bool = False
     """The head is the task's own, with a pooler before it: the base need not have one, and adapters leave it to be
     trained whole. Else it is a layer of the base like any other, as a language model's output projection is."""
+    rebuilt: bool = False
+    """A base may come without it (saved as a bare encoder) where its output layer shares the embeddings' weights: the
+    few layers before that are learned anew, and told by `learned_anew`."""
     writes: bool = False
     """It writes text: a cache is of no use in training, and no pad token is needed."""
     config: Callable[[Sequence[str]], dict[str, Any]] = _no_config
@@ -48,11 +51,22 @@ class HeadPolicy:
 
         By its place alone, since each family has names of its own for a head.
         """
-        return self.is_new and (not name.startswith(f"{prefix}.") or name.startswith(f"{prefix}.pooler."))
+        if not name.startswith(f"{prefix}."):
+            return self.is_new or self.rebuilt
+        return self.is_new and name.startswith(f"{prefix}.pooler.")
 
     def belongs_to(self, class_names: Sequence[str]) -> bool:
         """Whether a model that was saved as one of these classes has this head."""
         return any(self.class_name.fullmatch(str(name)) for name in class_names)
+
+
+ANEW = "finetune_learned_anew"
+"""The attribute of a model that keeps which weights of a head its files lack."""
+
+
+def learned_anew(model: Any) -> tuple[str, ...]:
+    """The weights of a rebuilt head that the base came without."""
+    return tuple(getattr(model, ANEW, ()))
 
 
 def base_name(model: Any) -> str:

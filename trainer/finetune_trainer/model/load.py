@@ -21,7 +21,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_trainer.failures import disk, memory
 from finetune_trainer.model.dropout import override_dropout
 from finetune_trainer.model.facts import FIELD, architecture, read_config
-from finetune_trainer.model.head import HeadPolicy, base_name
+from finetune_trainer.model.head import ANEW, HeadPolicy, base_name
 from finetune_trainer.model.labels import head_labels, matches
 from finetune_trainer.model.pads import after_building, before_building
 from finetune_trainer.model.weights import Stored, read_tensors
@@ -151,10 +151,15 @@ def reload(folder: Path, cls: Any, device: torch.device) -> Any:
 
 def _check_filled(info: dict[str, Any], model: Any, head: HeadPolicy | None = None) -> None:
     """Every weight comes from the files (but for those of a new `head`), and every layer in the files has its place."""
-    lost = {str(k) for k in info["missing_keys"]} | {str(k[0]) for k in info["mismatched_keys"]}
-    if head is not None and head.is_new:
+    missing, misfit = ({str(k) for k in info["missing_keys"]}, {str(k[0]) for k in info["mismatched_keys"]})
+    lost = missing | misfit
+    if head is not None and (head.is_new or head.rebuilt):
         base = base_name(model)
-        lost = {name for name in lost if not head.may_lack(name, base)}
+        spare = {name for name in lost if head.may_lack(name, base)}
+        if head.rebuilt:
+            spare -= misfit | _output_weights(model)
+            setattr(model, ANEW, sorted(spare))
+        lost -= spare
         _check_same_place(lost, {str(key) for key in info["unexpected_keys"]}, base, type(model).__name__)
     if lost:
         some = ", ".join(sorted(lost)[:3])
@@ -181,6 +186,12 @@ def _check_filled(info: dict[str, Any], model: Any, head: HeadPolicy | None = No
             field=FIELD,
             hint="Correct the number of layers in config.json; without them the model computes something else.",
         )
+
+
+def _output_weights(model: Any) -> set[str]:
+    """Names of the output layer's weights, without its bias: the embeddings' own, if files may come without them."""
+    output = model.get_output_embeddings()
+    return {f"{name}.weight" for name, module in model.named_modules() if module is output}
 
 
 def _check_same_place(lost: set[str], unused: set[str], base: str, class_name: str) -> None:

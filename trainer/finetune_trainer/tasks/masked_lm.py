@@ -112,6 +112,7 @@ def samples(
     ends: Container[int | None],
     max_length: int,
     stop: Callable[[], bool],
+    decision: Decision,
 ) -> list[dict[str, str]]:
     """What the model fills into the first few texts."""
     from finetune_trainer.tasks.filling import filled_samples
@@ -151,6 +152,7 @@ HEAD = HeadPolicy(
     auto_class="AutoModelForMaskedLM",
     peft_task="",
     is_new=INFO.new_head,
+    rebuilt=True,
 )
 
 TASK = Task(

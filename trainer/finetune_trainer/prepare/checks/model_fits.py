@@ -19,7 +19,7 @@ from finetune_trainer.methods import method_for
 from finetune_trainer.model import deferred_imports
 from finetune_trainer.model.facts import FIELD, architecture
 from finetune_trainer.model.fetch import stored_weights
-from finetune_trainer.model.head import HeadPolicy
+from finetune_trainer.model.head import HeadPolicy, learned_anew
 from finetune_trainer.prepare.checks.model import ModelFacts
 from finetune_trainer.prepare.checks.without_effect import without_effect
 
@@ -45,7 +45,7 @@ def check_model_fits(config: RunConfig, head: HeadPolicy, facts: ModelFacts) -> 
     model, unused = empty_model(facts.folder, head, stored)
     method = method_for(config.method)
     unfit = method.check(model, method.settings(config.method), head)
-    findings = (*_unused(model, unused), *unfit, *without_effect(config.training, model, head))
+    findings = (*_anew(model), *_unused(model, unused), *unfit, *without_effect(config.training, model, head))
     if config.training.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise JobError(
             Reason.INVALID_CONFIG,
@@ -65,6 +65,19 @@ def check_model_fits(config: RunConfig, head: HeadPolicy, facts: ModelFacts) -> 
             hint="Use the tokenizer that the model was made with, or resize the model's embeddings.",
         )
     return ModelFit(embeddings, beyond, findings)
+
+
+def _anew(model: Any) -> list[Finding]:
+    """Weights of a head that the model was saved without."""
+    names = learned_anew(model)
+    if not names:
+        return []
+    message = (
+        f"The model was saved without its head: {len(names)} weights of {type(model).__name__} are learned anew"
+        f" ({', '.join(names[:2])}, …), before an output layer that is its embeddings'. A model saved with its head"
+        " needs fewer steps."
+    )
+    return [Finding(kind="NewHead", count=len(names), message=message[:384])]
 
 
 def _unused(model: Any, names: Sequence[str]) -> list[Finding]:
