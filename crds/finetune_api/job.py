@@ -127,6 +127,12 @@ class Spec(Model):
             field="evaluation",
         ),
         Rule(
+            "!has(self.checkpoints.averageBest) || has(self.data.validation)",
+            "needs data.validation to judge by; add it, as {fraction: 0.1}, or remove averageBest",
+            lambda s: s.checkpoints.average_best is None or s.data.validation is not None,
+            field="checkpoints.averageBest",
+        ),
+        Rule(
             "!has(self.evaluation.earlyStopping) || has(self.data.validation)",
             "needs data.validation to judge by; add it, as {fraction: 0.1}",
             lambda s: s.evaluation.early_stopping is None or s.data.validation is not None,

@@ -183,10 +183,17 @@ class Checkpoints(Model):
     every_minutes: float | None = Field(None, gt=0, le=10_080, description="Save every so many minutes; 10 when everySteps is absent too.")
     keep_last: int = Field(2, ge=1, le=100, description="How many of the newest checkpoints to keep.")
     keep_best: bool = Field(True, description="Keep the checkpoint that is best on the validation rows, and make it the output.")
+    average_best: int | None = Field(None, ge=2, le=10, description="Keep so many of the best checkpoints, and make the mean of their weights the output where it is not worse than the best alone on the validation rows (Wortsman et al. 2022); off when absent.")
     resume_from: S3Uri | None = Field(None, description="A checkpoint of another job to go on from: s3://…/ckpt/<generation>/<step>, as listed in its status.checkpoints.")
 
     RULES = (
         no_file("resumeFrom", optional=True),
+        Rule(
+            "!has(self.averageBest) || self.keepBest",
+            "needs keepBest; remove it or set keepBest to true",
+            lambda s: s.average_best is None or s.keep_best,
+            field="averageBest",
+        ),
         Rule(
             "!(has(self.everySteps) && has(self.everyMinutes))",
             "set either everySteps or everyMinutes",

@@ -28,6 +28,7 @@ cli = LazyGroup(
         "validate": "finetune_cli.validate:validate",
         "run": "finetune_cli.local.command:run",
         "predict": "finetune_cli.local.predict:predict",
+        "lr-find": "finetune_cli.local.lr_find:lr_find",
     },
     name="finetune",
     help=HELP,

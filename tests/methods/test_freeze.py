@@ -252,13 +252,13 @@ def test_an_earlier_checkpoint_brings_back_layers_that_opened_later(
     seen: dict[str, torch.Tensor] = {}
     take = finish.take_best
 
-    def looked_at(s: Any) -> None:
+    def looked_at(s: Any) -> Any:
         refs = [ref for ref in s.checkpoints.listed() if ref.step == EVERY]
         assert refs
         chosen = next(ref for ref in s.checkpoints._refs if ref.step == EVERY)
         s.strategy.load_weights(s.checkpoints.load(chosen, only="model.").tensors)
         seen.update({n: p.detach().clone() for n, p in s.model.named_parameters() if ".layer." in n})
-        take(s)
+        return take(s)
 
     monkeypatch.setattr(finish, "take_best", looked_at)
     bench.attempt()

@@ -1,5 +1,5 @@
 """`python -m finetune_trainer prepare|launch --config run.json`: the two steps of a job, as pods and `finetune run`
-start them; and `predict`, as `finetune predict` does.
+start them; `predict`, as `finetune predict` does; and `lr-find`, after prepare, for `finetune lr-find`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="finetune-trainer", description="One step of a fine-tuning job.")
     parser.add_argument(
         "step",
-        choices=("prepare", "launch", "predict"),
-        help="prepare: check everything, write the data manifest; launch: run this node's workers; predict: answer",
+        choices=("prepare", "launch", "predict", "lr-find"),
+        help="prepare: check everything, write the data manifest; launch: run this node's workers; predict: answer;"
+        " lr-find: steps at rising learning rates, their losses to points.json beside the RunConfig",
     )
     parser.add_argument("--config", required=True, type=Path, metavar="run.json", help="the RunConfig or PredictConfig")
     chosen = parser.parse_args(arguments)
@@ -46,6 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         from finetune_trainer.prepare import main as prepare
 
         return prepare(config)
+    if chosen.step == "lr-find":
+        from finetune_trainer.launch.find_rate import find_rate
+
+        return find_rate(config, chosen.config.parent / "points.json")
     from finetune_trainer.launch.launcher import launch
 
     return launch(config)

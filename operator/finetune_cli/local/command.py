@@ -69,7 +69,7 @@ def run(
 
     The exit code is 0 when the model is committed, 130 after Ctrl-C, and the failure's own code otherwise.
     """
-    job = _one_job(file, name)
+    job = one_job(file, name)
     require_trainer()
     hint = (lambda steps: None) if no_hints else next_steps
     spec = job.manifest.spec
@@ -104,7 +104,8 @@ def _print_status(state: StateDir) -> None:
     click.echo(text, nl=False)
 
 
-def _one_job(file: str, name: str | None) -> Job:
+def one_job(file: str, name: str | None) -> Job:
+    """The job of a file, of several the one of that name. Raises ManifestError, Stop."""
     checked = check_files([file], local=True)
     if checked.findings:
         raise ManifestError(list(checked.findings))

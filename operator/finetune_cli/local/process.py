@@ -22,7 +22,7 @@ from finetune_api.report import Outcome, Report
 from finetune_cli.local.state_dir import StateDir
 from finetune_cli.terminal import Stop
 
-Step = Literal["prepare", "launch"]
+Step = Literal["prepare", "launch", "lr-find"]
 REPORT_BYTES = 16 << 20
 """Each report is a full snapshot of some KiB, once a second: days of them must not fill the disk."""
 

@@ -213,6 +213,16 @@ class Checkpointer:
         """The committed checkpoint with the best value of the metric that chooses."""
         return retention.best_of(tuple(self._refs), self._metric)
 
+    def best_ones(self) -> list[CheckpointRef]:
+        """As many of the best committed checkpoints as are averaged, the best first."""
+        return retention.best_first(tuple(self._refs), self._metric)[: self._config.checkpoints.average_best or 1]
+
+    def among_best(self, judged: Mapping[str, float]) -> bool:
+        """Whether an evaluation is better than one of `best_ones`, or these are fewer than wanted. Rank 0."""
+        ones = self.best_ones()
+        few = len(ones) < (self._config.checkpoints.average_best or 1)
+        return self._rank == 0 and (few or is_better(judged, ones[-1].metrics, self._metric))
+
     def _is_best(self, judged: dict[str, float] | None) -> bool:
         """Whether a snapshot is the best of all that were given to save."""
         return bool(judged and self._config.checkpoints.keep_best and is_better(judged, self._best, self._metric))
@@ -242,7 +252,7 @@ class Checkpointer:
     def _retain(self, number: int) -> None:
         """Remove what keepLast and keepBest do not hold; the first time also what dead writers left."""
         rule = self._config.checkpoints
-        keep = retention.kept(self._refs, rule.keep_last, rule.keep_best, self._metric)
+        keep = retention.kept(self._refs, rule.keep_last, rule.keep_best, self._metric, rule.average_best or 1)
         gone = [ref for ref in self._refs if ref not in keep]
         if gone or not self._swept:
             self.check_newest()  # never delete what a newer generation may be reading

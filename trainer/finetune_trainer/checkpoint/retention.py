@@ -15,16 +15,25 @@ _OBJECT = re.compile(r"^ckpt/(\d+)/(\d+)/")
 
 def best_of(refs: Iterable[CheckpointRef], metric: str) -> CheckpointRef | None:
     """The checkpoint with the best evaluation; the earlier one where two are equal."""
+    return next(iter(best_first(refs, metric)), None)
+
+
+def best_first(refs: Iterable[CheckpointRef], metric: str) -> list[CheckpointRef]:
+    """Those that were judged, the best first; of equal ones the earlier."""
     judged = [(found, -ref.step, ref) for ref in refs if (found := rank(ref.metrics, metric)) is not None]
-    return max(judged, key=lambda entry: entry[:2])[2] if judged else None
+    return [ref for *_, ref in sorted(judged, key=lambda entry: entry[:2], reverse=True)]
 
 
-def kept(refs: Sequence[CheckpointRef], keep_last: int, keep_best: bool, metric: str) -> list[CheckpointRef]:
-    """Those that stay, newest first. Of a step that was saved again, with its evaluation, the later generation's."""
+def kept(
+    refs: Sequence[CheckpointRef], keep_last: int, keep_best: bool, metric: str, best: int = 1
+) -> list[CheckpointRef]:
+    """Those that stay, newest first: the last ones, and so many of the best. Of a step that was saved again, with its
+    evaluation, the later generation's.
+    """
     latest = {r.step: r for r in sorted(refs, key=lambda r: r.generation or 0)}
     newest = sorted(latest.values(), key=lambda r: r.step, reverse=True)
-    best = best_of(newest, metric) if keep_best else None
-    return [ref for i, ref in enumerate(newest) if i < keep_last or ref is best]
+    bests = best_first(newest, metric)[:best] if keep_best else []
+    return [ref for i, ref in enumerate(newest) if i < keep_last or ref in bests]
 
 
 def delete(out: Location, refs: Iterable[CheckpointRef]) -> None:

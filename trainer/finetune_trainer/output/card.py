@@ -71,6 +71,8 @@ def _summary(result: Result) -> str:
         if best
         else ""
     )
+    if result.averaged:
+        chosen = f" {result.averaged}"
     return (
         f"`{result.base}`, fine-tuned for {result.config.task} ({result.method.phrase}) by the job"
         f" `{result.config.job.name}`.{chosen}"

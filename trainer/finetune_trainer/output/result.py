@@ -72,6 +72,7 @@ class Result:
     `report` is the final snapshot; `facts` and `decision` are what the task's functions take;
     `class_words` are what people call the classes, one of them, and what is counted of it;
     `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
+    `averaged`: which checkpoints' mean the weights are, as a sentence; None where they are one's.
     `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
     that the reader should see.
     """
@@ -80,6 +81,7 @@ class Result:
     report: Report
     facts: JobFacts = field(default_factory=lambda: JobFacts({}))
     decision: Decision = field(default_factory=dict)
+    averaged: str | None = None
     classes: tuple[ClassScore, ...] = ()
     class_words: tuple[str, str, str] = ("Classes", "class", "rows")
     confusion: tuple[tuple[int, ...], ...] | None = None

@@ -117,7 +117,10 @@ def evaluate_if_due(s: Session) -> bool:
     s.events.add("evaluation", state.step, **metrics)
     s.progress.evaluated(state, metric)
     s.progress.stage(Stage.TRAINING)
-    return improved and s.config.checkpoints.keep_best
+    rule = s.config.checkpoints
+    if rule.average_best and s.checkpoints.among_best(metrics):
+        s.save(metrics=metrics, wait=True)  # at once: the next one of the best would take the place of one that waits
+    return improved and rule.keep_best
 
 
 def interrupted(s: Session) -> NoReturn:

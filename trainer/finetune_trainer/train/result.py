@@ -19,6 +19,7 @@ from finetune_trainer.output.result import Marks, loadable
 from finetune_trainer.output.verify import Probe
 from finetune_trainer.tasks.base import Decision, Picture
 from finetune_trainer.tasks.ends import learned_ends
+from finetune_trainer.train.chosen_weights import Chosen
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.session import Session
@@ -29,21 +30,24 @@ PICTURES = 96
 """Rows of which the report shows some."""
 
 
-def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
-    """All that the report is made of; `tally`: of the test rows; `decision`: how outputs become answers."""
+def result_of(s: Session, tally: Tally | None, chosen: Chosen) -> Result:
+    """All that the report is made of; `tally`: of the test rows; `chosen`: the weights that are the result."""
     details = (tally.report() if tally is not None else None) or {}
     confusion = details.get("confusion")
     pairs = details.get("pairs")
     notes = [*s.checkpoints.notes, *s.skipped_rows.notes(), *details.get("notes", ())]
     if s.state.stopped_early:
         notes.append(f"Stopped early at step {s.state.step}: {s.resolved.metric} no longer improved.")
+    if chosen.note:
+        notes.append(chosen.note)
     before = s.state.samples
-    after = write_samples(s.model, s.data, s.ranks, s.stop, decision) if before else []
+    after = write_samples(s.model, s.data, s.ranks, s.stop, chosen.decision) if before else []
     return Result(
         config=s.config,
         report=s.progress.last_report,
         facts=s.data.facts,
-        decision=decision,
+        decision=chosen.decision,
+        averaged=chosen.note if chosen.averaged else None,
         classes=tuple(ClassScore(**c) for c in details.get("classes", ())),
         class_words=details.get("words", ("Classes", "class", "rows")),
         confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
@@ -59,7 +63,7 @@ def result_of(s: Session, tally: Tally | None, decision: Decision) -> Result:
             )
             for b, a in zip(before, after, strict=True)
         ),
-        pictures=tuple(some_pictures(s, decision)),
+        pictures=tuple(some_pictures(s, chosen.decision)),
         attempts=tuple(s.progress.attempts()),
         notes=tuple(notes),
         license=license_of(s.model_folder),

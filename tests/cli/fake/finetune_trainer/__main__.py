@@ -2,8 +2,9 @@
 
 An entry: {"step": "prepare" | "launch", "steps": n, "from": step, "seconds": per step, "exit": code, "problem": {...},
 "signal": number to die of, "checkpoint": step, "stubborn": ignore SIGTERM, "say": line of the log}; of a predict step
-{"said": reports, "answers": rows, "exit": code, "endless": answer for ever}. Which entries are used up is counted in
-FAKE_COUNT. What it was given is appended to FAKE_SEEN.
+{"said": reports, "answers": rows, "exit": code, "endless": answer for ever}; of lr-find
+{"points": what it writes}. Which entries are used up is counted in FAKE_COUNT. What it was given is appended to
+FAKE_SEEN.
 """
 
 import json
@@ -102,6 +103,10 @@ if step == "prepare":
         resolved = {"totalSteps": total, "globalBatchSize": 32, "learningRate": 0.0002}
         report(stage="finished", data=data, resolved=resolved | {"columns": {"text": "body", "label": "kind"}})
     leave(entry.get("exit", 0), 0, None, entry.get("problem"))
+
+if step == "lr-find":
+    Path(sys.argv[3]).with_name("points.json").write_text(json.dumps(entry["points"]))
+    sys.exit(0)
 
 at = saved = entry.get("from", 0)
 history = []
