@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from finetune_api.families import FAMILIES
 from finetune_api.method import METHODS
 from finetune_api.tasks import TASKS
 
@@ -33,22 +35,39 @@ def cells() -> list[Cell]:
 
 
 def short(wanted: Iterable[Cell]) -> list[Cell]:
-    """A few of them in which each family occurs, and each task with each method.
+    """A few of them in which each task, each family and each method occurs.
 
-    Greedy: the cell that brings most of what has not occurred; of equals the one whose task and method have occurred
-    least.
+    Greedy: the cell that brings most of what has not occurred; of equals the one whose pairs have occurred least, then
+    whose names have.
     """
     left = list(wanted)
-    missing = {part for cell in left for part in _parts(cell)}
-    seen: Counter[str] = Counter()
+    missing = {name for cell in left for name in _names(cell)}
+    seen: Counter[frozenset[str]] = Counter()
     chosen: list[Cell] = []
+
+    def gain(cell: Cell) -> tuple[int, int, int]:
+        names = _names(cell)
+        pairs = sum(seen[frozenset(pair)] for pair in itertools.combinations(names, 2))
+        return len(missing & names), -pairs, -sum(seen[frozenset({name})] for name in names)
+
     while missing:
-        best = max(left, key=lambda cell: (len(missing & _parts(cell)), -seen[cell.task] - seen[cell.method]))
+        best = max(left, key=gain)
         chosen.append(best)
-        missing -= _parts(best)
-        seen.update((best.task, best.method))
+        missing -= _names(best)
+        names = sorted(_names(best))
+        seen.update(frozenset(part) for size in (1, 2) for part in itertools.combinations(names, size))
     return chosen
 
 
-def _parts(cell: Cell) -> frozenset[tuple[str, str]]:
-    return frozenset({("family", cell.family), (cell.task, cell.method)})
+def _names(cell: Cell) -> set[str]:
+    return {f"task {cell.task}", f"family {cell.family}", f"method {cell.method}"}
+
+
+def unclaimed() -> list[tuple[str, str]]:
+    """Tasks with families that have no class for them."""
+    return [
+        (task.name, model_type)
+        for task in TASKS.values()
+        for model_type, family in FAMILIES.items()
+        if family not in task.families
+    ]

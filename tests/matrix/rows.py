@@ -12,7 +12,7 @@ from typing import Any
 
 from support.entities import tagged
 from support.image_families import COLOURS, image_folder
-from support.models import HAM, chats, mails, write_jsonl
+from support.models import HAM, NEUTRAL, SPAM, mails, questions, write_jsonl
 
 Rows = list[dict[str, Any]]
 
@@ -26,25 +26,39 @@ def _texts(count: int, seed: int) -> Rows:
     return [{"text": " ".join(rng.choices(HAM[:3], weights=(8, 2, 1), k=rng.randint(8, 16)))} for _ in range(count)]
 
 
-def _chats(count: int, seed: int) -> Rows:
-    return [
-        {"messages": [*row["messages"][:-1], {"role": "assistant", "content": "lunch"}]} for row in chats(count, seed)
-    ]
+def _completions(count: int, seed: int) -> Rows:
+    return [{"prompt": row["text"], "completion": "lunch"} for row in mails(count, seed, words=(1, 2))]
 
 
-ROWS: dict[str, Callable[[int, int], Rows]] = {
-    "text-classification": _classes,
-    "causal-lm": _chats,
-    "masked-lm": _texts,
-    "token-classification": tagged,
-}
-"""(count, seed) -> rows that may stand in a line of JSON."""
+def _questions(count: int, seed: int) -> Rows:
+    return questions(count, seed, words=(4, 8))
+
+
+def _several(count: int, seed: int) -> Rows:
+    rng = random.Random(seed)
+    drawn = [rng.choices(HAM[:2] + SPAM[:2] + NEUTRAL[:3], k=rng.randint(4, 8)) for _ in range(count)]
+    return [{"text": " ".join(words), "labels": sorted({*words} & {*HAM[:2], *SPAM[:2]})} for words in drawn]
+
+
+def _scores(count: int, seed: int) -> Rows:
+    return [{"text": row["text"], "score": float(row["label"] == "spam")} for row in _classes(count, seed)]
 
 
 def _images(folder: Path, count: int, seed: int) -> str:
     root = image_folder(folder / f"images-{seed}", count // len(COLOURS), start=1000 * seed)
     return f"{root.as_uri()}/**"
 
+
+ROWS: dict[str, Callable[[int, int], Rows]] = {
+    "text-classification": _classes,
+    "multi-label-classification": _several,
+    "text-regression": _scores,
+    "token-classification": tagged,
+    "question-answering": _questions,
+    "causal-lm": _completions,
+    "masked-lm": _texts,
+}
+"""(count, seed) -> rows that may stand in a line of JSON."""
 
 WRITERS: dict[str, Callable[[Path, int, int], str]] = {"image-classification": _images}
 """(folder, count, seed) -> the URI of data that are no lines of JSON."""

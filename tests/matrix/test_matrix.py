@@ -18,19 +18,25 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from finetune_api.exits import Reason
+from finetune_api.exits import JobError, Reason
+from finetune_api.families import DECODER, ENCODER, FAMILIES, VISION
 from finetune_api.method import METHODS
+from finetune_api.report import Stage
 from finetune_api.tasks import TASKS
 from finetune_trainer.methods import METHODS as OURS
 from finetune_trainer.output.verify import Probe
+from finetune_trainer.prepare import prepare
+from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train import result
 from matrix import rows
-from matrix.cells import Cell, cells, short
+from matrix.cells import Cell, cells, short, unclaimed
 from support.attempts import Bench
 from support.zoo import BARE, folder_of
 
 STEPS = 24
+TRAINED = {ENCODER: "AutoModelForMaskedLM", DECODER: "AutoModelForCausalLM", VISION: "AutoModelForImageClassification"}
+"""As whole as a model of the kind is found."""
 CLAIMED = cells()
 CHOSEN = CLAIMED if os.environ.get("FULL") else short(CLAIMED)
 
@@ -48,12 +54,12 @@ def base_of(cell: Cell) -> Path:
     return folder_of(cell.family, BARE if head.is_new else head.auto_class)
 
 
-def bench(cell: Cell, folder: Path, uri: str) -> Bench:
+def bench(cell: Cell, folder: Path, uri: str, base: Path | None = None) -> Bench:
     return Bench(
         folder,
         {
             "task": cell.task,
-            "model": {"uri": base_of(cell).as_uri()},
+            "model": {"uri": (base or base_of(cell)).as_uri()},
             "data": {"train": {"uri": uri}, "validation": {"fraction": 0.15}},
             "method": {"type": cell.method},
             "training": {
@@ -131,4 +137,23 @@ def test_the_short_form_leaves_out_no_task_family_or_method() -> None:
     assert {cell.family for cell in chosen} == {
         family.model_type for task in TASKS.values() for family in task.families
     }
-    assert {(cell.task, cell.method) for cell in chosen} == {(task, method) for task in TASKS for method in METHODS}
+    assert {cell.method for cell in chosen} == set(METHODS)
+    assert len(chosen) < 2 * len(FAMILIES), "it stays short"
+
+
+def test_what_a_task_does_not_claim_is_refused_in_the_prepare_step_by_naming_what_fits(
+    data: dict[str, str], tmp_path: Path
+) -> None:
+    for task, family in unclaimed():
+        cell = Cell(task, family, "full")
+        folder = tmp_path / f"{task}-{family}"
+        folder.mkdir()
+        config = bench(cell, folder, data[task], folder_of(family, TRAINED[FAMILIES[family].kind])).config()
+        reporter = Reporter(config, stage=Stage.PREPARING)
+        with pytest.raises(JobError) as caught:
+            prepare(config, reporter)
+        reporter.close(final=False)
+        error = caught.value
+        assert (error.reason, error.field) == (Reason.UNSUPPORTED_MODEL, "spec.model.uri"), str(cell)
+        fits = [found.name for found in TASKS[task].families]
+        assert all(name in error.hint for name in fits), (str(cell), error.hint)

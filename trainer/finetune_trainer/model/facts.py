@@ -76,10 +76,13 @@ def architecture(config: dict[str, Any], head: HeadPolicy) -> Architecture:
 
 
 def _unsupported(message: str, head: HeadPolicy) -> JobError:
-    """With the families that fit."""
+    return JobError(Reason.UNSUPPORTED_MODEL, message, field=FIELD, hint=fitting(head))
+
+
+def fitting(head: HeadPolicy) -> str | None:
+    """A hint that names the families that fit; None where nothing is known of them."""
     families = TASKS[head.serves].families if head.serves in TASKS else ()
-    hint = f"Choose a model of a family that fits: {', '.join(family.name for family in families)}."
-    return JobError(Reason.UNSUPPORTED_MODEL, message, field=FIELD, hint=hint if families else None)
+    return f"Choose a model of a family that fits: {', '.join(f.name for f in families)}." if families else None
 
 
 def source_of(found: Architecture) -> str:

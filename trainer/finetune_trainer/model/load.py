@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from finetune_api.exits import JobError, Reason
 from finetune_trainer.failures import disk, memory
 from finetune_trainer.model.dropout import override_dropout
-from finetune_trainer.model.facts import FIELD, architecture, read_config
+from finetune_trainer.model.facts import FIELD, architecture, fitting, read_config
 from finetune_trainer.model.head import ANEW, HeadPolicy, base_name
 from finetune_trainer.model.labels import head_labels, matches
 from finetune_trainer.model.pads import after_building, before_building
@@ -160,7 +160,7 @@ def _check_filled(info: dict[str, Any], model: Any, head: HeadPolicy | None = No
             spare -= misfit | _output_weights(model)
             setattr(model, ANEW, sorted(spare))
         lost -= spare
-        _check_same_place(lost, {str(key) for key in info["unexpected_keys"]}, base, type(model).__name__)
+        _check_same_place(lost, {str(key) for key in info["unexpected_keys"]}, base, type(model).__name__, head)
     if lost:
         some = ", ".join(sorted(lost)[:3])
         raise JobError(
@@ -194,7 +194,7 @@ def _output_weights(model: Any) -> set[str]:
     return {f"{name}.weight" for name, module in model.named_modules() if module is output}
 
 
-def _check_same_place(lost: set[str], unused: set[str], base: str, class_name: str) -> None:
+def _check_same_place(lost: set[str], unused: set[str], base: str, class_name: str, head: HeadPolicy) -> None:
     """Some classes of transformers keep the base elsewhere than the others of their family, and do not find it in files
     that one of these wrote. They would start from random weights wherever else such a base is loaded: with an adapter.
     """
@@ -206,7 +206,7 @@ def _check_same_place(lost: set[str], unused: set[str], base: str, class_name: s
             f"transformers' {class_name} looks for the base's weights under {base!r}, and the model's files have them"
             f" under {other!r}: it would find none of them",
             field=FIELD,
-            hint="Choose a model of another family for this task.",
+            hint=fitting(head),
         )
 
 
