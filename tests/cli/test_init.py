@@ -315,3 +315,52 @@ def test_the_next_steps_are_quoted_for_a_shell(terminal: Terminal) -> None:
             assert f"{folder}/merged" in words[1][2].replace("\\'", "'")
         else:
             assert words[1] == ["less", f"{folder}/README.md"]
+
+
+WORDS = [{"id": n, "tokens": ["Ann", "sees", "Bonn"], "ner_tags": ["B-PER", "O", "B-LOC"]} for n in range(9)]
+MARKED = [{"text": f"Ann sees {n}", "entities": [{"start": 0, "end": 3, "label": "PER"}]} for n in range(9)]
+TRIPLES = [{"body": f"{n} Ann", "marks": [[2, 5, "PER"]], "kind": "a"} for n in range(9)]
+SENTENCES = [{"words": ["it", "runs"], "upos": [3, 4]} for _ in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [
+        (WORDS, {"tokens": "tokens", "tags": "ner_tags"}, "classes: B-PER (9), O (9), B-LOC (9)"),
+        (
+            MARKED,
+            {"text": "text", "spans": "entities"},
+            "entities holds start, end and label of what is marked in text",
+        ),
+        (TRIPLES, {"text": "body", "spans": "marks"}, "classes: PER (9)"),
+        (SENTENCES, {"tokens": "words", "tags": "upos"}, "upos holds a tag for each of them"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_words_with_tags_and_texts_with_spans_are_for_entities(
+    terminal: Terminal, rows: list[dict[str, Any]], columns: dict[str, str], said: str, ending: str
+) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows({n: json.dumps(v) if isinstance(v, list) else v for n, v in row.items()} for row in rows)
+    (terminal.folder / f"names.{ending}").write_bytes(jsonl(rows) if ending == "jsonl" else text.getvalue().encode())
+    spec, told = written(terminal, f"names.{ending}")
+    assert (spec["task"], spec["data"]["columns"]) == ("token-classification", columns)
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": f"a {n}", "label": "xy"[n % 2], "tokens": ["a"]} for n in range(9)],
+        [{"text": f"a {n}", "label": "xy"[n % 2], "tokens": ["a"], "tags": ["x"] * (n % 2)} for n in range(9)],
+        [{"text": f"a {n}", "label": "xy"[n % 2], "spans": []} for n in range(9)],
+        [{"text": f"a {n}", "label": "xy"[n % 2], "spans": "[{"} for n in range(9)],
+    ],
+)
+def test_rows_that_only_look_like_entities_are_not_taken_for_them(
+    terminal: Terminal, rows: list[dict[str, Any]]
+) -> None:
+    (terminal.folder / "rows.jsonl").write_bytes(jsonl(rows))
+    assert written(terminal, "rows.jsonl")[0]["task"] == "text-classification"
