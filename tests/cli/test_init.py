@@ -364,3 +364,24 @@ def test_rows_that_only_look_like_entities_are_not_taken_for_them(
 ) -> None:
     (terminal.folder / "rows.jsonl").write_bytes(jsonl(rows))
     assert written(terminal, "rows.jsonl")[0]["task"] == "text-classification"
+
+
+def test_a_folder_of_images_and_a_table_that_names_them(terminal: Terminal) -> None:
+    for name in ("rose", "tulip"):
+        (terminal.folder / "flowers" / name).mkdir(parents=True)
+        for n in range(6):
+            (terminal.folder / "flowers" / name / f"{n}.JPG").write_bytes(b"")
+    spec, said = written(terminal, "flowers")
+    assert (spec["task"], spec["data"]["columns"]) == ("image-classification", {"image": "image", "label": "label"})
+    assert spec["data"]["train"]["uri"].endswith("/flowers")
+    assert "classes: rose (6), tulip (6)" in said
+    rows = [{"id": n, "photo": f"a/{n}.png", "kind": "ab"[n % 2], "text": f"words {n}"} for n in range(12)]
+    (terminal.folder / "rows.jsonl").write_bytes(jsonl(rows))
+    spec, said = written(terminal, "rows.jsonl", "--force")
+    assert (spec["task"], spec["data"]["columns"]) == ("image-classification", {"image": "photo", "label": "kind"})
+    assert "photo names images" in said
+    table = arrow.Table.from_pylist([{"image": {"bytes": b"x", "path": None}, "label": n % 2} for n in range(12)])
+    parquet.write_table(table, terminal.folder / "rows.parquet")
+    assert written(terminal, "rows.parquet", "--force")[0]["data"]["columns"] == {"image": "image", "label": "label"}
+    (terminal.folder / "empty").mkdir()
+    assert terminal.run("init", "empty").returncode != 0

@@ -256,7 +256,8 @@ def test_a_model_for_texts_or_for_other_sizes_is_refused(folder: Path, run: Any,
     assert "positions for images of 32 by 32" in error.message
     error = run.refused(config(folder, model={"uri": bert.as_uri()}))
     assert "'bert' does not support image-classification" in error.message
-    error = run.refused(job_config(folder, model={"uri": bert.as_uri()}))
+    texts = {"train": {"uri": f"{folder.as_uri()}/data/**"}}
+    error = run.refused(job_config(folder, model={"uri": bert.as_uri()}, data=texts))
     assert (error.field, "its name says no format" in error.message) == ("spec.data.format", True)
 
 

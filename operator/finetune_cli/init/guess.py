@@ -9,13 +9,14 @@ from finetune_cli.init.guesses.base import Guess, Guesser, Rows
 from finetune_cli.init.guesses.chats import chats
 from finetune_cli.init.guesses.classification import classification
 from finetune_cli.init.guesses.entities import entities
+from finetune_cli.init.guesses.images import images
 from finetune_cli.init.guesses.prompts import prompts
 from finetune_cli.init.guesses.scores import scores
 from finetune_cli.init.guesses.several import several
 from finetune_cli.init.guesses.texts import texts
 from finetune_cli.terminal import Stop
 
-GUESSERS: tuple[Guesser, ...] = (chats, entities, prompts, several, scores)
+GUESSERS: tuple[Guesser, ...] = (images, chats, entities, prompts, several, scores)
 """In the order in which they are asked, the most particular first; what none knows is a text, with a class or not."""
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from finetune_api.formats import LOOK_AT, format_of, kind_of
+from finetune_api.formats import LOOK_AT, format_of, is_image, kind_of
 from finetune_api.forms import one_form
 from finetune_api.records import (
     CARRIAGE_RETURNS,
@@ -35,7 +35,7 @@ from finetune_cli.manifest import why_unreadable
 from finetune_cli.terminal import Stop
 
 Format = Literal["jsonl", "csv", "parquet"]
-ROWS = 1000
+ROWS, FILES = 1000, 20_000
 _PACKED = {"": "", "gz": "gzip", "zst": "zstd"}
 
 
@@ -50,7 +50,11 @@ class Sample:
 
 
 def sample(path: Path) -> Sample:
-    """Read the first rows. Raises Stop naming the file and the line."""
+    """Read the first rows; those of a folder of images for each class are its files. Raises Stop naming the file and
+    the line.
+    """
+    if path.is_dir() and (rows := _folder(path)):
+        return Sample("jsonl", True, rows, len(rows) < FILES)
     try:
         with path.open("rb") as file:
             return _sample(path, file)
@@ -65,6 +69,13 @@ def sample(path: Path) -> Sample:
         if type(error).__name__ != "ZstdError":  # known by name: the package may be absent
             raise
         raise Stop(f"{path}: its compressed data is cut off or damaged", hint="Write the file again.") from None
+
+
+def _folder(path: Path) -> list[dict[str, Any]]:
+    """Its images with the folders that they lie in; none where it holds other data."""
+    found = (file for file in path.rglob("*") if is_image(file.name) and file.parent != path)
+    seen = sorted(itertools.islice(found, FILES))
+    return [{"image": file.relative_to(path).as_posix(), "label": file.parent.name} for file in seen]
 
 
 def _sample(path: Path, file: io.BufferedReader) -> Sample:

@@ -16,11 +16,15 @@ from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.predict.described import Described, describe
 from finetune_trainer.predict.rows import ADVICE, Row, check_columns, good_rows, written
 from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.files import FileChecks, checks_for
+from finetune_trainer.stream.files import Files
 from finetune_trainer.stream.sources.source import list_source
 
 log = logging.getLogger(__name__)
 WINDOW = 256
 """Rows that are sorted by length together; bounds memory."""
+OPENED = 16
+"""Rows of files, whose content is held together."""
 TELL_SECONDS = 1.0
 
 
@@ -48,7 +52,9 @@ def _predict(config: PredictConfig) -> None:
     listing = list_source(run_config(config, name, config.output), "train")
     columns = check_columns(listing, said.task, said.facts.columns, config.answer)
     bad = BadRows(config.max_bad_rows)
-    total = sum(1 for _ in good_rows(listing, said.task, columns, bad))
+    read = Files(run_config(config, name, config.output), {"train": listing.revision})
+    files = checks_for(said.task, columns, read, out)
+    total = sum(1 for _ in good_rows(listing, said.task, columns, bad, files))
     if bad.too_many:
         raise _without_field(bad.refusal())
     _tell(PredictReport(stage="loading the model", task=name, total=total))
@@ -65,13 +71,14 @@ def _predict(config: PredictConfig) -> None:
     known = token_embeddings(loaded.model)
     task = within_embeddings(said.task, loaded.processor.beyond(known), known)
     bad = BadRows(config.max_bad_rows)  # once more, and now with those whose tokens the model does not know
-    rows = good_rows(listing, task, columns, bad)
+    rows = good_rows(listing, task, columns, bad, files)
     ranks = Ranks.alone()
     ranks.device, ranks.precision = device, precision_for("auto", device)
     done, told = 0, time.monotonic()
     with open(config.target, "w", encoding="utf-8") as target, torch.inference_mode(), ranks.autocast():
         while window := list(itertools.islice(rows, WINDOW)):
-            for row, answer in zip(window, _answers(said, loaded, window), strict=True):
+            found = _answers(said, loaded, [given for _, given in window], files)
+            for (row, _), answer in zip(window, found, strict=True):
                 line = {**written(row), config.answer: answer}
                 target.write(json.dumps(line, ensure_ascii=False) + "\n")
             done += len(window)
@@ -83,9 +90,15 @@ def _predict(config: PredictConfig) -> None:
     _tell(PredictReport(stage="done", task=name, rows=done, total=total, findings=tuple(bad.findings())))
 
 
-def _answers(said: Described, loaded: Any, rows: list[Row]) -> list[dict[str, Any]]:
+def _answers(said: Described, loaded: Any, rows: list[Row], files: FileChecks | None) -> list[dict[str, Any]]:
     assert said.task.predict is not None
-    found = said.task.predict(loaded.model, rows, said.facts, said.decision, loaded.processor, said.max_length)
+    found: list[dict[str, Any]] = []
+    size = len(rows) if files is None else OPENED
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        if files is not None:
+            part = [{**row, files.column: files.files.content(row[files.column])} for row in part]
+        found += said.task.predict(loaded.model, part, said.facts, said.decision, loaded.processor, said.max_length)
     return [{name: written(value) for name, value in answer.items()} for answer in found]
 
 

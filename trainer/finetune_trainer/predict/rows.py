@@ -12,7 +12,10 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
 from finetune_trainer.prepare.rows.bad_rows import BadRows
-from finetune_trainer.prepare.rows.scan import ObjectScan, peek_columns
+from finetune_trainer.prepare.rows.files import FileChecks
+from finetune_trainer.prepare.rows.folder import scan_of
+from finetune_trainer.prepare.rows.scan import peek_columns
+from finetune_trainer.prepare.rows.survey import items
 from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.tasks.answers import input_problem
 from finetune_trainer.tasks.base import Task
@@ -50,20 +53,31 @@ def check_columns(listing: Listing, task: Task, columns: Mapping[str, str], answ
     return columns
 
 
-def good_rows(listing: Listing, task: Task, columns: Mapping[str, str], bad: BadRows | None = None) -> Iterator[Row]:
-    """The rows that can be answered, in their order; the others are told to `bad`. Raises JobError."""
+def good_rows(
+    listing: Listing,
+    task: Task,
+    columns: Mapping[str, str],
+    bad: BadRows | None = None,
+    files: FileChecks | None = None,
+) -> Iterator[tuple[Row, Row]]:
+    """The rows that can be answered, in their order, each as it is and with where its file lies; the others are told to
+    `bad`. Raises JobError.
+    """
     names = tuple(dict.fromkeys(columns.values()))
     for number, (info, kind) in enumerate(listing.objects):
         wanted = peek_columns(listing.store, info, kind) if kind.name == "parquet" else ()
-        scan = ObjectScan(listing.store, info, kind, wanted)
-        for row, line, values in scan:
+        scan = scan_of(listing, number, wanted, labelled=False)
+        for item in files.ahead(listing, scan) if files else items(scan):
+            values = item.values
             kept = values if isinstance(values, Fault) else {**values, **in_form(values, names)}
             fault = kept if isinstance(kept, Fault) else _problem(kept, task, columns)
+            if fault is None and item.opened is not None:
+                fault = item.opened.fault
             if fault is None:
                 assert not isinstance(kept, Fault)
-                yield kept
+                yield kept, {**kept, files.column: item.opened.value} if files and item.opened else kept
             elif bad is not None:
-                bad.add("train", number, row, scan.name, line, fault)
+                bad.add("train", number, item.row, item.name, item.line, fault)
 
 
 def _problem(row: Row, task: Task, columns: Mapping[str, str]) -> Fault | None:

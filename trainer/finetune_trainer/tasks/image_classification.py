@@ -141,9 +141,8 @@ def predict(
     """{label, score, and scores of all classes where they are few}; scores add up to 1. Images are paths on this
     machine, or bytes.
     """
-    return [
-        _answer(shares, facts.labels) for shares in _shares(model, [_opened(row, facts) for row in rows], processor)
-    ]
+    examples = [_example(processor.prepared(_opened(row, facts)), processor) for row in rows]
+    return [_answer(shares, facts.labels) for shares in _shares(model, examples, processor)]
 
 
 def _opened(row: Row, facts: JobFacts) -> Any:
@@ -155,9 +154,8 @@ def _opened(row: Row, facts: JobFacts) -> Any:
         raise ValueError(f"the image {str(value)[:200]!r} cannot be read: {error}") from None
 
 
-def _shares(model: Any, images: Sequence[Any], processor: ImageProcessor) -> list[np.ndarray]:
-    """Of each class, for each PIL image."""
-    examples = [_example(processor.prepared(image), processor) for image in images]
+def _shares(model: Any, examples: Sequence[ImageExample], processor: ImageProcessor) -> list[np.ndarray]:
+    """Of each class, for each image."""
     return [softmax(scores) for scores in logits(model, examples, processor.pad_id, processor.fixed_length)]
 
 
@@ -171,13 +169,17 @@ def pictures(
     model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, processor: ImageProcessor
 ) -> list[Picture]:
     """Some of the rows with the classes that the model takes them for: mistakes first."""
-    images = [rgb(content(row[facts.columns["image"]])) for row in rows]
-    shares = _shares(model, images, processor)
+    small, examples = [], []
+    for row in rows:  # one image at a time is held whole
+        image = _opened(row, facts)
+        small.append(thumbnail(image))
+        examples.append(_example(processor.prepared(image), processor))
+    shares = _shares(model, examples, processor)
     true = [classes(row, facts.columns)[0] for row in rows]
     taken = [facts.labels[int(each.argmax())] for each in shares]
     scores = [float(each.max()) for each in shares]
     shown = chosen([a == b for a, b in zip(true, taken, strict=True)], scores)
-    return [Picture(thumbnail(images[i]), true[i], taken[i], scores[i]) for i in shown]
+    return [Picture(small[i], true[i], taken[i], scores[i]) for i in shown]
 
 
 def usage(facts: JobFacts, decision: Decision) -> list[str]:

@@ -101,7 +101,7 @@ def some_pictures(s: Session, decision: Decision) -> Sequence[Picture]:
     s.model.eval()
     try:
         with data.stream(split) as stream, torch.inference_mode(), s.ranks.autocast():
-            rows = [data.opened(row) for row in islice(stream.rows(), PICTURES)]
+            rows = [data.opened(row) for row in islice(stream.rows(), PICTURES)]  # files as they are stored
             return task.pictures(s.model, rows, data.facts, decision, data.tokenizer)
     finally:
         s.model.train(was_training)

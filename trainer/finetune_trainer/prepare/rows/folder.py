@@ -16,8 +16,9 @@ from finetune_trainer.stream.sources.listing import Listing
 class FolderScan:
     """As ObjectScan, of the files of a listing; `file` is that of the row that came last, `name` its name."""
 
-    def __init__(self, listing: Listing) -> None:
-        self._listing = listing
+    def __init__(self, listing: Listing, *, labelled: bool = True) -> None:
+        """`labelled`: a file that lies in no folder of a class is bad."""
+        self._listing, self._labelled = listing, labelled
         self._info, self._kind = listing.objects[0]
         self.columns: Sequence[str] | None = (FILE, CLASS)
         self.name = self._info.key
@@ -43,14 +44,14 @@ class FolderScan:
         for row, info in enumerate(self._listing.files):
             self.name, self.file = info.key, info
             name = class_of(info.key, self._info.key)
-            if name is None:
+            if name is None and self._labelled:
                 message = "lies in no folder of a class; put it into a folder named after its class, or leave it out"
                 yield row, 0, Fault("NoClassFolder", message)
             else:
-                yield row, 0, {FILE: self._listing.store.uri(info.key), CLASS: name}
+                yield row, 0, {FILE: self._listing.store.uri(info.key)} | ({CLASS: name} if name else {})
 
 
-def scan_of(listing: Listing, number: int, columns: Sequence[str]) -> ObjectScan | FolderScan:
+def scan_of(listing: Listing, number: int, columns: Sequence[str], *, labelled: bool = True) -> ObjectScan | FolderScan:
     """Of object `number`."""
     info, kind = listing.objects[number]
-    return FolderScan(listing) if listing.files else ObjectScan(listing.store, info, kind, columns)
+    return FolderScan(listing, labelled=labelled) if listing.files else ObjectScan(listing.store, info, kind, columns)

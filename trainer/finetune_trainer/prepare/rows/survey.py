@@ -105,7 +105,7 @@ def survey(
         scan = scan_of(listing, number, names)
         table = None
         found.first_lines.append(None)
-        for item in files.ahead(listing, scan) if files else _items(scan):
+        for item in files.ahead(listing, scan) if files else items(scan):
             row, line, values = item.row, item.line, item.values
             found.note_line(row, line)
             kept, odd, text, digest = dict[str, Any](), False, "", UNUSABLE
@@ -171,7 +171,7 @@ def survey(
     return found
 
 
-def _items(scan: ObjectScan | FolderScan) -> Iterator[Item]:
+def items(scan: ObjectScan | FolderScan) -> Iterator[Item]:
     """Rows that stand for themselves."""
     for row, line, values in scan:
         yield Item(row, line, values, scan.name, scan.block)
