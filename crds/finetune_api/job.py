@@ -24,6 +24,7 @@ from finetune_api.rules import (
     labels_rule,
     merge_rule,
     metric_rule,
+    recompute_rule,
     smoothing_rule,
     task_settings_rules,
 )
@@ -139,6 +140,7 @@ class Spec(Model):
             field="evaluation.earlyStopping",
         ),
         merge_rule(METHODS),
+        recompute_rule(METHODS),
         Rule(
             "!(self.output.uri + '/').startsWith(self.model.uri.endsWith('/') ? self.model.uri : self.model.uri + '/')",
             "must not lie in model.uri; choose another prefix",

@@ -22,6 +22,7 @@ class MethodInfo:
     by_width: bool = False  # wide models take a lower rate
     settings: bool = False  # spec.method has a field of its name (settings_field)
     merges: bool = False  # its result can be merged into the model that it started from
+    recomputes: bool = True  # goes with spec.training.gradientCheckpointing
 
     @property
     def settings_field(self) -> str:
@@ -40,9 +41,24 @@ METHODS = {
         MethodInfo("full", "every weight", 1.0, 1.0, by_width=True),
         MethodInfo("freeze", "the head and the last layers", 2.5, 20.0, settings=True),
         MethodInfo("lora", "low-rank adapters", 10.0, 10.0, settings=True, merges=True),
+        MethodInfo("ia3", "learned scales of keys, values and inner features", 60.0, 60.0, settings=True, merges=True),
+        MethodInfo("prompt-tuning", "embeddings of virtual tokens before each row", 500.0, 100.0, settings=True),
+        MethodInfo(
+            "prefix-tuning",
+            "keys and values of virtual tokens before each row, in every layer",
+            250.0,
+            100.0,
+            settings=True,
+            recomputes=False,
+        ),
     )
 }
 """Adapters take about ten times the rate of tuning every weight (Hu et al. 2021), whatever the model's width
-(Biderman et al. 2024)."""
+(Biderman et al. 2024).
+
+What is fewer and starts anew takes higher rates still: 3e-3 for scales (Liu et al. 2022, arXiv 2205.05638), 5e-3 for
+virtual tokens of classifiers (Liu et al. 2022, arXiv 2110.07602) and of language models in each layer, 1e-2 for those
+of language models before the first (Lester et al. 2021 took 0.3 with Adafactor, which is slower at the same rate).
+"""
 
 DEFAULT_METHOD = "full"

@@ -100,6 +100,17 @@ def merge_rule(methods: Mapping[str, MethodInfo]) -> Rule:
     )
 
 
+def recompute_rule(methods: Mapping[str, MethodInfo]) -> Rule:
+    """spec.training.gradientCheckpointing is for methods that compute a layer from what went into it."""
+    names = [method.name for method in methods.values() if not method.recomputes]
+    return Rule(
+        f"!self.training.gradientCheckpointing || !({_one_of('self.method.type', names)})",
+        f"{listed(names)} {'needs' if len(names) == 1 else 'need'} what the layers computed; set it to false",
+        lambda s: not s.training.gradient_checkpointing or s.method.type not in names,
+        field="training.gradientCheckpointing",
+    )
+
+
 def settings_rules(methods: Mapping[str, MethodInfo]) -> tuple[Rule, ...]:
     """A method's settings go with its type only."""
     return tuple(_settings_rule(method) for method in methods.values() if method.settings)

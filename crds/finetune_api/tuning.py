@@ -75,17 +75,40 @@ class Freeze(Model):
     unfreeze: Unfreeze | None = Field(None, description="Train one more layer from the top at each boundary, until all are (gradual unfreezing, Howard & Ruder 2018, arXiv 1801.06146); embeddings stay frozen. The head and lastLayers are trained from the start.")
 
 
+class Ia3(Model):
+    """Learned scales ((IA)³, Liu et al. 2022, arXiv 2205.05638)."""
+
+    target_modules: tuple[ModuleName, ...] | None = Field(None, min_length=1, max_length=64, description="Names of the linear layers to scale; those of keys and values and the last of each feed-forward block when absent.")
+    modules_to_save: tuple[ModuleName, ...] | None = Field(None, min_length=1, max_length=64, description="Names of modules to train whole, and to write beside the scales; a new head always is.")
+
+
+class PromptTuning(Model):
+    """Virtual tokens before each row (Lester et al. 2021, arXiv 2104.08691)."""
+
+    virtual_tokens: int = Field(20, ge=1, le=1024, description="How many; a row has so many tokens less.")
+    init_text: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(None, description="Start from the embeddings of this text, over and over; of tokens drawn by the seed when absent.")
+
+
+class PrefixTuning(Model):
+    """Virtual tokens before each row, in every layer (Li & Liang 2021, arXiv 2101.00190)."""
+
+    virtual_tokens: int = Field(20, ge=1, le=1024, description="How many; a row has so many tokens less.")
+
+
 class Method(Model):
     """How to tune."""
 
     type: MethodName = Field(DEFAULT_METHOD, description="; ".join(f"{method.name}: {method.trains}" for method in METHODS.values()) + ".")
     lora: Lora | None = Field(None, description="Settings of type lora.")
     freeze: Freeze | None = Field(None, description="Settings of type freeze.")
+    ia3: Ia3 | None = Field(None, description="Settings of type ia3.")
+    prompt_tuning: PromptTuning | None = Field(None, description="Settings of type prompt-tuning.")
+    prefix_tuning: PrefixTuning | None = Field(None, description="Settings of type prefix-tuning.")
 
     RULES = settings_rules(METHODS)
 
     @property
-    def settings(self) -> Lora | Freeze | None:
+    def settings(self) -> Lora | Freeze | Ia3 | PromptTuning | PrefixTuning | None:
         """The settings of the type, as given."""
         info = METHODS[self.type]
         return getattr(self, info.attribute) if info.settings else None

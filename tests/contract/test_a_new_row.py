@@ -103,8 +103,8 @@ def test_the_names_are_accepted(seen: dict[str, Any]) -> None:
 
 def test_the_rules_know_them(seen: dict[str, Any]) -> None:
     rules = {rule["message"]: rule["rule"] for rule in seen["crd"]["x-kubernetes-validations"]}
-    assert rules["only methods lora and bias have adapters to merge; remove it"] == (
-        "!self.output.merge || self.method.type in ['lora', 'bias']"
+    assert rules["only methods lora, ia3 and bias have adapters to merge; remove it"] == (
+        "!self.output.merge || self.method.type in ['lora', 'ia3', 'bias']"
     )
     for role, here in (("label", "text-classification"), ("prompt", "causal-lm")):
         (message,) = (text for text in rules if text.startswith(f"{role} is for "))

@@ -39,7 +39,10 @@ def told(**spec: Any) -> list[tuple[str, str]]:
             ("spec.workers.env[0].value", "must be a text, not a whole number; put it in quotes"),
         ),
         ({"workers": {"replicas": 0}}, ("spec.workers.replicas", "must be greater than or equal to 1")),
-        ({"method": {"type": "qlora"}}, ("spec.method.type", "must be 'full', 'freeze' or 'lora'")),
+        (
+            {"method": {"type": "qlora"}},
+            ("spec.method.type", "must be 'full', 'freeze', 'lora', 'ia3', 'prompt-tuning' or 'prefix-tuning'"),
+        ),
         ({"workers": {"nodeSelector": {"a b": "c"}}}, ("spec.workers.nodeSelector", f"keys: {A_KEY}")),
         (
             {"workers": {"resources": {"limits": {"cpu": 0.5}}}},

@@ -152,12 +152,36 @@ RATES = {
     ("token-classification", "full"): 5e-5,
     ("token-classification", "freeze"): 1e-3,
     ("token-classification", "lora"): 5e-4,
+    ("text-classification", "ia3"): 0.003,
+    ("text-classification", "prompt-tuning"): 0.005,
+    ("text-classification", "prefix-tuning"): 0.005,
+    ("causal-lm", "ia3"): 0.0012,
+    ("causal-lm", "prompt-tuning"): 0.01,
+    ("causal-lm", "prefix-tuning"): 0.005,
+    ("masked-lm", "ia3"): 0.003,
+    ("masked-lm", "prompt-tuning"): 0.025,
+    ("masked-lm", "prefix-tuning"): 0.0125,
+    ("question-answering", "ia3"): 0.003,
+    ("question-answering", "prompt-tuning"): 0.005,
+    ("question-answering", "prefix-tuning"): 0.005,
+    ("image-classification", "ia3"): 0.003,
+    ("image-classification", "prompt-tuning"): 0.005,
+    ("image-classification", "prefix-tuning"): 0.005,
+    ("token-classification", "ia3"): 0.003,
+    ("token-classification", "prompt-tuning"): 0.005,
+    ("token-classification", "prefix-tuning"): 0.005,
+    ("multi-label-classification", "ia3"): 0.003,
+    ("multi-label-classification", "prompt-tuning"): 0.005,
+    ("multi-label-classification", "prefix-tuning"): 0.005,
+    ("text-regression", "ia3"): 0.003,
+    ("text-regression", "prompt-tuning"): 0.005,
+    ("text-regression", "prefix-tuning"): 0.005,
 }
 
 
 @pytest.mark.parametrize(("task", "method"), RATES)
 def test_each_task_and_method_has_a_rate(task: str, method: str) -> None:
-    assert chosen(task=task, method={"type": method}).learning_rate == RATES[task, method]
+    assert chosen(task=task, method={"type": method}).learning_rate == pytest.approx(RATES[task, method])
 
 
 def test_wide_models_take_a_lower_rate_where_every_weight_is_tuned() -> None:

@@ -11,7 +11,13 @@ NEW, KEPT = task_for("text-classification").head, task_for("causal-lm").head
 SIZES = {
     "bert": {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32},
     "distilbert": {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32},
-    "albert": {"embedding_size": 8, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2},
+    "albert": {
+        "embedding_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    },
     "llama": {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32},
     "gpt2": {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32},
     "deberta_v2": {

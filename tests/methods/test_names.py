@@ -16,7 +16,7 @@ from finetune_trainer.methods import adapter_files, identity_fields, packages
 TRAINER = Path(finetune_trainer.__path__[0])
 
 ALLOWED = {
-    r"torch\.full\(": "makes a tensor",
+    r"(torch|np)\.full\(": "makes a tensor, or an array",
     r"disk\.full\(|finetune_full": "a disk without room",
     r"queue\.Full\b": "a queue without room",
     r"peft_task|What peft calls": "a task's head says what it is called there",
@@ -37,7 +37,8 @@ def lines(pattern: str) -> Iterator[str]:
 
 def written(name: str) -> str:
     """A method as code names it: as a text, as the field of its settings, as their class."""
-    return rf"""["']{name}["']|\.{name}\b|\b{name.capitalize()}\b|\b{name}\.METHOD\b"""
+    field, kind = name.replace("-", "_"), name.title().replace("-", "")
+    return rf"""["']{name}["']|\.{field}\b|\b{kind}\b|\b{field}\.METHOD\b"""
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -59,5 +60,5 @@ def test_every_method_of_the_contract_has_a_value() -> None:
     assert list(VALUES) == list(METHODS)
     for name, method in VALUES.items():
         assert method.info is METHODS[name]
-        assert (method.adapter is not None) == method.info.merges
+        assert (method.adapter is not None and method.adapter.merge is not None) == method.info.merges
         assert (method.defaults is not None) == method.info.settings

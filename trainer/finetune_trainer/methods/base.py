@@ -54,8 +54,8 @@ class AdapterFormat:
     """The file of weights."""
     save: Callable[[Any, Path, str, str | None], None]
     """(model, folder, base, revision): write the adapter alone; `base` is what the library shall load it onto."""
-    merge: Callable[[Any], Any]
-    """The whole model with the adapter merged in; uses up the model given."""
+    merge: Callable[[Any], Any] | None
+    """The whole model with the adapter merged in; uses up the model given. None where that is impossible."""
     usage_import: str
     """A line of Python for the model card."""
     usage_load: str
@@ -88,6 +88,8 @@ class TuningMethod:
     openings: Callable[[Any, Any, HeadPolicy, int], Sequence[Opening]] = _at_once
     """(model as `apply` left it, settings, head, steps per epoch) -> what is trained later than the rest. `apply` marks
     it as trained too. Nothing else decides what a step trains (I3)."""
+    extra_positions: Callable[[Any], int] = lambda settings: 0
+    """(settings) -> how many of the model's positions the method takes in every row."""
     rests: Callable[[Any], bool] = lambda settings: False
     """(settings) -> whether parts in which nothing is trained run as in an evaluation."""
 

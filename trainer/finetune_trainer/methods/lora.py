@@ -6,9 +6,7 @@ zero effect, from spec.training.seed.
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -17,7 +15,15 @@ from finetune_api.status import Finding
 from finetune_api.tuning import Lora
 from finetune_trainer.methods.base import Identity, TuningMethod
 from finetune_trainer.methods.modules import convolutions, head_modules, linear_layers
-from finetune_trainer.methods.peft_adapter import MERGING, last_part, transposed, whole_modules
+from finetune_trainer.methods.peft_adapter import (
+    MERGING,
+    fits,
+    last_part,
+    ties_allowed,
+    transposed,
+    untrained_experts,
+    whole_modules,
+)
 from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.method.lora.targetModules"
@@ -44,8 +50,7 @@ def apply(model: Any, settings: Lora, head: HeadPolicy, seed: int) -> Any:
         modules_to_save=whole_modules(model, head, heads, settings.modules_to_save or (), WHOLE),
     )
     torch.manual_seed(seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings")  # `merge` parts them
+    with ties_allowed():
         return get_peft_model(model, adapters)
 
 
@@ -82,11 +87,6 @@ def target_names(model: Any, settings: Lora, heads: Mapping[str, Any]) -> list[s
     return list(settings.target_modules)
 
 
-def fits(name: str, targets: Iterable[str]) -> bool:
-    """Whether a module is one of these by its name, or the last parts of it: as peft tells."""
-    return any(name == target or name.endswith(f".{target}") for target in targets)
-
-
 def _embeddings(model: Any) -> set[str]:
     """Names of the embeddings, which peft adapts too."""
     from torch.nn import Embedding
@@ -99,16 +99,7 @@ def check(model: Any, settings: Lora, head: HeadPolicy) -> list[Finding]:
     heads = head_modules(model, head)
     target_names(model, settings, heads)
     whole_modules(model, head, heads, settings.modules_to_save or (), WHOLE)
-    left = {name: p.numel() for name, p in model.named_parameters() if p.dim() > 2 and ".experts." in f".{name}."}
-    if not left:
-        return []
-    share = sum(left.values()) / sum(p.numel() for p in model.parameters())
-    kinds = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in left))
-    message = (
-        f"Adapters leave the mixture's experts as they are: {kinds}, {share:.0%} of the weights. Use method full or"
-        " freeze to train them."
-    )
-    return [Finding(kind="UntrainedExperts", count=len(left), message=message[:384])]
+    return untrained_experts(model)
 
 
 METHOD = TuningMethod(

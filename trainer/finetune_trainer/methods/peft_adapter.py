@@ -5,12 +5,16 @@ peft takes a module that is to be trained whole by the end of its name, dots or 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_api.status import Finding
 from finetune_trainer.methods.base import AdapterFormat
 from finetune_trainer.methods.modules import named, near
 from finetune_trainer.model.head import HeadPolicy, learned_anew
@@ -52,12 +56,31 @@ def last_part(name: str) -> str:
     return name.rsplit(".", 1)[-1]
 
 
+def fits(name: str, targets: Iterable[str]) -> bool:
+    """Whether a module is one of these by its name, or the last parts of it: as peft tells."""
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
 def transposed(modules: Iterable[Any]) -> bool:
     """Whether these layers keep their weights as GPT-2 does; they are all of one kind."""
     from torch.nn import Linear
 
     kinds = [isinstance(module, Linear) for module in modules]
     return bool(kinds) and not any(kinds)
+
+
+def untrained_experts(model: Any) -> list[Finding]:
+    """A mixture's experts, which are no linear layers and so get no adapters."""
+    left = {name: p.numel() for name, p in model.named_parameters() if p.dim() > 2 and ".experts." in f".{name}."}
+    if not left:
+        return []
+    share = sum(left.values()) / sum(p.numel() for p in model.parameters())
+    kinds = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in left))
+    message = (
+        f"Adapters leave the mixture's experts as they are: {kinds}, {share:.0%} of the weights. Use method full or"
+        " freeze to train them."
+    )
+    return [Finding(kind="UntrainedExperts", count=len(left), message=message[:384])]
 
 
 def save(model: Any, folder: Path, base: str, revision: str | None) -> None:
@@ -70,9 +93,23 @@ def save(model: Any, folder: Path, base: str, revision: str | None) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # peft's own; ours takes its place
 
 
+@contextlib.contextmanager
+def ties_allowed() -> Iterator[None]:
+    """peft warns of adapters on layers that share their weights; `merge` parts them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings")
+        yield
+
+
 def merge(model: Any) -> Any:
     """The base model with the adapters added to its weights."""
+    from peft.utils import ModulesToSaveWrapper
+
     untie(model)
+    base = model.get_base_model()
+    for name, module in list(base.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):  # peft's own way is wrong for some methods
+            base.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
     return model.merge_and_unload()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.tuning import Method
-from finetune_trainer.methods import freeze, full, lora
+from finetune_trainer.methods import freeze, full, ia3, lora, prefix_tuning, prompt_tuning
 from finetune_trainer.methods.base import TuningMethod
 from finetune_trainer.methods.phases import Phases
 from finetune_trainer.model.head import HeadPolicy
 
-METHODS: dict[str, TuningMethod] = {method.name: method for method in (full.METHOD, freeze.METHOD, lora.METHOD)}
+LISTED = (full.METHOD, freeze.METHOD, lora.METHOD, ia3.METHOD, prompt_tuning.METHOD, prefix_tuning.METHOD)
+METHODS: dict[str, TuningMethod] = {method.name: method for method in LISTED}
 
 
 def method_for(method: Method) -> TuningMethod:

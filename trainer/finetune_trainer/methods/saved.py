@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer.methods.peft_adapter import ties_allowed
+from finetune_trainer.methods.prompts import aligned
 
 CONFIG = "adapter_config.json"
 
@@ -21,11 +23,15 @@ def base_of(folder: Path) -> tuple[str, str | None]:
 
 
 def put_on(model: Any, folder: Path) -> Any:
-    """The base with the adapter on it. Raises JobError where the two do not fit."""
+    """The base with the adapter on it, which answers rows that are padded together as each by itself.
+
+    Raises JobError where the two do not fit.
+    """
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        with ties_allowed():
+            return aligned(PeftModel.from_pretrained(model, str(folder)))
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         message = f"the adapter does not fit its base: {' '.join(str(error).split())}"
         hint = "Its base must be the one that it was made on."

@@ -49,7 +49,7 @@ def write_model(
     copy_processor(source, folder)
     if model.can_generate():
         write_generation_config(source, folder, stops)
-    if merge:
+    if merge and adapter.merge is not None:
         adapted = probe.logits(model)
         merged = adapter.merge(model)
         verify(adapted, probe.logits(merged), "merged")

@@ -9,9 +9,13 @@ from typing import Any
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
+from finetune_trainer.methods import method_for
 from finetune_trainer.model import facts, fetch
 from finetune_trainer.model.size import model_bytes
 from finetune_trainer.tasks.base import Task
+
+LEAST = 8
+"""Tokens of a row that a method must leave room for: the least that spec.training.maxLength may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def check_model(config: RunConfig, task: Task, now: datetime) -> ModelFacts:
     tokenizer = task.processor.load(folder, now)
     if refusal := task.processor.check(tokenizer, said, facts.source_of(architecture)):
         raise JobError(Reason.UNSUPPORTED_MODEL, refusal, field=facts.FIELD)
-    max_length = tokenizer.fixed_length or facts.model_max_length(architecture, tokenizer.max_length)
+    max_length = tokenizer.fixed_length or _room(config, facts.model_max_length(architecture, tokenizer.max_length))
     wanted = config.training.max_length
     if wanted is not None and tokenizer.fixed_length:
         raise JobError(
@@ -58,3 +62,17 @@ def check_model(config: RunConfig, task: Task, now: datetime) -> ModelFacts:
             hint=f"Set it to {max_length} or less, or leave it out.",
         )
     return ModelFacts(folder, revision, said, architecture.class_name, size, tokenizer, max_length)
+
+
+def _room(config: RunConfig, positions: int) -> int:
+    """How many of the model's positions the method leaves to a row."""
+    method = method_for(config.method)
+    taken = method.extra_positions(method.settings(config.method))
+    if taken and positions - taken < LEAST:
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"method {method.name} takes {taken} of the model's {positions} positions, and leaves none to the rows",
+            field=f"spec.method.{method.info.settings_field}",
+            hint="Set fewer virtual tokens.",
+        )
+    return positions - taken
