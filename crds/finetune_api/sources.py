@@ -204,8 +204,8 @@ class Data(Model):
         min_length=2,
         max_length=256,
         description="The classes, in the order of the model's outputs; when absent the data set's own names of them,"
-        " else all that occur, sorted. For entities: their types, or the tags (O, B-TYPE, I-TYPE). More than 256 are not"
-        " named here; up to 10,000 may occur.",
+        " else all that occur, sorted. For entities: their types, or the tags (O, B-TYPE, I-TYPE)."
+        " More than 256 are not named here; up to 10,000 may occur.",
     )
     max_bad_rows: int = Field(0, ge=0, le=1_000_000, description="How many unreadable or unusable rows to leave out, counted and reported, before the job is refused.")
 
