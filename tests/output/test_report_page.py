@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_trainer.output import ClassScore, EventLog, Result, Sample
+from finetune_trainer.output import ClassScore, EventLog, Pairs, Result, Sample
 from finetune_trainer.output.page.charts import Curve, chart, smooth, thin, ticks
 from finetune_trainer.output.page.numbers import number
 from finetune_trainer.output.page.page import html_report
@@ -263,3 +263,20 @@ def test_texts_with_nothing_to_see_say_so() -> None:
     page = Page(html_report(chat(samples=(Sample("p", " \n" * 500, ""),)), []))
     assert "(only white space)" in page.text
     assert "(nothing)" in page.text
+
+
+def test_numbers_are_drawn_and_thresholds_are_listed() -> None:
+    pairs = Pairs((1.0, 2.0, 4.0), ((7, 0), (1, 12)))
+    page = assert_fetches_nothing(html_report(dataclasses.replace(classification(), pairs=pairs), list(events())))
+    assert "Numbers, on the test rows" in page.text
+    assert "predicted 2 to 4, true 1 to 2: 1" in page.text
+    boxes = [attrs for tag, attrs in page.tags if tag == "rect"]
+    assert len(boxes) == 3, "nothing where there is nothing"
+    assert "counts from" not in page.text
+    score = ClassScore("spam", 0.9, 0.8, 0.85, 40, threshold=0.3125)
+    chosen = dataclasses.replace(classification(), classes=(score,))
+    assert "counts from" in (text := Page(html_report(chosen, [])).text)
+    assert "0.3125" in text
+    one = html_report(dataclasses.replace(classification(), pairs=Pairs((3.0, 3.5), ((4,),))), [])
+    assert "nan" not in one.lower().split("<style>")[0]
+    assert_fetches_nothing(one)
