@@ -99,8 +99,9 @@ def loaded_plainly(cell: Cell, out: Path) -> Any:
         return auto.from_pretrained(out)
     from peft import PeftModel
 
-    labels = json.loads((out / "task.json").read_text()).get("labels")
-    more = {"num_labels": len(labels)} if labels else {}
+    labels = json.loads((out / "task.json").read_text())["labels"]
+    outputs = task_for(cell.task).head.config(labels).get("num_labels")
+    more = {"num_labels": outputs} if outputs else {}
     return PeftModel.from_pretrained(auto.from_pretrained(base_of(cell), **more), str(out))
 
 

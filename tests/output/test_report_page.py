@@ -88,7 +88,7 @@ def assert_fetches_nothing(text: str) -> Page:
     assert "url(" not in style
     assert "@import" not in style
     policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return page
 
 

@@ -127,7 +127,8 @@ def _usage(result: Result) -> str:
     if adapter:
         imports.insert(0, adapter.usage_import)
         folder += f"; `{base}`: the base model, {result.base}"
-        more = f", num_labels={len(result.labels)}" if result.labels else ""
+        outputs = task.head.config(result.labels).get("num_labels")
+        more = f", num_labels={outputs}" if outputs else ""
         model = adapter.usage_load.format(base=f'{auto}.from_pretrained("{base}"{more})')
     lines = [
         *imports,
