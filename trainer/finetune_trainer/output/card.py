@@ -103,7 +103,7 @@ def _metrics(result: Result) -> str:
         head, scores = class_table(shown, one, counted)
         text += f"\n\n{title}:\n\n" + _table(head, scores)
         if len(result.classes) > len(shown):
-            text += f"\n\n{len(result.classes) - len(shown):,} more are in metrics.json."
+            text += f"\n\n{len(result.classes) - len(shown):,} more {title.lower()} are in metrics.json."
     for table in result.tables:
         text += "\n\n" + _table(table.head, list(table.rows))
     return text

@@ -18,7 +18,7 @@ def classes(result: Result) -> str:
         head, cells = class_table(shown, one, counted)
         rows = [(escape(shorten(label, 80)), *figures) for label, *figures in cells]
         more = (
-            f'<p class="muted">{len(result.classes) - len(shown):,} more are in metrics.json.</p>'
+            f'<p class="muted">{len(result.classes) - len(shown):,} more {title.lower()} are in metrics.json.</p>'
             if len(result.classes) > len(shown)
             else ""
         )
