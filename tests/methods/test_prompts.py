@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.tuning import Ia3, Method, PrefixTuning, PromptTuning
+from finetune_api.tuning import Ia3, Method, PrefixTuning, PromptTuning, Training
 from finetune_trainer import prepare
 from finetune_trainer.methods import apply_method
 from finetune_trainer.methods.registry import METHODS
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.load import load_model
+from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.tasks.generation import greedy
 from methods.in_memory import KEPT, NEW, tiny
 from support.attempts import Bench
@@ -146,6 +147,15 @@ def test_scales_start_without_effect_and_lie_on_keys_values_and_the_ends_of_feed
     whole = {name for name, p in scaled.named_parameters() if p.requires_grad and "ia3" not in name}
     assert whole
     assert all("modules_to_save" in name for name in whole)
+
+
+def test_scales_do_not_decay_towards_zero() -> None:
+    scaled = apply_method(tiny("bert", CLASSIFIERS["bert"]), SCALES, NEW, seed=0)
+    groups = optimizer_for(scaled.to("cpu"), Training(weight_decay=0.1)).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    names = {name for name, p in scaled.named_parameters() if id(p) in decayed}
+    assert names
+    assert not any("ia3" in name for name in names)
 
 
 @pytest.mark.parametrize(

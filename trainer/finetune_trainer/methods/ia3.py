@@ -50,7 +50,11 @@ def apply(model: Any, settings: Ia3, head: HeadPolicy, seed: int) -> Any:
         modules_to_save=whole_modules(model, head, heads, settings.modules_to_save or (), WHOLE),
     )
     with ties_allowed():
-        return get_peft_model(model, scales)
+        scaled = get_peft_model(model, scales)
+    for name, parameter in scaled.named_parameters():
+        if ".ia3_l." in name:
+            parameter.decays = False  # towards zero, where what it scales would vanish
+    return scaled
 
 
 def target_layers(model: Any, settings: Ia3, heads: Mapping[str, Any]) -> dict[str, Any]:

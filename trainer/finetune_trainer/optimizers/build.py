@@ -27,7 +27,7 @@ def optimizer_for(model: Any, training: Training, depths: Mapping[str, int] | No
     decay, last = training.layer_decay or 1.0, max((depths or {}).values(), default=0)
     groups = [
         {
-            "params": [p for name, p in trained if (p.dim() > 1) is matrices and (depths or {}).get(name, 0) == depth],
+            "params": [p for name, p in trained if decays(p) is matrices and (depths or {}).get(name, 0) == depth],
             "weight_decay": training.weight_decay if matrices else 0.0,
             "share": decay ** (last - depth),
         }
@@ -38,6 +38,11 @@ def optimizer_for(model: Any, training: Training, depths: Mapping[str, int] | No
     beta1 = row.beta1 if training.beta1 is None else training.beta1
     beta2 = row.beta2 if training.beta2 is None else training.beta2
     return _MADE[row.name]([g for g in groups if g["params"]], beta1 or 0.0, beta2 or 0.0)
+
+
+def decays(parameter: Any) -> bool:
+    """Matrices do, but for those that their method has marked: at zero they would not be without effect."""
+    return bool(parameter.dim() > 1) and getattr(parameter, "decays", True)
 
 
 def _adamw(groups: Groups, beta1: float, beta2: float) -> torch.optim.Optimizer:
