@@ -71,7 +71,6 @@ def test_a_model_learns_the_language_of_texts(make: Make, gaps: Path, method: st
         model = PeftModel.from_pretrained(model, out).eval()
     tokenizer = load_tokenizer(out)
     task, facts = task_for("masked-lm"), JobFacts({"text": "text"}, settings=task_for("masked-lm").defaults)
-    assert task.predict is not None
     rows = [{"text": "please review the [MASK] of our [MASK]"}, {"text": "lunch with the team"}, {"text": "漢"}]
     with torch.inference_mode():
         filled, judged, unknown = task.predict(model, rows, facts, {}, tokenizer, 64)

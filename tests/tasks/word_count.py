@@ -11,11 +11,12 @@ import numpy as np
 
 from finetune_api.sources import Columns
 from finetune_api.tasks import Role, TaskInfo
-from finetune_trainer.batches.example import TextExample
+from finetune_trainer.batches.example import PlainExample, TextExample
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.objectives.base import Losses
+from finetune_trainer.tasks.answers import logits
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Row, Task
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 
@@ -105,6 +106,13 @@ class ErrorTally:
         return None
 
 
+def predict(
+    model: Any, rows: Sequence[Row], facts: JobFacts, decision: Any, tokenizer: Tokenizer, max_length: int
+) -> list[dict[str, Any]]:
+    texts = [PlainExample(*tokenizer.encode(row[facts.columns["text"]], None, max_length)) for row in rows]
+    return [{"words": 10 * float(found[0])} for found in logits(model, texts, tokenizer.pad_id, max_length)]
+
+
 TASK = Task(
     info=INFO,
     head=HeadPolicy(
@@ -121,5 +129,6 @@ TASK = Task(
     encode=encode,
     objective=lambda facts: squared_error,
     tally=lambda facts, decision: ErrorTally(),
+    predict=predict,
     usage=lambda facts, decision: ['print(10 * model(**tokenizer("some text", return_tensors="pt")).logits.item())'],
 )

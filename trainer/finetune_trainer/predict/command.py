@@ -91,7 +91,6 @@ def _predict(config: PredictConfig) -> None:
 
 
 def _answers(said: Described, loaded: Any, rows: list[Row], files: FileChecks | None) -> list[dict[str, Any]]:
-    assert said.task.predict is not None
     found: list[dict[str, Any]] = []
     size = len(rows) if files is None else OPENED
     for start in range(0, len(rows), size):

@@ -39,8 +39,6 @@ def describe(out: Location, columns: Mapping[str, str]) -> Described:
             f"{out.uri(TASK)} is of task {str(said.get('task'))!r}, and this version knows {', '.join(TASKS)}",
             "Use the version of finetune-operator that made it, or a newer one.",
         )
-    if task.predict is None:
-        raise _refusal(f"task {task.info.name!r} answers no rows yet", "Use the model as its README.md shows.")
     own = dict(said["columns"])
     roles = {role.name for role in task.info.roles}
     if unknown := next((role for role in columns if role not in roles), None):

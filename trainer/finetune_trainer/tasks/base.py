@@ -182,6 +182,9 @@ class Task:
     """(facts, decision) -> an empty tally for an evaluation that decides by what earlier rows chose."""
     usage: Callable[[JobFacts, Decision], list[str]]
     """(facts, decision) -> Python that tries `model` and `tokenizer`, for the model card."""
+    predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs, int], list[dict[str, Any]]]
+    """(model, rows, facts, decision, tokenizer, max_length) -> an answer to each row, plain JSON. The rows have passed
+    `check_input`, and need not have what is learned; the model is in eval mode. `answers` has what it is made of."""
     known_classes: Callable[[Mapping[str, str]], tuple[str, ...]] = lambda columns: ()
     """(columns) -> the classes, where the columns tell them."""
     number: Callable[[Row, Mapping[str, str]], float] | None = None
@@ -192,9 +195,6 @@ class Task:
     """How the classes of rows become outputs."""
     defaults: Any = None
     """The settings of the task where the spec gives none."""
-    predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs, int], list[dict[str, Any]]] | None = None
-    """(model, rows, facts, decision, tokenizer, max_length) -> an answer to each row, plain JSON. The rows have passed
-    `check_input`, and need not have what is learned; the model is in eval mode. `answers` has what it is made of."""
     check_input: Callable[[Row, Mapping[str, str]], str | None] | None = None
     """(row, columns) -> what keeps a row from being answered, or None, as `check_row` says it; at None each column must
     hold a text but those of roles that are learned."""
