@@ -6,6 +6,12 @@ from pydantic import Field
 
 from finetune_api.base import Model
 
+FLATTEN = (
+    "Make rows of it: jq -c '.data[].paragraphs[] | .context as $c | .qas[] | {id, question, context: $c, answers:"
+    " {text: [.answers[].text], answer_start: [.answers[].answer_start]}}' FILE > rows.jsonl"
+)
+"""What to do with SQuAD's nested file."""
+
 
 class QuestionAnswering(Model):
     """How answers are looked for in texts."""

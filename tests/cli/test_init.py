@@ -98,6 +98,56 @@ def test_chats_and_prompts_are_for_language_models(terminal: Terminal) -> None:
     assert spec["data"]["columns"] == {"prompt": "instruction", "completion": "output"}
 
 
+ASKED = [
+    {
+        "id": n,
+        "question": f"what is {n}?",
+        "context": f"{n} is {n} times one",
+        "answers": {"text": ["one"], "answer_start": [9]},
+    }
+    for n in range(12)
+]
+
+
+def test_questions_on_texts(terminal: Terminal) -> None:
+    (terminal.folder / "squad.jsonl").write_bytes(
+        jsonl([*ASKED, {**ASKED[0], "answers": {"text": [], "answer_start": []}}])
+    )
+    spec, said = written(terminal, "squad.jsonl")
+    assert spec["task"] == "question-answering"
+    assert spec["data"]["columns"] == {"question": "question", "context": "context", "answers": "answers"}
+    assert "question asks of context" in said
+    flat = [
+        {"query": r["question"], "passage": r["context"], "answer": "one" if n % 3 else None, "answer_start": 9}
+        for n, r in enumerate(ASKED)
+    ]
+    (terminal.folder / "flat.jsonl").write_bytes(jsonl([{**row, "is_impossible": not row["answer"]} for row in flat]))
+    spec, said = written(terminal, "flat.jsonl", "--force")
+    assert spec["task"] == "question-answering"
+    assert spec["data"]["columns"] == {
+        "question": "query",
+        "context": "passage",
+        "answer": "answer",
+        "answerStart": "answer_start",
+        "unanswerable": "is_impossible",
+    }
+    free = [
+        {"question": r["question"], "context": r["context"], "answer": f"it must be {n}"} for n, r in enumerate(ASKED)
+    ]
+    (terminal.folder / "free.jsonl").write_bytes(jsonl(free))
+    spec, _ = written(terminal, "free.jsonl", "--force")
+    assert spec["task"] == "causal-lm", "answers in words of their own are written, not found"
+
+
+def test_squads_nested_file_is_no_rows(terminal: Terminal) -> None:
+    nested = {"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": []}]}]}
+    (terminal.folder / "dev.json").write_text(json.dumps(nested))
+    done = terminal.run("init", "dev.json")
+    assert done.returncode == 1
+    assert "SQuAD's nested file" in done.stderr
+    assert "jq -c '.data[].paragraphs[]" in done.stderr
+
+
 def test_what_a_prompt_is_about_and_what_a_chat_may_call_is_not_left_out(terminal: Terminal) -> None:
     alpaca = [{**row, "input": "" if n % 2 else f"about {n}"} for n, row in enumerate(PAIRS)]
     (terminal.folder / "alpaca.jsonl").write_bytes(jsonl(alpaca))
@@ -315,6 +365,10 @@ def test_the_next_steps_are_quoted_for_a_shell(terminal: Terminal) -> None:
             assert f"{folder}/merged" in words[1][2].replace("\\'", "'")
         else:
             assert words[1] == ["less", f"{folder}/README.md"]
+    made["spec"] |= {"task": "question-answering", "method": {"type": "full"}, "data": {"train": {"uri": "s3://d/x"}}}
+    made["spec"]["output"] = {"uri": "file:///model"}
+    command = dict(after_success(parse(Manifest, made, local=True)))["use the model"]
+    assert shlex.split(command, comments=True) == ["less", "/model/README.md"], "transformers has no pipeline for it"
 
 
 WORDS = [{"id": n, "tokens": ["Ann", "sees", "Bonn"], "ner_tags": ["B-PER", "O", "B-LOC"]} for n in range(9)]

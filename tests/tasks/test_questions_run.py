@@ -32,8 +32,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def make(inputs: Path, tmp_path: Path) -> Make:
+@pytest.fixture(scope="module")
+def make(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    tmp_path = tmp_path_factory.mktemp("benches")
+
     def bench(name: str, **spec: Any) -> Bench:
         plain: dict[str, Any] = {
             "task": "question-answering",
@@ -61,13 +63,18 @@ def make(inputs: Path, tmp_path: Path) -> Make:
     return bench
 
 
-def test_it_learns_is_judged_exported_and_answers_the_same_again(
-    make: Make, inputs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def whole(make: Make) -> Bench:
+    """A run that nobody disturbed."""
+    bench = make("whole", method={"type": "full"})
+    bench.attempt()
+    return bench
+
+
+def test_it_learns_is_judged_exported_and_answers_the_same_again(whole: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModelForQuestionAnswering
 
-    bench = make("full", method={"type": "full"})
-    report = bench.attempt()
+    bench, report = whole, whole.snapshot()
     losses = [event["loss"] for event in bench.events("step")]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     assert report.test is not None
@@ -136,9 +143,7 @@ def test_adapters_are_trained_with_the_new_head_and_load_in_peft(make: Make) -> 
     assert len({answer["answer"] for answer in given}) > 1
 
 
-def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(make: Make) -> None:
-    whole = make("whole", method={"type": "full"})
-    whole.attempt()
+def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(make: Make, whole: Bench) -> None:
     broken = make("broken", method={"type": "full"})
     calls = iter(range(10_000))
     assert broken.failing(1, stop=lambda: next(calls) > 170).reason is Reason.INTERRUPTED

@@ -5,6 +5,7 @@ person.
 from __future__ import annotations
 
 from finetune_api.forms import one_form
+from finetune_cli.init.guesses.answers import answers
 from finetune_cli.init.guesses.base import Guess, Guesser, Rows
 from finetune_cli.init.guesses.chats import chats
 from finetune_cli.init.guesses.classification import classification
@@ -16,7 +17,7 @@ from finetune_cli.init.guesses.several import several
 from finetune_cli.init.guesses.texts import texts
 from finetune_cli.terminal import Stop
 
-GUESSERS: tuple[Guesser, ...] = (images, chats, entities, prompts, several, scores)
+GUESSERS: tuple[Guesser, ...] = (images, chats, entities, answers, prompts, several, scores)
 """In the order in which they are asked, the most particular first; what none knows is a text, with a class or not."""
 
 

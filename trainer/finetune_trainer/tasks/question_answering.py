@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from finetune_api.answering import QuestionAnswering
+from finetune_api.answering import FLATTEN, QuestionAnswering
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
 from finetune_trainer.batches.span_example import Asked, SpanExample
@@ -36,11 +36,6 @@ SAMPLES, AROUND = 8, 200
 NO_ANSWER = "(no answer)"
 UNDECIDED: Decision = {"noAnswerThreshold": 0.0}
 """Where no validation row chose another."""
-NESTED = (
-    "This is SQuAD's nested file. Make rows of it: jq -c '.data[].paragraphs[] | .context as $c | .qas[] | {id,"
-    " question, context: $c, answers: {text: [.answers[].text], answer_start: [.answers[].answer_start]}}' FILE"
-    " > rows.jsonl"
-)
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
@@ -54,7 +49,7 @@ def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
         if column is None:
             error = missing(role, f"no column has a usual name for the {role}", found)
             if {"data", "paragraphs"} & {*found}:
-                error.hint = NESTED
+                error.hint = f"This is SQuAD's nested file. {FLATTEN}"
             raise error
     assert question is not None
     assert context is not None
