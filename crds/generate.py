@@ -1,5 +1,5 @@
-"""Write what follows from the models: the CRD, its copy in the chart and the manifest reference; `--check` only
-compares.
+"""Write what follows from the models: the CRD, its copy in the chart, the manifest reference and the page of tasks;
+`--check` only compares.
 
 The chart's copy stands in templates/ and is kept at uninstall: Helm never upgrades a crds/ folder, and deleting the CRD
 would delete every user's jobs.
@@ -17,6 +17,7 @@ import yaml
 from finetune_api import GROUP, PLURAL
 from finetune_api.crd import custom_resource_definition
 from reference import reference
+from tasks_page import tasks_page
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Generated from crds/finetune_api by `make crds`; do not edit.\n"
@@ -48,6 +49,7 @@ def files() -> dict[Path, str]:
         ROOT / "crds" / f"{GROUP}_{PLURAL}.yaml": HEADER + to_yaml(crd),
         ROOT / "charts" / "finetune-operator" / "templates" / "crd.yaml": chart_template(crd),
         ROOT / "docs" / "reference.md": reference(crd),
+        ROOT / "docs" / "tasks.md": tasks_page(),
     }
 
 
