@@ -31,7 +31,7 @@ class TopTally:
         """outputs [rows, classes], labels [rows]."""
         self._classes.add(losses, batch)
         assert losses.outputs is not None
-        likeliest = losses.outputs.sort(-1, descending=True, stable=True).indices[:, :TOP]
+        likeliest = losses.outputs.sort(dim=-1, descending=True, stable=True).indices[:, :TOP]
         self.vector[-1] += int((likeliest == batch.labels[:, None]).any(-1).sum())
 
     def metrics(self) -> dict[str, float]:
