@@ -36,7 +36,7 @@ def _questions(count: int, seed: int) -> Rows:
 
 def _several(count: int, seed: int) -> Rows:
     rng = random.Random(seed)
-    drawn = [rng.choices(HAM[:2] + SPAM[:2] + NEUTRAL[:3], k=rng.randint(4, 8)) for _ in range(count)]
+    drawn = [rng.choices(HAM[:2] + SPAM[:2] + NEUTRAL, k=rng.randint(4, 8)) for _ in range(count)]
     return [{"text": " ".join(words), "labels": sorted({*words} & {*HAM[:2], *SPAM[:2]})} for words in drawn]
 
 
