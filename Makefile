@@ -80,6 +80,7 @@ lint: venv ## Style, types, import rules, generated files, chart
 # Every branch of the contract and the planner is covered by their own tests: `make test` fails where one is not.
 COVERED := tests/contract tests/job
 WITHOUT_TORCH := $(COVERED) tests/operator
+PROCESSES ?= 2 # that run the trainer's tests side by side, about 2 GiB each
 
 .PHONY: test
 test: venv venv-operator transformers-4 ## All tests that need no cluster; those of contract and operator run without torch
@@ -87,7 +88,7 @@ test: venv venv-operator transformers-4 ## All tests that need no cluster; those
 	.venv-operator/bin/python -m coverage run -m pytest -q $(COVERED) $(ARGS)
 	.venv-operator/bin/python -m coverage report $(if $(ARGS),--fail-under=0)
 	.venv-operator/bin/python -m pytest -q tests/operator $(ARGS)
-	$(BIN)/python -m pytest -q tests $(addprefix --ignore=,tests/e2e $(WITHOUT_TORCH)) $(ARGS)
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile tests $(addprefix --ignore=,tests/e2e $(WITHOUT_TORCH)) $(ARGS)
 
 .PHONY: test-apiserver
 test-apiserver: venv-operator ## The tests on a real API server alone, of the version in KUBEBUILDER_ASSETS or `make control-plane`
