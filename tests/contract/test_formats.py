@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_api.formats import Format, format_of, kind_of
+from finetune_api.formats import Format, format_of, is_image, kind_of
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_what_can_be_read_in_parts() -> None:
 )
 def test_the_first_bytes_say_what_it_is(start: bytes, expected: str) -> None:
     assert kind_of(start) == expected
+
+
+def test_an_image_is_known_by_its_name() -> None:
+    assert [name for name in ("a/B.JPEG", "c.png", "d.webp", "e.jpg.txt", "png") if is_image(name)] == [
+        "a/B.JPEG",
+        "c.png",
+        "d.webp",
+    ]
