@@ -44,15 +44,15 @@ def put(folder: Path, name: str, data: bytes, **spec: Any) -> Any:
     [
         (
             "a.jsonl.gz",
-            gzip.compress(PLAIN)[:-2000],
+            gzip.compress(PLAIN, mtime=0)[:-2000],
             r"a\.jsonl\.gz:\d{4}: the gzip stream is damaged here: it ends in the middle",
         ),
-        ("a.jsonl.gz", gzip.compress(FEW) + b"more", r"a\.jsonl\.gz:3: the gzip stream is damaged"),
+        ("a.jsonl.gz", gzip.compress(FEW, mtime=0) + b"more", r"a\.jsonl\.gz:3: the gzip stream is damaged"),
         ("a.jsonl.zst", ZSTD[:-100], r"a\.jsonl\.zst:\d+: the zstd stream is damaged here: it ends in the middle"),
         ("a.jsonl.zst", ZSTD + ZSTD[:-100], r"a\.jsonl\.zst:[23]\d{3}: the zstd stream is damaged"),
         ("a.jsonl.zst", PLAIN, "the name says zstd, and the object holds something else"),
         ("a.jsonl", ZSTD, "the name says plain jsonl, and the object holds zstd"),
-        ("a.csv", gzip.compress(b"text,label\n"), "the name says plain csv, and the object holds gzip"),
+        ("a.csv", gzip.compress(b"text,label\n", mtime=0), "the name says plain csv, and the object holds gzip"),
         ("a.jsonl", table(text=["a"], label=["b"]), "the name says plain jsonl, and the object holds parquet"),
         ("a.jsonl", FEW.decode().encode("utf-16"), "text in UTF-16"),
         ("a.parquet", b"", "not a readable parquet file"),
