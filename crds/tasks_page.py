@@ -60,11 +60,16 @@ def _lines(task: TaskInfo) -> Iterator[str]:
     yield f"- Metrics: {', '.join(metrics)}\n"
     if task.settings:
         yield f"- Settings of its own: `spec.{task.settings_field}` ([reference](reference.md))\n"
-    yield f"- Methods: {', '.join(f'`{name}`' for name in METHODS)}\n"
+    yield f"- Methods: {_methods(everywhere=True)}; where the model takes them {_methods(everywhere=False)}\n"
     if VISION not in task.kinds:
         yield f"- Tokens of a row, unless `maxLength` says otherwise: {task.default_max_length:,} at most\n"
     yield f"- Families: {', '.join(family.name for family in task.families)}\n"
     yield f"- In transformers' words: `{task.pipeline_tag}`\n\n"
+
+
+def _methods(*, everywhere: bool) -> str:
+    """Names of the methods that fit each task, or of the others."""
+    return ", ".join(f"`{method.name}`" for method in METHODS.values() if method.everywhere is everywhere)
 
 
 def _role(role: Role) -> str:
@@ -82,12 +87,11 @@ def _examples(task: TaskInfo) -> list[str]:
 
 
 def _matrix() -> str:
-    count = sum(len(task.families) for task in TASKS.values()) * len(METHODS)
+    count = sum(len(task.families) for task in TASKS.values()) * sum(method.everywhere for method in METHODS.values())
     head = f"| | {' | '.join(TASKS)} |\n|---|{'---|' * len(TASKS)}\n"
-    every = ", ".join(f"`{name}`" for name in METHODS)
     rows = (
         f"| {family.name} ([{family.example.rpartition('/')[2]}](https://huggingface.co/{family.example})) |"
         f" {' | '.join('●' if family in task.families else '' for task in TASKS.values())} |\n"
         for family in FAMILIES.values()
     )
-    return f"{_MATRIX.format(count=count, few=len(FAMILIES))}{head}{''.join(rows)}\n● by {every}.\n"
+    return f"{_MATRIX.format(count=count, few=len(FAMILIES))}{head}{''.join(rows)}\n● by {_methods(everywhere=True)}.\n"

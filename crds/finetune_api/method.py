@@ -23,6 +23,7 @@ class MethodInfo:
     settings: bool = False  # spec.method has a field of its name (settings_field)
     merges: bool = False  # its result can be merged into the model that it started from
     recomputes: bool = True  # goes with spec.training.gradientCheckpointing
+    everywhere: bool = True  # fits every task and family of the tables; else the prepare step says where it does not
 
     @property
     def settings_field(self) -> str:
@@ -41,8 +42,23 @@ METHODS = {
         MethodInfo("full", "every weight", 1.0, 1.0, by_width=True),
         MethodInfo("freeze", "the head and the last layers", 2.5, 20.0, settings=True),
         MethodInfo("lora", "low-rank adapters", 10.0, 10.0, settings=True, merges=True),
-        MethodInfo("ia3", "learned scales of keys, values and inner features", 60.0, 60.0, settings=True, merges=True),
-        MethodInfo("prompt-tuning", "embeddings of virtual tokens before each row", 500.0, 100.0, settings=True),
+        MethodInfo(
+            "ia3",
+            "learned scales of keys, values and inner features",
+            60.0,
+            60.0,
+            settings=True,
+            merges=True,
+            everywhere=False,
+        ),
+        MethodInfo(
+            "prompt-tuning",
+            "embeddings of virtual tokens before each row",
+            500.0,
+            100.0,
+            settings=True,
+            everywhere=False,
+        ),
         MethodInfo(
             "prefix-tuning",
             "keys and values of virtual tokens before each row, in every layer",
@@ -50,6 +66,7 @@ METHODS = {
             100.0,
             settings=True,
             recomputes=False,
+            everywhere=False,
         ),
     )
 }

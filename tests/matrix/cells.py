@@ -11,9 +11,6 @@ from finetune_api.families import FAMILIES
 from finetune_api.method import METHODS
 from finetune_api.tasks import TASKS
 
-ELSEWHERE = {"ia3", "prompt-tuning", "prefix-tuning"}
-"""Methods that do not fit each family and task: tests/methods tells where, and tries them on those that they fit."""
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
@@ -28,13 +25,13 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """All that the tables claim."""
+    """All that the tables claim. Methods that do not fit everywhere are tried in tests/methods where they do."""
     return [
-        Cell(task.name, family.model_type, method)
+        Cell(task.name, family.model_type, method.name)
         for task in TASKS.values()
         for family in task.families
-        for method in METHODS
-        if method not in ELSEWHERE
+        for method in METHODS.values()
+        if method.everywhere
     ]
 
 
