@@ -231,3 +231,12 @@ def test_what_never_changes_goes_with_nothing() -> None:
     assert alone.intervals()["micro-f1-low"] == 0.0
     for empty in (MultiLabelTally(("a",)), RegressionTally()):
         assert all(map(math.isnan, empty.metrics().values()))
+
+
+def test_scores_of_a_model_that_has_learned_little_are_told_apart() -> None:
+    scores = np.linspace(-0.02, 0.02, 101)
+    bins = rounded(scores)
+    assert (np.diff(bins) > 0).all()
+    for bin, score in zip(bins, scores, strict=True):
+        assert score_bins.floor_of(int(bin)) <= score + 1e-9
+        assert score - score_bins.floor_of(int(bin)) < 1.5e-4
