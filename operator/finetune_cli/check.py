@@ -152,8 +152,9 @@ def _findings(document: Document, error: FieldError, places: dict[str, _Place]) 
             message = _stranger(path, place.stranger_in)
         elif path != known and message.endswith("required"):
             message = f"{message}; add it{_explain(_field_below(places, known, path))}"
-        elif place is not None and place.field is not None and ";" not in message and len(message) < CURT:
-            message = f"{message}{_choice(message, values.get(path)) or _explain(place.field)}"
+        elif place is not None and place.field is not None and ";" not in message:
+            more = _explain(place.field) if len(message) < CURT else ""
+            message = f"{message}{_choice(message, values.get(path)) or more}"
         if (path, message) not in seen:
             yield Finding(document.file, document.line_of(path), message, None if path == "(top)" else path)
         seen.add((path, message))

@@ -110,7 +110,7 @@ def test_a_later_parquet_object_without_the_column_tells_those_it_has(folder: Pa
     [
         ({"text": [1, 2], "label": ["x", "y"]}, "column 'text' holds int"),
         ({"text": [b"a", b"b"], "label": ["x", "y"]}, "column 'text' holds bytes"),
-        ({"text": ["a", "b"], "label": [["x"], ["y"]]}, "column 'label' holds list"),
+        ({"text": ["a", "b"], "label": [["x"], ["y"]]}, "column 'label' holds a list"),
         ({"text": ["a", "b"], "label": [0.5, 1.5]}, "column 'label' holds float"),
         ({"text": ["a", None], "label": ["x", "y"]}, "b.parquet:2: column 'text' is missing or null"),
     ],

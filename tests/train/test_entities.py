@@ -25,7 +25,7 @@ from support.entities import LABELS, marked, tagged
 from support.models import tiny_bert, write_jsonl
 
 TASK = task_for("token-classification")
-STEPS = 150
+STEPS = 240
 
 
 def bench(folder: Path, rows: list[dict[str, Any]], base: Path, **spec: Any) -> Bench:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -137,6 +138,7 @@ def _pairs(columns: Sequence[str]) -> dict[str, str]:
 
 def _run(folder: Path, verbose: bool) -> int:
     """Start the trainer, show how far it is, and say how it ended; its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background without it
     log = folder / "predict.log"
     command = [sys.executable, "-m", "finetune_trainer", "predict", "--config", str(folder / "predict.json")]
     last, told = PredictReport(), 0.0

@@ -89,9 +89,9 @@ class Profile:
             "now": self.now,
             "ends": None if self.ends is None else list(self.ends),
             "labelNames": None if self.label_names is None else list(self.label_names),
-            "spread": None if self.spread is None else asdict(self.spread),
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
             **({} if self.label_counts is None else {"labelCounts": list(self.label_counts)}),
+            **({} if self.spread is None else {"spread": asdict(self.spread)}),
         }
 
     @staticmethod

@@ -14,6 +14,7 @@ LONGEST = 64
 SWITCHES = ({"0", "1"}, {"0.0", "1.0"}, {"false", "true"})
 CLASS = usual_names("label")
 """Who has a column of such a name, has its class there."""
+TOKENS = usual_names("tokens")
 
 
 def several(rows: Rows, names: list[str]) -> Guess | None:
@@ -23,7 +24,8 @@ def several(rows: Rows, names: list[str]) -> Guess | None:
     texts = texts_as_roles(rows, [name for name in names if name not in found])
     if not texts:
         return None
-    if len(found) == 1:  # two lists side by side are tokens and their tags
+    # Two lists side by side are tokens and their tags; beside a class a list is something else.
+    if len(found) == 1 and found[0].lower() not in TOKENS and not _has_class(rows, names):
         (name,) = found
         classes = [each for value in lists[name] for each in value or ()]
         if len(set(classes)) <= min(MOST_CLASSES, len(classes) - 1):
@@ -36,6 +38,14 @@ def several(rows: Rows, names: list[str]) -> Guess | None:
         reason = f"{', '.join(switches[:5])}{', …' if len(switches) > 5 else ''} are a class each: 0 or 1 in all rows"
         return Guess({**texts, "labelColumns": tuple(switches)}, (reason, _said(texts)), _sorted(counts))
     return None
+
+
+def _has_class(rows: Rows, names: list[str]) -> bool:
+    """Whether a column of a class's usual name holds one value a row."""
+    return any(
+        name.lower() in CLASS and all(isinstance(row.get(name), str | int) and not _listed(row[name]) for row in rows)
+        for name in names
+    )
 
 
 def _said(texts: dict[str, str]) -> str:

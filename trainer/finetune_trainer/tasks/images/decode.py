@@ -83,6 +83,8 @@ def _opened(data: bytes) -> Any:
         raise BadImage("is empty; write it again, or leave it out")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.format == "PNG":
+            Image.open(io.BytesIO(data), formats=FORMATS).verify()  # its checksums, which decoding does not look at
     except UnidentifiedImageError:
         raise BadImage(f"is no {READ} image; write it as one, or leave it out") from None
     except Image.DecompressionBombError:
