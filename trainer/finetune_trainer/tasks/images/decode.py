@@ -83,8 +83,6 @@ def _opened(data: bytes) -> Any:
         raise BadImage("is empty; write it again, or leave it out")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.format == "PNG":
-            Image.open(io.BytesIO(data), formats=FORMATS).verify()  # its checksums, which decoding does not look at
     except UnidentifiedImageError:
         raise BadImage(f"is no {READ} image; write it as one, or leave it out") from None
     except Image.DecompressionBombError:
@@ -95,6 +93,11 @@ def _opened(data: bytes) -> Any:
     if width * height > MOST_PIXELS:
         message = f"has {width:,} by {height:,} pixels, and {MOST_PIXELS:,} are allowed in all; make it smaller"
         raise BadImage(message)
+    if image.format == "PNG":  # its checksums, which decoding does not look at
+        try:
+            Image.open(io.BytesIO(data), formats=FORMATS).verify()
+        except Exception as error:
+            raise _broken(error) from None
     return image
 
 
