@@ -20,6 +20,7 @@ from finetune_trainer.tasks.base import JobFacts
 from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.models import mails, scored, tiny_bert, topics, write_jsonl
+from support.order import same_order
 
 STEPS = 120
 ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
@@ -68,7 +69,8 @@ def bench(folder: Path, base: Path, task: str) -> Bench:
             "output": {"uri": (folder / "out").as_uri()},
         },
     )
-    found.prepare()
+    with same_order():
+        found.prepare()
     return found
 
 
