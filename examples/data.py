@@ -310,12 +310,10 @@ def _answer(verb: str, thing: str) -> str:
     return f"Open the page {thing.title()} and choose {verb.title()}. It takes one working day. Yours, the help desk."
 
 
-def main() -> int:
-    """Fetch what is named, and print where it lies."""
-    makers = {"mails": mails, "minilm": minilm, "smollm2": smollm2, "chat": chat}
-    names = sys.argv[1:] or list(makers)
+def fetch(makers: dict[str, Callable[[], Path]]) -> int:
+    """Make what the command line names, or all, and print where it lies; the exit code."""
     try:
-        for name in names:
+        for name in sys.argv[1:] or makers:
             if name not in makers:
                 raise Unavailable(f"there is no {name}; there are {', '.join(makers)}")
             print(makers[name]())
@@ -323,6 +321,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def main() -> int:
+    """Fetch what is named, and print where it lies."""
+    return fetch({"mails": mails, "minilm": minilm, "smollm2": smollm2, "chat": chat})
 
 
 if __name__ == "__main__":

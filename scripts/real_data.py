@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from examples.data import PIP, SEED, Package, Unavailable, fetched, made, mails, write_shard
+from examples.data import PIP, SEED, Package, Unavailable, fetch, fetched, made, mails, write_shard
 
 SENTIMENT = Package(
     ("npm", "pack", "--silent", "sentiment@5.0.2"),
@@ -346,16 +346,7 @@ MAKERS: dict[str, Callable[[], Path]] = {
 
 def main() -> int:
     """Fetch what is named, and print where it lies."""
-    try:
-        for name in sys.argv[1:] or MAKERS:
-            if name not in MAKERS:
-                raise Unavailable(f"there is no {name}; there are {', '.join(MAKERS)}")
-            print(name, flush=True)
-            print(MAKERS[name]())
-    except Unavailable as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return fetch(MAKERS)
 
 
 if __name__ == "__main__":

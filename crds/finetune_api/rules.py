@@ -113,16 +113,22 @@ def recompute_rule(methods: Mapping[str, MethodInfo]) -> Rule:
 
 def settings_rules(methods: Mapping[str, MethodInfo]) -> tuple[Rule, ...]:
     """A method's settings go with its type only."""
-    return tuple(_settings_rule(method) for method in methods.values() if method.settings)
+    return tuple(_settings_rule("type", method) for method in methods.values() if method.settings)
 
 
-def _settings_rule(method: MethodInfo) -> Rule:
-    name, attribute = method.name, method.attribute
+def task_settings_rules(tasks: Mapping[str, TaskInfo]) -> tuple[Rule, ...]:
+    """A task's settings go with that task only."""
+    return tuple(_settings_rule("task", task) for task in tasks.values() if task.settings)
+
+
+def _settings_rule(chosen_by: str, row: MethodInfo | TaskInfo) -> Rule:
+    """The field for a row's settings goes with the row that the field `chosen_by` names."""
+    name, attribute = row.name, row.attribute
     return Rule(
-        f"!has(self.{method.settings_field}) || self.type == {cel_text(name)}",
-        f"only with type {name}; remove it or set type: {name}",
-        lambda s: getattr(s, attribute) is None or s.type == name,
-        field=method.settings_field,
+        f"!has(self.{row.settings_field}) || self.{chosen_by} == {cel_text(name)}",
+        f"only with {chosen_by} {name}; remove it or set {chosen_by}: {name}",
+        lambda s: getattr(s, attribute) is None or getattr(s, chosen_by) == name,
+        field=row.settings_field,
     )
 
 
@@ -151,21 +157,6 @@ def _schedule_rule(name: str, field: str) -> Rule:
         f"!has(self.{field}) || self.schedule == {cel_text(name)}",
         f"only with schedule {name}; remove it or set schedule: {name}",
         lambda s: getattr(s, attribute) is None or s.schedule == name,
-        field=field,
-    )
-
-
-def task_settings_rules(tasks: Mapping[str, TaskInfo]) -> tuple[Rule, ...]:
-    """A task's settings go with that task only."""
-    return tuple(_task_settings_rule(task) for task in tasks.values() if task.settings)
-
-
-def _task_settings_rule(task: TaskInfo) -> Rule:
-    field, attribute = task.settings_field, task.name.replace("-", "_")
-    return Rule(
-        f"!has(self.{field}) || self.task == {cel_text(task.name)}",
-        f"only with task {task.name}; remove it or set task: {task.name}",
-        lambda s: s.task == task.name or getattr(s, attribute) is None,
         field=field,
     )
 

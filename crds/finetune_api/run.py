@@ -16,7 +16,7 @@ from finetune_api.images import ImageClassification
 from finetune_api.job import Spec, TaskName
 from finetune_api.masking import MaskedLm
 from finetune_api.sources import Data, ModelSource
-from finetune_api.tasks import TASKS, TaskInfo
+from finetune_api.tasks import TASKS
 from finetune_api.tuning import Checkpoints, Evaluation, Method, Output, Training
 
 
@@ -93,12 +93,8 @@ class RunConfig(Model):
     def task_settings(self) -> Any:
         """What the user set for this task alone; None without, or where the task has no settings."""
         info = TASKS[self.task]
-        return getattr(self, _attribute(info)) if info.settings else None
+        return getattr(self, info.attribute) if info.settings else None
 
-
-def _attribute(task: TaskInfo) -> str:
-    """The field of a task's settings, of a spec or a RunConfig."""
-    return task.name.replace("-", "_")
 
 
 def run_config(
@@ -130,5 +126,5 @@ def run_config(
         reporting=reporting,
         scratch=scratch,
         grace_period_seconds=spec.workers.termination_grace_period_seconds,
-        **{_attribute(task): getattr(spec, _attribute(task)) for task in TASKS.values() if task.settings},
+        **{task.attribute: getattr(spec, task.attribute) for task in TASKS.values() if task.settings},
     )

@@ -67,6 +67,11 @@ class TaskInfo:
         return camel_case(self.name)
 
     @property
+    def attribute(self) -> str:
+        """The same field in Python."""
+        return self.name.replace("-", "_")
+
+    @property
     def families(self) -> tuple[Family, ...]:
         """The families of models that it is known to fit."""
         return of_kinds(self.kinds, self.unfit)

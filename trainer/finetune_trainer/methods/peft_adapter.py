@@ -122,7 +122,7 @@ def untie(model: Any) -> None:
     base = model.get_base_model()
     try:
         embeddings, output = base.get_input_embeddings(), base.get_output_embeddings()
-    except NotImplementedError:  # its input is no tokens
+    except NotImplementedError:  # transformers' word for a model that reads no tokens
         return
     plain_embeddings, plain_output = _as_it_was(embeddings), _as_it_was(output)
     if plain_embeddings is None or plain_output is None:

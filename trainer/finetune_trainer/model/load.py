@@ -289,7 +289,7 @@ def token_embeddings(model: Any) -> int:
     """How many tokens the model knows; 0 where its input is none."""
     try:
         return len(model.get_input_embeddings().weight)
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError):  # transformers' words for a model that reads no tokens
         return 0
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from finetune_api.forms import one_form
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
+from finetune_api.values import listed_in
 from finetune_trainer.batches.example import ClassesExample
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.answers import FEW, by_name, logits, sigmoid
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Row, Task, role_of
 from finetune_trainer.tasks.class_weights import weights_beside
 from finetune_trainer.tasks.columns import by_entry, missing, pick
-from finetune_trainer.tasks.names import label_text, listed_in
+from finetune_trainer.tasks.names import label_text
 from finetune_trainer.tasks.texts import asked, named_outputs, text_columns, text_head, texts_problem, tokens
 
 if TYPE_CHECKING:  # they bring torch

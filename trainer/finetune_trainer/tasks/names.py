@@ -4,7 +4,6 @@ are the same class in every file format.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 
@@ -17,13 +16,3 @@ def label_text(value: Any) -> str | None:
     if isinstance(value, int | str) and value != "":
         return str(value)
     return None
-
-
-def listed_in(value: Any) -> list[Any] | None:
-    """The elements of a list, or of a text that is a JSON list, as csv has it; None for anything else."""
-    if isinstance(value, str) and value.lstrip()[:1] == "[":
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, list) else None

@@ -11,13 +11,14 @@ import numpy as np
 from finetune_api.forms import one_form
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
+from finetune_api.values import listed_in
 from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softmax
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Row, Task
 from finetune_trainer.tasks.class_weights import class_weights
 from finetune_trainer.tasks.columns import missing, pick
-from finetune_trainer.tasks.names import label_text, listed_in
+from finetune_trainer.tasks.names import label_text
 from finetune_trainer.tasks.texts import asked, named_outputs, text_columns, text_head, texts_problem, tokens
 
 if TYPE_CHECKING:  # they bring torch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
+from finetune_api.values import number_in
 from finetune_trainer.batches.example import NumberExample
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.answers import logits, rounded
@@ -41,13 +42,7 @@ def classes(row: Row, columns: Mapping[str, str]) -> tuple[()]:
 
 def number(row: Row, columns: Mapping[str, str]) -> float:
     """The row's number; nan where it has none that can be used."""
-    value = row.get(columns["score"])
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
+    return number_in(row.get(columns["score"]))
 
 
 def check_row(row: Row, columns: Mapping[str, str]) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from finetune_api.tasks import usual_names
+from finetune_api.values import number_in
 from finetune_cli.init.guesses.base import Guess, Rows, few
 from finetune_cli.init.guesses.classification import LABELS, class_columns, texts_as_roles
 
@@ -33,14 +33,5 @@ def scores(rows: Rows, names: list[str]) -> Guess | None:
 
 def _numbers(rows: Rows, name: str) -> list[float]:
     """The column's numbers; none where one is missing, is something else, or is not finite."""
-    found = [_number(row.get(name)) for row in rows]
+    found = [number_in(row.get(name)) for row in rows]
     return found if all(map(math.isfinite, found)) else []
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan

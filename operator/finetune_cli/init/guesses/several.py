@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from finetune_api.tasks import usual_names
+from finetune_api.values import listed_in
 from finetune_cli.init.guesses.base import MOST_CLASSES, Guess, Rows
 from finetune_cli.init.guesses.classification import texts_as_roles
 
@@ -58,14 +58,9 @@ def _sorted(counts: dict[str, int]) -> dict[str, int]:
 
 def _listed(value: Any) -> list[str] | None:
     """A list of short strings, which csv has as JSON text; None for anything else."""
-    if isinstance(value, str) and value.lstrip()[:1] == "[":
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    if not isinstance(value, list):
-        return None
-    return value if all(isinstance(each, str) and 0 < len(each) <= LONGEST for each in value) else None
+    found = listed_in(value)
+    short = found is not None and all(isinstance(each, str) and 0 < len(each) <= LONGEST for each in found)
+    return found if short else None
 
 
 def _is_switch(rows: Rows, name: str) -> bool:
