@@ -19,6 +19,7 @@ from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.families import edit, masked_bert
 from support.models import mails, write_jsonl
+from support.order import same_order
 from support.zoo import BARE, folder_of
 
 Make = Callable[..., Bench]
@@ -46,7 +47,8 @@ def make(tmp_path: Path) -> Make:
             "checkpoints": {"everySteps": 10},
         }
         found = Bench(tmp_path / name, plain | spec)
-        found.prepare()
+        with same_order():
+            found.prepare()
         return found
 
     return bench
@@ -154,12 +156,13 @@ def test_a_classifier_starts_from_the_result(make: Make, gaps: Path, tmp_path: P
             "task": "text-classification",
             "model": {"uri": (adapted.folder / "out").as_uri()},
             "data": {"train": {"uri": train.as_uri()}, "test": {"fraction": 0.2}},
-            "training": {"maxSteps": 40, "globalBatchSize": 8, "learningRate": 5e-3},
+            "training": {"maxSteps": 80, "globalBatchSize": 8, "learningRate": 5e-3},
             "method": {"type": "full"},
             "output": {"uri": (tmp_path / "job" / "out").as_uri()},
         },
     )
-    job.prepare()
+    with same_order():
+        job.prepare()
     job.attempt()
     assert job.metrics()["test"]["accuracy"] > 0.8
     config = json.loads((tmp_path / "job" / "out" / "config.json").read_text())
