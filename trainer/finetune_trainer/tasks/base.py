@@ -7,7 +7,7 @@ imported when it is asked for.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,18 @@ class Draw:
     def generator(self) -> np.random.Generator:
         """The same for the same seed, epoch and row."""
         return np.random.default_rng((self.seed, 0 if self.epoch is None else self.epoch + 1, self.row))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What a few rows are answered with, for the report. `ends`: tokens that end a text; `stop`: whether to give up."""
+
+    facts: JobFacts
+    tokenizer: Inputs
+    max_length: int
+    decision: Decision
+    ends: Container[int | None]
+    stop: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +221,10 @@ class Task:
     """A sentence for `{counts}` of what is odd about files."""
     pictures: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs], Sequence[Picture]] | None = None
     """(model, rows, facts, decision, processor) -> some of these rows with the model's answers, for the report."""
-    samples: Callable[..., list[dict[str, Any]]] | None = None
-    """(model, rows, facts, tokenizer, *, ends, max_length, stop, decision) -> what the model answers to a few rows, for
-    the report: {prompt, text, reference} each, and `marks` and `referenceMarks` ([start, end, label] in characters)
-    where parts of the texts are to be marked; None where it shows nothing."""
+    samples: Callable[[Any, Iterable[Row], Sampling], list[dict[str, Any]]] | None = None
+    """(model, rows, sampling) -> what the model answers to a few rows, for the report: {prompt, text, reference} each,
+    and `marks` and `referenceMarks` ([start, end, label] in characters) where parts of the texts are to be marked; None
+    where it shows nothing."""
     omissions: Callable[..., Sequence[Omission]] = _nothing
     """(rows, hidden, columns, tokenizer) -> what encoding leaves out of a sample, from number -> row and number -> how
     many parts are hidden."""

@@ -7,7 +7,7 @@ and its completion are encoded apart (`completion.py`). Rows with nothing to lea
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune_api.sources import Columns
@@ -15,7 +15,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import TokenExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Row, Sampling, Task
 from finetune_trainer.tasks.chats.encode import encode_chat
 from finetune_trainer.tasks.chats.messages import chat_of, messages_problem, tools_problem
 from finetune_trainer.tasks.chats.omissions import omissions
@@ -115,21 +115,11 @@ def tally(facts: JobFacts, decision: Decision) -> Tally:
     return TokenTally()
 
 
-def samples(
-    model: Any,
-    rows: Iterable[Row],
-    facts: JobFacts,
-    tokenizer: Tokenizer,
-    *,
-    ends: Container[int | None],
-    max_length: int,
-    stop: Callable[[], bool],
-    decision: Decision,
-) -> list[dict[str, str]]:
+def samples(model: Any, rows: Iterable[Row], given: Sampling) -> list[dict[str, str]]:
     """What the model writes to the first few prompts that are short enough."""
     from finetune_trainer.tasks.generation import answers
 
-    return answers(model, rows, facts.columns, tokenizer, ends=ends, max_length=max_length, stop=stop)
+    return answers(model, rows, given)
 
 
 def check_input(row: Row, columns: Mapping[str, str]) -> str | None:

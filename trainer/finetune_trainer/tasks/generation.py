@@ -12,6 +12,7 @@ import torch
 
 from finetune_trainer.model.template import RefusedChat
 from finetune_trainer.model.tokenizer import Tokenizer
+from finetune_trainer.tasks.base import Sampling
 from finetune_trainer.tasks.chats.messages import chat_of, says_something
 from finetune_trainer.tasks.completion import prompt_of
 
@@ -31,23 +32,14 @@ class Prompt:
     ids: list[int]
 
 
-def answers(
-    model: Any,
-    rows: Iterable[Mapping[str, Any]],
-    columns: Mapping[str, str],
-    tokenizer: Tokenizer,
-    *,
-    ends: Container[int | None],
-    max_length: int,
-    stop: Callable[[], bool],
-) -> list[dict[str, str]]:
+def answers(model: Any, rows: Iterable[Mapping[str, Any]], given: Sampling) -> list[dict[str, str]]:
     """A few prompts, what the data answers, and what the model writes."""
-    chosen = prompts(rows, columns, tokenizer, SAMPLES, max_length - NEW_TOKENS)
+    chosen = prompts(rows, given.facts.columns, given.tokenizer, SAMPLES, given.max_length - NEW_TOKENS)
     return [
         {
             "prompt": prompt.text,
             "reference": prompt.reference,
-            "text": _text(greedy(model, prompt.ids, NEW_TOKENS, stop, ends), tokenizer)[:CHARACTERS],
+            "text": _text(greedy(model, prompt.ids, NEW_TOKENS, given.stop, given.ends), given.tokenizer)[:CHARACTERS],
         }
         for prompt in chosen
     ]

@@ -8,7 +8,7 @@ side: nothing of it is left out. The result is where a job of another task may s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune_api.exits import JobError, Reason
@@ -18,7 +18,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import IGNORE, MaskedExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import MODEL_FIELD, Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 from finetune_trainer.tasks.masking import drawn, hidden, words_of
 
@@ -103,21 +103,11 @@ def tally(facts: JobFacts, decision: Decision) -> Tally:
     return MaskedTally()
 
 
-def samples(
-    model: Any,
-    rows: Iterable[Row],
-    facts: JobFacts,
-    tokenizer: Tokenizer,
-    *,
-    ends: Container[int | None],
-    max_length: int,
-    stop: Callable[[], bool],
-    decision: Decision,
-) -> list[dict[str, str]]:
+def samples(model: Any, rows: Iterable[Row], given: Sampling) -> list[dict[str, str]]:
     """What the model fills into the first few texts."""
     from finetune_trainer.tasks.filling import filled_samples
 
-    return filled_samples(model, rows, facts, tokenizer, max_length)
+    return filled_samples(model, rows, given.facts, given.tokenizer, given.max_length)
 
 
 def predict(

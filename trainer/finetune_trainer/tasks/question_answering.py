@@ -8,7 +8,7 @@ token of the context stands in one. In a window that does not hold the answer wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.span_example import Asked, SpanExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Pair, Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Omission, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Omission, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 from finetune_trainer.tasks.gold import BadAnswers, Gold, gold_answers
 from finetune_trainer.tasks.windows import windows
@@ -234,26 +234,16 @@ def predict(
     return answers
 
 
-def samples(
-    model: Any,
-    rows: Iterable[Row],
-    facts: JobFacts,
-    tokenizer: Tokenizer,
-    *,
-    ends: Container[int | None],
-    max_length: int,
-    stop: Callable[[], bool],
-    decision: Decision,
-) -> list[dict[str, str]]:
+def samples(model: Any, rows: Iterable[Row], given: Sampling) -> list[dict[str, str]]:
     """What the model answers to the first few questions, beside what is right."""
     chosen = list(islice(rows, SAMPLES))
     was_training = model.training
     model.eval()
     try:
-        given = predict(model, chosen, facts, decision, tokenizer, max_length)
+        found = predict(model, chosen, given.facts, given.decision, given.tokenizer, given.max_length)
     finally:
         model.train(was_training)
-    return [_sample(row, answer, facts.columns) for row, answer in zip(chosen, given, strict=True)]
+    return [_sample(row, answer, given.facts.columns) for row, answer in zip(chosen, found, strict=True)]
 
 
 def _sample(row: Row, given: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ the rows have (`entities/tags.py`); a long row is taken in windows, so that noth
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune_api.exits import JobError, Reason
@@ -16,7 +16,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.tagged import TaggedExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Naming, Omission, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Naming, Omission, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick
 from finetune_trainer.tasks.entities import encode as windows
 from finetune_trainer.tasks.entities.rows import input_problem, off_edges, passage, row_problem, tags_in, types_in
@@ -164,21 +164,11 @@ def predict(
     return answers(model, rows, facts, tokenizer, max_length)
 
 
-def samples(
-    model: Any,
-    rows: Iterable[Row],
-    facts: JobFacts,
-    tokenizer: Tokenizer,
-    *,
-    ends: Container[int | None],
-    max_length: int,
-    stop: Callable[[], bool],
-    decision: Decision,
-) -> list[dict[str, Any]]:
+def samples(model: Any, rows: Iterable[Row], given: Sampling) -> list[dict[str, Any]]:
     """The first few rows with entities, as the data marks them and as the model does."""
     from finetune_trainer.tasks.entities.answers import marked_rows
 
-    return marked_rows(model, rows, facts, tokenizer, max_length)
+    return marked_rows(model, rows, given.facts, given.tokenizer, given.max_length)
 
 
 def omissions(

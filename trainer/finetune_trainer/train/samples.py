@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from finetune_trainer.distributed.ranks import Ranks
-from finetune_trainer.tasks.base import Decision
+from finetune_trainer.tasks.base import Decision, Sampling
 from finetune_trainer.train.data import TrainingData
 
 
@@ -20,13 +20,6 @@ def write_samples(
     if task.samples is None or not data.rows_in("validation"):
         return []
     with data.stream("validation") as stream, torch.inference_mode(), ranks.autocast():
-        return task.samples(
-            model,
-            map(data.named, stream.rows()),
-            data.facts,
-            tokenizer,
-            ends={*(profile.ends or ()), tokenizer.eos_id},
-            max_length=data.max_length,
-            stop=stop,
-            decision=decision,
-        )
+        ends = {*(profile.ends or ()), tokenizer.eos_id}
+        given = Sampling(data.facts, tokenizer, data.max_length, decision, ends, stop)
+        return task.samples(model, map(data.named, stream.rows()), given)

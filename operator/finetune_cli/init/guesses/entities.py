@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
 from finetune_api.tasks import usual_names
+from finetune_api.values import listed_in
 from finetune_cli.init.guesses.base import Guess, Rows
 
 TOKENS, SPANS = usual_names("tokens"), usual_names("spans")
@@ -21,7 +21,9 @@ def entities(rows: Rows, names: list[str]) -> Guess | None:
 
 
 def _words(rows: Rows, names: list[str]) -> Guess | None:
-    lists = {name: found for name in names if (found := [_list(row.get(name)) for row in rows]) and None not in found}
+    lists = {
+        name: found for name in names if (found := [listed_in(row.get(name)) for row in rows]) and None not in found
+    }
     words = [n for n in lists if n.lower() in TOKENS and _hold(lists[n], str)]
     usual = usual_names("tags")
     for tokens in words:
@@ -39,7 +41,7 @@ def _words(rows: Rows, names: list[str]) -> Guess | None:
 def _spans(rows: Rows, names: list[str]) -> Guess | None:
     texts = [n for n in names if all(isinstance(row.get(n), str) for row in rows)]
     for spans in names:
-        found = [_list(row.get(spans)) for row in rows]
+        found = [listed_in(row.get(spans)) for row in rows]
         marked = [span for each in found for span in each or ()]
         if None in found or not marked or not all(_is_span(span) for span in marked):
             continue
@@ -49,16 +51,6 @@ def _spans(rows: Rows, names: list[str]) -> Guess | None:
             reasons = (f"{spans} holds start, end and label of what is marked in {text}",)
             return Guess({"text": text, "spans": spans}, reasons, dict(counts.most_common()))
     return None
-
-
-def _list(value: Any) -> list[Any] | None:
-    """A list, or the same as JSON text, as csv has it."""
-    if isinstance(value, str) and value[:1] == "[":
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, list) else None
 
 
 def _hold(lists: list[Any], kind: Any) -> bool:

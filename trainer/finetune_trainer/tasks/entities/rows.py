@@ -6,7 +6,6 @@ single characters of scripts that part no words. So the same words are learned a
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from bisect import bisect_right
@@ -17,6 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 from finetune_api.forms import one_form
+from finetune_api.values import listed_in
 from finetune_trainer.tasks.base import Row
 from finetune_trainer.tasks.columns import text_problem
 from finetune_trainer.tasks.entities.tags import OUTSIDE, Span, is_plain, spans_of, tags_problem
@@ -42,7 +42,7 @@ class Passage:
 def passage(row: Row, columns: Mapping[str, str], *, learned: bool = True) -> Passage:
     """What a row says; it has passed `row_problem`, or `input_problem` where nothing is `learned` of it."""
     if "tokens" in columns:
-        words = as_list(row[columns["tokens"]]) or []
+        words = listed_in(row[columns["tokens"]]) or []
         text, places = _joined(words)
         if not learned:
             return Passage(text, places)
@@ -57,12 +57,12 @@ def passage(row: Row, columns: Mapping[str, str], *, learned: bool = True) -> Pa
 
 def tags_in(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
     """The row's tags, in NFC."""
-    return tuple(map(one_form, as_list(row[columns["tags"]]) or ()))
+    return tuple(map(one_form, listed_in(row[columns["tags"]]) or ()))
 
 
 def types_in(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
     """The types of the row's spans, each once, in NFC."""
-    spans = as_list(row[columns["spans"]]) or ()
+    spans = listed_in(row[columns["spans"]]) or ()
     return tuple(dict.fromkeys(label for _, _, label in map(_fields, spans)))
 
 
@@ -79,23 +79,13 @@ def input_problem(row: Row, columns: Mapping[str, str]) -> str | None:
     if "tokens" not in columns:
         return text_problem(row, columns["text"])
     column = columns["tokens"]
-    words = as_list(row.get(column))
+    words = listed_in(row.get(column))
     if words is None:
         return _no_list(row, column, 'a list of words, as ["Jane", "lives"]')
     for number, word in enumerate(words):
         if not isinstance(word, str):
             return f"column {column!r} holds {_kind(word)} as word {number}, not text; write each word as a string"
     return None
-
-
-def as_list(value: Any) -> list[Any] | None:
-    """A list, or the same as JSON text, which is how csv has it; None for anything else."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return list(value) if isinstance(value, list | tuple) else None
 
 
 def _no_list(row: Row, column: str, form: str) -> str:
@@ -111,8 +101,8 @@ def _kind(value: Any) -> str:
 
 
 def _tags_problem(row: Row, columns: Mapping[str, str]) -> str | None:
-    column, words = columns["tags"], as_list(row[columns["tokens"]]) or []
-    tags = as_list(row.get(column))
+    column, words = columns["tags"], listed_in(row[columns["tokens"]]) or []
+    tags = listed_in(row.get(column))
     if tags is None:
         return _no_list(row, column, 'a list of tags, as ["B-PERSON", "O"]')
     if len(tags) != len(words):
@@ -132,7 +122,7 @@ def _tags_problem(row: Row, columns: Mapping[str, str]) -> str | None:
 
 def _spans_problem(row: Row, columns: Mapping[str, str]) -> str | None:
     column, text = columns["spans"], row[columns["text"]]
-    spans = as_list(row.get(column))
+    spans = listed_in(row.get(column))
     if spans is None:
         return _no_list(row, column, '[{"start": 0, "end": 4, "label": "TYPE"}], [] where there is none')
     for number, span in enumerate(spans):
@@ -198,7 +188,7 @@ def _trimmed(text: str, span: tuple[int, int, str]) -> tuple[int, int, str]:
 
 def _over_words(text: str, places: Sequence[tuple[int, int]], row: Row, columns: Mapping[str, str]) -> list[Span]:
     """The row's spans over the words that they touch."""
-    ordered = sorted(_trimmed(text, span) for span in map(_fields, as_list(row[columns["spans"]]) or ()))
+    ordered = sorted(_trimmed(text, span) for span in map(_fields, listed_in(row[columns["spans"]]) or ()))
     return [Span(*_touched(places, start, end), label) for start, end, label in ordered]
 
 
@@ -206,7 +196,7 @@ def off_edges(row: Row, columns: Mapping[str, str]) -> tuple[str, str] | None:
     """A span of the row that begins or ends inside a word, and the words that it touches; None where there is none."""
     text = row[columns["text"]]
     places = words_of(text)
-    for start, end, _ in sorted(_trimmed(text, span) for span in map(_fields, as_list(row[columns["spans"]]) or ())):
+    for start, end, _ in sorted(_trimmed(text, span) for span in map(_fields, listed_in(row[columns["spans"]]) or ())):
         first, last = _touched(places, start, end)
         if (start, end) != (places[first][0], places[last - 1][1]):
             return text[start:end], text[places[first][0] : places[last - 1][1]]

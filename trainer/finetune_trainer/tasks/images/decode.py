@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -87,6 +89,8 @@ def _opened(data: bytes) -> Any:
         raise BadImage(f"is no {READ} image; write it as one, or leave it out") from None
     except Image.DecompressionBombError:
         raise BadImage(f"has more than the {MOST_PIXELS:,} pixels that are allowed; make it smaller") from None
+    except MemoryError:
+        raise
     except Exception as error:
         raise _broken(error) from None
     width, height = image.size
@@ -94,19 +98,24 @@ def _opened(data: bytes) -> Any:
         message = f"has {width:,} by {height:,} pixels, and {MOST_PIXELS:,} are allowed in all; make it smaller"
         raise BadImage(message)
     if image.format == "PNG":  # its checksums, which decoding does not look at
-        try:
+        with _shown_whole():
             Image.open(io.BytesIO(data), formats=FORMATS).verify()
-        except Exception as error:
-            raise _broken(error) from None
     return image
 
 
 def _loaded(image: Any) -> None:
-    """Decode it, which shows whether its bytes are whole."""
-    try:
+    """Decode it."""
+    with _shown_whole():
         image.load()
+
+
+@contextmanager
+def _shown_whole() -> Iterator[None]:
+    """Whatever PIL says against an image's bytes, in the words of BadImage."""
+    try:
+        yield
     except MemoryError:
-        raise
+        raise  # nothing is wrong with the image
     except Exception as error:
         raise _broken(error) from None
 
