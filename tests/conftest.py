@@ -12,3 +12,10 @@ def pytest_sessionstart() -> None:
     it.
     """
     asyncio.set_event_loop(None)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case of bytes by its argument: bytes in a test's name are unreadable, and compressed ones hold the time
+    of day, by which the processes that share a run would collect different tests.
+    """
+    return argname if isinstance(val, bytes) else None

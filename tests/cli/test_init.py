@@ -33,7 +33,7 @@ PAIRS = [{"instruction": f"do {i}", "output": f"done {i} times"} for i in range(
     ("name", "content"),
     [
         ("mails.jsonl", jsonl(MAILS)),
-        ("mails.jsonl.gz", gzip.compress(jsonl(MAILS))),
+        ("mails.jsonl.gz", gzip.compress(jsonl(MAILS), mtime=0)),
         ("mails.jsonl.zst", zstandard.compress(jsonl(MAILS))),
         ("mails", jsonl(MAILS)),
         (
@@ -143,10 +143,10 @@ def test_a_file_is_never_replaced_unasked(terminal: Terminal) -> None:
         ("list.json", b'[{"a": 1}, 5]', "list.json:2: holds a JSON number"),
         ("wide.csv", b"a,b\n1,2,3\n", "wide.csv:2: has 3 fields where the header has 2"),
         ("latin.csv", b"a,b\n\xe9,1\n", "latin.csv:2: the record is not valid UTF-8"),
-        ("cut.jsonl.gz", gzip.compress(jsonl(MAILS))[:60], "cut.jsonl.gz: its compressed data is cut off"),
+        ("cut.jsonl.gz", gzip.compress(jsonl(MAILS), mtime=0)[:60], "cut.jsonl.gz: its compressed data is cut off"),
         (
             "more.jsonl.gz",
-            gzip.compress(jsonl(MAILS)) + b"more",
+            gzip.compress(jsonl(MAILS), mtime=0) + b"more",
             "more.jsonl.gz: its compressed data is cut off or damaged",
         ),
         ("p.parquet", b"PAR1 nothing", "p.parquet: not a parquet file"),
@@ -156,7 +156,7 @@ def test_a_file_is_never_replaced_unasked(terminal: Terminal) -> None:
         ("page.jsonl", b"<!DOCTYPE html>\n", "page.jsonl: the name says plain text, and the file holds HTML or XML"),
         (
             "packed.jsonl",
-            gzip.compress(jsonl(MAILS)),
+            gzip.compress(jsonl(MAILS), mtime=0),
             "packed.jsonl: the name says plain text, and the file holds gzip",
         ),
         ("one.jsonl", jsonl([{"a": "x" * i} for i in range(1, 9)]), "no column holds classes"),

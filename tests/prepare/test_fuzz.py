@@ -29,7 +29,7 @@ def base(ending: str) -> bytes:
         import gzip
         import json
 
-        return gzip.compress(json.dumps(rows).encode())
+        return gzip.compress(json.dumps(rows).encode(), mtime=0)
     if ending == "json":
         import json
 

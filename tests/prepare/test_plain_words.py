@@ -65,7 +65,7 @@ def put(folder: Path, name: str, data: bytes, **spec: Any) -> Any:
         ),
         ("a.csv", b'<?xml version="1.0"?>\n<Error><Code>NoSuchKey</Code></Error>\n', "a.csv:1", "HTML or XML"),
         ("a.parquet", b"<html>404</html>", "a.parquet:1", "HTML or XML"),
-        ("a.parquet", gzip.compress(b"x"), "a.parquet:1", "says parquet, and the object holds gzip"),
+        ("a.parquet", gzip.compress(b"x", mtime=0), "a.parquet:1", "says parquet, and the object holds gzip"),
         (
             "a.parquet",
             b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
@@ -73,7 +73,12 @@ def put(folder: Path, name: str, data: bytes, **spec: Any) -> Any:
             "a pointer of Git LFS",
         ),
         ("a.csv", b"PK\x03\x04rest", "a.csv:1", "a zip archive"),
-        ("a.jsonl.gz", gzip.compress(gzip.compress(HAM.encode())), "a.jsonl.gz:1", "should hold jsonl, and holds gzip"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(gzip.compress(HAM.encode(), mtime=0), mtime=0),
+            "a.jsonl.gz:1",
+            "should hold jsonl, and holds gzip",
+        ),
         ("a.csv.zst", zstandard.compress(b"PAR1...."), "a.csv.zst:1", "should hold csv, and holds parquet"),
         ("a.csv", "text,label\nx,ham\n".encode("utf-16-le"), "a.csv:1", "text in UTF-16"),
         ("a.json", f"[{HAM}, {SPAM}".encode(), "a.json:2", "the JSON array does not end"),
