@@ -20,6 +20,7 @@ from finetune_trainer.launch.warm_up import warm_up
 from finetune_trainer.report.outcome import load_snapshot
 from finetune_trainer.train.worker import run_worker
 from support.jobs import job_config
+from support.order import same_order
 
 ALONE = World(device="cpu", threads_per_process=1)
 
@@ -46,7 +47,8 @@ class Bench:
 
     def prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        assert prepare.main(self.config()) == COMPLETE, (self.folder / "termination").read_text()
+        with same_order():
+            assert prepare.main(self.config()) == COMPLETE, (self.folder / "termination").read_text()
 
     def attempt(self, number: int = 1, stop: Callable[[], bool] = lambda: False) -> Report:
         """Train; the last snapshot. Raises what the run ends with."""

@@ -20,7 +20,6 @@ from finetune_trainer.tasks.base import JobFacts
 from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.models import mails, scored, tiny_bert, topics, write_jsonl
-from support.order import same_order
 
 STEPS = 120
 ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
@@ -69,8 +68,7 @@ def bench(folder: Path, base: Path, task: str) -> Bench:
             "output": {"uri": (folder / "out").as_uri()},
         },
     )
-    with same_order():
-        found.prepare()
+    found.prepare()
     return found
 
 

@@ -19,7 +19,6 @@ from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.families import edit, masked_bert
 from support.models import mails, write_jsonl
-from support.order import same_order
 from support.zoo import BARE, folder_of
 
 Make = Callable[..., Bench]
@@ -47,8 +46,7 @@ def make(tmp_path: Path) -> Make:
             "checkpoints": {"everySteps": 10},
         }
         found = Bench(tmp_path / name, plain | spec)
-        with same_order():
-            found.prepare()
+        found.prepare()
         return found
 
     return bench
@@ -161,8 +159,7 @@ def test_a_classifier_starts_from_the_result(make: Make, gaps: Path, tmp_path: P
             "output": {"uri": (tmp_path / "job" / "out").as_uri()},
         },
     )
-    with same_order():
-        job.prepare()
+    job.prepare()
     job.attempt()
     assert job.metrics()["test"]["accuracy"] > 0.8
     config = json.loads((tmp_path / "job" / "out" / "config.json").read_text())

@@ -17,7 +17,6 @@ from finetune_trainer.tasks.base import JobFacts
 from finetune_trainer.tasks.question_answering import TASK
 from support.attempts import Bench
 from support.models import questions, tiny_bert, write_jsonl
-from support.order import same_order
 
 STEPS = 90
 Make = Callable[..., Bench]
@@ -58,8 +57,7 @@ def make(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
             "output": {"uri": (tmp_path / name / "out").as_uri()},
         }
         found = Bench(tmp_path / name, plain | spec)
-        with same_order():
-            found.prepare()
+        found.prepare()
         return found
 
     return bench

@@ -23,7 +23,6 @@ from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.entities import LABELS, marked, tagged
 from support.models import tiny_bert, write_jsonl
-from support.order import same_order
 
 TASK = task_for("token-classification")
 STEPS = 240
@@ -46,8 +45,7 @@ def bench(folder: Path, rows: list[dict[str, Any]], base: Path, **spec: Any) -> 
         "output": {"uri": (folder / "out").as_uri()},
     }
     found = Bench(folder, plain | spec)
-    with same_order():
-        found.prepare()
+    found.prepare()
     return found
 
 
