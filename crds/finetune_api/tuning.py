@@ -17,7 +17,7 @@ from finetune_api.rules import beta_rules, schedule_rules, settings_rules
 from finetune_api.schedules import DEFAULT_CYCLES, DEFAULT_DECAY_RATIO, DEFAULT_SCHEDULE, SCHEDULES
 from finetune_api.tasks import TASKS
 from finetune_api.text import listed
-from finetune_api.uris import OutputUri, S3Uri, no_file
+from finetune_api.uris import Column, OutputUri, S3Uri, no_file
 
 MethodName = Annotated[str, OneOf(*METHODS)]
 OptimizerName = Annotated[str, OneOf(*OPTIMIZERS)]
@@ -181,6 +181,13 @@ def _defaults() -> str:
     )
 
 
+class Folds(Model):
+    """Cross-validation: train once for each fold of the training rows, on the others, and judge on the fold."""
+
+    count: int = Field(ge=2, le=20, description="How many folds. Each has its share of every class, and equal rows are in one fold; where numbers are learned, each has its share of low and high ones.")
+    group_by: Column | None = Field(None, description="Column whose rows of one value are all in one fold, as those of one customer or document. The model sees nothing of it. Rows without a value stand for themselves.")
+
+
 class Evaluation(Model):
     """When and by what the model is judged on the validation rows."""
 
@@ -188,6 +195,7 @@ class Evaluation(Model):
     every_epochs: float | None = Field(None, gt=0, le=1000, description="Evaluate every so many epochs; 1 when everySteps is absent too.")
     metric: MetricChoice = Field(AUTO, description=f"Which metric chooses the best checkpoint; {AUTO}: {_defaults()}.")
     early_stopping: EarlyStopping | None = Field(None, description="Stop when the metric no longer improves; off when absent.")
+    folds: Folds | None = Field(None, description="Cross-validation over the training rows; off when absent.")
 
     RULES = (
         Rule(

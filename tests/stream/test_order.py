@@ -237,3 +237,29 @@ def test_manifest_and_profile_survive_their_json(data: Path) -> None:
     assert again == manifest
     assert again.digest == manifest.digest
     assert Profile.from_json(profile.to_json()) == profile
+
+
+def test_a_row_has_one_position_in_its_source_whatever_the_split(data: Path) -> None:
+    bad = [row | {"label": None} for row in rows_of(3, 403)]
+    write(data / "data", "b.jsonl", [*bad[:2], *rows_of(203, 150), bad[2]])
+    spec = {
+        "train": {"uri": f"{data.as_uri()}/data/*"},
+        "validation": {"fraction": 0.2},
+        "test": {"fraction": 0.1},
+        "maxBadRows": 3,
+    }
+    config = job_config(data, data=spec)
+    manifest, profile = profiled(config)
+    everything = [*range(150), 403, 404, *range(150, 353), 405, *range(353, 403)]  # a.jsonl, b.jsonl, c.csv
+    met: list[int] = []
+    for split in ("train", "validation", "test"):
+        with Stream(config, manifest, profile, split) as stream:
+            texts = [int(row["text"].split()[-1]) for row in stream.rows()]
+            places = stream.positions(np.arange(stream.row_count))
+            assert places.dtype == np.int64
+            assert [everything[place] for place in places] == texts
+            some = np.array([5, 3, 3, stream.row_count - 1])
+            assert stream.positions(some).tolist() == places[some].tolist()
+            assert len(stream.positions(np.zeros(0, dtype=np.int64))) == 0
+            met += places.tolist()
+    assert sorted(met) == [n for n, number in enumerate(everything) if number < 403]

@@ -12,7 +12,7 @@ from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import MANIFEST_KEY, PROFILE_KEY, Profile, order_digest, save_profile
-from finetune_trainer.stream.splits import interval_of, intervals_of, split_blocks
+from finetune_trainer.stream.splits import intervals_of, part_of, split_blocks
 from support.jobs import job_config
 
 STORED = Path(__file__).parent / "stored"
@@ -45,7 +45,7 @@ def test_a_stored_profile_has_the_rows_and_the_order_that_it_had(tmp_path: Path)
     assert manifest.digest == profile.data.manifest_digest
     assert order_digest(manifest, profile.columns, profile.bad, intervals_of(config.data)) == profile.digest
     for split in ("train", "validation", "test"):
-        interval = interval_of(split, config.data)
+        interval = part_of(split, config.data)
         assert interval is not None
         rows = sum(block.rows for block in split_blocks(manifest, profile.bad, interval))
         assert rows == getattr(profile.data, f"{split}_rows")

@@ -22,7 +22,7 @@ from finetune_trainer.storage import location
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.sources.source import list_source
-from finetune_trainer.stream.splits import HELD_OUT, interval_of
+from finetune_trainer.stream.splits import HELD_OUT, part_of
 from finetune_trainer.tasks.registry import task_for
 
 ENDINGS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "parquet")
@@ -81,7 +81,7 @@ def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[
     bad_rows, held_out = BadRows(config.data.max_bad_rows), HeldOutCopies(config.data, out)
     listings, seen = {}, {}
     for role in ("train", *HELD_OUT):
-        interval = interval_of(role, config.data)
+        interval = part_of(role, config.data)
         if interval is not None and interval.source == role:
             listings[role] = list_source(config, role)
             mine = held_out if role == "train" else None

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form
 from finetune_api.records import Fault, parse_json
@@ -18,7 +20,7 @@ from finetune_trainer.stream.blocks import RowGroup, block_rows
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.sources.source import open_source
-from finetune_trainer.stream.splits import SplitBlock, copied_blocks, interval_of, split_blocks, usable_span
+from finetune_trainer.stream.splits import SplitBlock, copied_blocks, part_of, split_blocks, usable, usable_span
 
 PIECE_BYTES = 16 << 20
 """So much of a row group at a time is held where rows are read in file order."""
@@ -31,17 +33,16 @@ class SplitReader:
     """The rows of a split. `blocks` are those of its source, or of its copy, in file order."""
 
     def __init__(self, config: RunConfig, manifest: DataManifest, profile: Profile, split: str) -> None:
-        interval = interval_of(split, config.data)
+        interval = part_of(split, config.data)
         if interval is None:
             raise JobError(Reason.INVALID_CONFIG, f"the job has no {split} rows", field=f"spec.data.{split}")
         self._config, self._interval, self._source = config, interval, manifest.sources[interval.source]
         self._bad = profile.bad.get(interval.source, {})
         self._columns = tuple(dict.fromkeys(profile.columns.values()))
         self._out = location(config.output.uri, config.storage)
+        self._of_source = split_blocks(manifest, profile.bad, interval)
         copies = profile.held_out.get(split)
-        self.blocks: list[SplitBlock] = (
-            copied_blocks(copies) if copies else split_blocks(manifest, profile.bad, interval)
-        )
+        self.blocks: list[SplitBlock] = copied_blocks(copies) if copies else self._of_source
         self._store: ObjectStore | None = None
         self._groups: dict[int, RowGroup] = {}
         """Row groups that are being read on, by block."""
@@ -71,6 +72,21 @@ class SplitReader:
             return rows if wanted is None else [rows[row - start] for row in wanted]
         rows = block_rows(self._reader(), item, block, self._columns, self._out)
         return rows[low:high] if wanted is None else [rows[row] for row in wanted]
+
+    def positions(self, numbers: np.ndarray) -> np.ndarray:
+        """Where the split's rows of these numbers stand among all rows of their source: what names a row in any split.
+
+        Rows are counted over all objects in order, bad ones included; int64, as many as `numbers`.
+        """
+        wanted = np.asarray(numbers, dtype=np.int64)
+        found = np.empty(len(wanted), dtype=np.int64)
+        before = np.cumsum([0, *(item.rows for item in self._source.objects)])
+        at = np.searchsorted([block.first for block in self._of_source], wanted, side="right") - 1
+        for n in np.unique(at).tolist():
+            here, block = at == n, self._of_source[n]
+            rows = usable(block.number, block.block, self._bad.get(block.number, ()), self._interval)
+            found[here] = before[block.number] + rows[wanted[here] - block.first]
+        return found
 
     def release_all_but(self, blocks: Collection[int]) -> None:
         """Let go of row groups of other blocks."""

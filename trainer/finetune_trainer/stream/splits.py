@@ -18,6 +18,8 @@ from finetune_trainer.stream.order import mix
 
 _PLACE_KEY = 0x66696E6574756E65_6F70657261746F72  # fixed for ever: changing it changes what was held out
 HELD_OUT = ("validation", "test")
+FOLD, BUT_FOLD = "fold-", "train-but-"
+"""Beginnings of the names of splits: with a number from 1, the rows of that fold, and all other training rows."""
 _CHUNK = 1 << 18
 """Rows that are looked at together: a block may hold millions."""
 
@@ -41,7 +43,7 @@ class Interval:
         return (at >= self.low) & (at < self.high)
 
 
-def interval_of(split: str, data: Data) -> Interval | None:
+def part_of(split: str, data: Data) -> Interval | None:
     """Where a split's rows come from; None when the spec has no such split."""
     validation = (data.validation.fraction if data.validation else None) or 0.0
     test = (data.test.fraction if data.test else None) or 0.0
@@ -58,7 +60,7 @@ def interval_of(split: str, data: Data) -> Interval | None:
 
 def intervals_of(data: Data) -> dict[str, tuple[str, float, float] | None]:
     """split -> which part of which source it takes, as the order's digest holds it."""
-    found = {split: interval_of(split, data) for split in ("train", *HELD_OUT)}
+    found = {split: part_of(split, data) for split in ("train", *HELD_OUT)}
     return {split: (part.source, part.low, part.high) if part else None for split, part in found.items()}
 
 

@@ -61,6 +61,10 @@ class Stream:
         """Usable rows of the split."""
         return self._reader.row_count
 
+    def positions(self, numbers: np.ndarray) -> np.ndarray:
+        """Where the split's rows of these numbers stand among all rows of their source, bad ones counted; int64."""
+        return self._reader.positions(numbers)
+
     def windows(self, epoch: int) -> tuple[order.Window, ...]:
         """The windows of an epoch, in order."""
         blocks = self._reader.blocks

@@ -15,7 +15,7 @@ from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.fingerprint import UNUSABLE
 from finetune_trainer.prepare.rows.survey import SourceSurvey
 from finetune_trainer.stream.sources.listing import field_of
-from finetune_trainer.stream.splits import HELD_OUT, Interval, interval_of, usable
+from finetune_trainer.stream.splits import HELD_OUT, Interval, part_of, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def check_splits(data: Data, evidence: Evidence, unit: str = "text") -> Splits:
     train = np.zeros(0, dtype=np.uint64)
     bad = evidence.bad_rows.rows
     for split in ("train", *HELD_OUT):
-        interval = interval_of(split, data)
+        interval = part_of(split, data)
         if interval is None:
             continue
         seen = evidence.surveys[interval.source]

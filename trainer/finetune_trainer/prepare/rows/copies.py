@@ -15,7 +15,7 @@ from finetune_api.sources import Data
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE, to_bytes
 from finetune_trainer.stream.manifest import BLOCK_BYTES, Block
-from finetune_trainer.stream.splits import HELD_OUT, Interval, interval_of
+from finetune_trainer.stream.splits import HELD_OUT, Interval, part_of
 
 _CHUNK = 4096
 
@@ -63,7 +63,7 @@ class HeldOutCopies:
     """Copies of what `fraction` holds out, made while the training rows go by."""
 
     def __init__(self, data: Data, out: Location) -> None:
-        intervals = {split: interval_of(split, data) for split in HELD_OUT}
+        intervals = {split: part_of(split, data) for split in HELD_OUT}
         self._intervals: dict[str, Interval] = {
             s: interval for s, interval in intervals.items() if interval and interval.source == "train"
         }

@@ -18,7 +18,7 @@ from finetune_trainer.stream.sources.globs import fixed_prefix, has_glob, matche
 from finetune_trainer.stream.sources.listing import Listing, field_of
 from finetune_trainer.stream.sources.nearest import nearest
 from finetune_trainer.stream.sources.tables import table_findings
-from finetune_trainer.stream.splits import HELD_OUT, interval_of
+from finetune_trainer.stream.splits import HELD_OUT, part_of
 
 _HIDDEN = ("_", ".")
 
@@ -49,7 +49,7 @@ def list_sources(config: RunConfig) -> dict[str, Listing]:
     """All sources by role: train, and those splits that have objects of their own. Raises JobError."""
     found = {}
     for role in ("train", *HELD_OUT):
-        interval = interval_of(role, config.data)
+        interval = part_of(role, config.data)
         if interval is not None and interval.source == role:
             with blaming(field_of(role)):
                 found[role] = list_source(config, role)
