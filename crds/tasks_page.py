@@ -64,7 +64,8 @@ def _lines(task: TaskInfo) -> Iterator[str]:
     if VISION not in task.kinds:
         yield f"- Tokens of a row, unless `maxLength` says otherwise: {task.default_max_length:,} at most\n"
     yield f"- Families: {', '.join(family.name for family in task.families)}\n"
-    yield f"- In transformers' words: `{task.pipeline_tag}`\n\n"
+    yield f"- In transformers' words: `{task.pipeline_tag}`\n"
+    yield "".join(f"- {note}\n" for note in task.notes) + "\n"
 
 
 def _methods(*, everywhere: bool) -> str:

@@ -60,6 +60,7 @@ class TaskInfo:
     smooths: bool = False  # its loss is a cross-entropy whose targets training may smooth
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
     class_weights: bool = False  # its classes may be weighed, by spec.training.classWeights
+    notes: tuple[str, ...] = ()  # what its users should know; each a line of docs/tasks.md
 
     @property
     def settings_field(self) -> str:
@@ -147,6 +148,13 @@ TASKS = {
             example_model="hf://sentence-transformers/all-MiniLM-L6-v2",
             example_call="('Great food, slow service', top_k=None)",
             class_weights=True,
+            notes=(
+                "The validation rows choose, for each class, the share from which it counts as the row's. What they"
+                " count by class (`micro-f1`, `macro-f1`, `mcc`) is at the shares that the same evaluation chose, and"
+                " so a little better than on new rows; what they count by row (`sample-f1`, `subset-accuracy`) is at"
+                " 0.5. The test rows are judged at the shares that the validation rows chose, and their figures are"
+                " honest. Without validation rows, or with more than 256 classes, the share is 0.5 everywhere.",
+            ),
         ),
         TaskInfo(
             name="text-regression",
@@ -313,6 +321,11 @@ TASKS = {
             smooths=True,
             unfit=("gemma3_text",),
             windows=True,
+            notes=(
+                "A word is told by its first sub-word. An encoder sees all of the text there; a decoder (Llama, Qwen2"
+                " and the like) sees only what is left of it, not even the rest of the word, so its scores are lower as"
+                " a rule: choose an encoder where you can.",
+            ),
         ),
     )
 }

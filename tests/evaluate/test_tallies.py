@@ -17,7 +17,7 @@ from sklearn import metrics as reference
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.evaluate import score_bins
 from finetune_trainer.evaluate.class_tally import ClassTally, log_odds
-from finetune_trainer.evaluate.multi_label_tally import MultiLabelTally
+from finetune_trainer.evaluate.multi_label_tally import CHOOSE, MultiLabelTally
 from finetune_trainer.evaluate.regression_tally import RegressionTally
 from finetune_trainer.objectives.base import Losses
 
@@ -153,6 +153,46 @@ def test_the_thresholds_are_those_of_the_highest_f1() -> None:
                 precision, recall, _ = reference.precision_recall_curve(true[:, c], rounded(scores[:, c]))
                 best = (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
                 assert entry["f1"] == pytest.approx(best, **CLOSE)
+
+
+def test_rows_that_choose_their_thresholds_are_judged_by_them() -> None:
+    """What is counted by class equals scikit-learn's at the chosen thresholds; what is counted by row is at 0.5."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of F1 without a class
+        for n, rng, rows, classes, size in draws(5):
+            true = (rng.random((rows, classes)) < rng.random()).astype(int)
+            scores = rng.normal(size=(rows, classes)) - 3 + true  # a weak model: hardly a share above 0.5
+            names = tuple(map(str, range(classes)))
+            tally = fed(lambda k=names: MultiLabelTally(k, CHOOSE), scores, true, size)
+            found, thresholds = tally.metrics(), tally.decision()["thresholds"]
+            even = (scores >= 0).astype(int)
+            assert found["subset-accuracy"] == pytest.approx(reference.accuracy_score(true, even), **CLOSE)
+            said = (1 / (1 + np.exp(-scores)) >= thresholds).astype(int)
+            hits = 2 * (true & said).sum()
+            assert found["micro-f1"] == pytest.approx(hits / max(1, true.sum() + said.sum()), **CLOSE)
+            if n % 10:
+                continue
+            assert found["macro-f1"] == pytest.approx(
+                reference.f1_score(true, said, average="macro", zero_division=0), **CLOSE
+            )
+            expected = np.mean([reference.matthews_corrcoef(true[:, c], said[:, c]) for c in range(classes)])
+            assert found["mcc"] == pytest.approx(expected, **CLOSE)
+            expected = reference.f1_score(true, even, average="samples", zero_division=1)
+            assert found["sample-f1"] == pytest.approx(expected, **CLOSE)
+            by_class = reference.precision_recall_fscore_support(true, said, zero_division=0)
+            report = tally.report()["classes"]
+            for name, column in zip(("precision", "recall", "f1", "support"), by_class, strict=True):
+                assert [entry[name] for entry in report] == pytest.approx(column.tolist(), **CLOSE)
+            assert [entry["threshold"] for entry in report] == thresholds
+            assert "micro-f1-low" not in tally.intervals()
+
+
+def test_too_many_classes_to_choose_count_from_an_even_share() -> None:
+    names, true = tuple(map(str, range(257))), np.eye(257, dtype=int)[:20]
+    found = fed(lambda: MultiLabelTally(names, CHOOSE), true * 8.0 - 4, true, 7)
+    assert found.metrics()["micro-f1"] == 1.0
+    assert set(found.thresholds) == {0.5}
+    assert found.decision() == {}
 
 
 def test_a_share_at_either_end_is_told_from_none() -> None:

@@ -26,6 +26,8 @@ from finetune_trainer.objectives.base import Losses
 
 EVEN = 0.5
 """The share from which a class counts as the row's, where nothing else was chosen."""
+CHOOSE = "choose"
+"""In the place of thresholds: the rows that are counted choose them."""
 SUMS = 8
 COUNTED = ("loss", "micro-f1", "macro-f1", "sample-f1", "subset-accuracy", "mcc")
 RANKED = (*COUNTED, "auroc", "average-precision")
@@ -36,19 +38,31 @@ class MultiLabelTally:
     classes of a row: y², x², xy, and rows without any. Then hits, true and predicted of each class; then, of at most
     MOST_CLASSES classes, the rows without and with each by its score.
 
-    `thresholds`: the share from which each class counts as the row's.
+    `thresholds`: the share from which each class counts as the row's; None: EVEN. CHOOSE: what is counted by class is
+    judged at the thresholds that these rows choose, where the classes are few. What is counted by row cannot be: there
+    it is EVEN.
     """
 
-    def __init__(self, labels: tuple[str, ...], thresholds: Sequence[float] | None = None) -> None:
-        self.labels, self.thresholds = labels, tuple(thresholds or [EVEN] * len(labels))
+    def __init__(self, labels: tuple[str, ...], thresholds: Sequence[float] | str | None = None) -> None:
         n = len(labels)
-        self.few = n <= MOST_CLASSES
+        self.labels, self.few = labels, n <= MOST_CLASSES
+        self.chooses = thresholds == CHOOSE and self.few
+        self._given = [EVEN] * n if thresholds is None or isinstance(thresholds, str) else [*thresholds]
         self.vector = np.zeros(SUMS + 3 * n + (2 * n * BINS if self.few else 0))
+
+    @property
+    def thresholds(self) -> list[float]:
+        """Those in force."""
+        return self.decision()["thresholds"] if self.chooses else self._given
 
     @property
     def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each class: rows that have it and are said to, that have it, that are said to."""
         hits, true, predicted = self.vector[SUMS : SUMS + 3 * len(self.labels)].reshape(3, -1)
+        if self.chooses:
+            said = np.arange(BINS) >= best_bins(*self.ranked)[:, None]
+            without, hits = ((each * said).sum(1) for each in self.ranked)
+            predicted = without + hits
         return hits, true, predicted
 
     @property
@@ -60,7 +74,7 @@ class MultiLabelTally:
         """outputs [rows, classes], labels [rows, classes] of 0 and 1."""
         assert losses.outputs is not None
         scores, true = losses.outputs.double(), batch.labels > 0
-        said = scores.sigmoid() >= torch.tensor(self.thresholds, dtype=torch.float64, device=scores.device)
+        said = scores.sigmoid() >= torch.tensor(self._given, dtype=torch.float64, device=scores.device)
         hit = true & said
         y, x = (2 * hit.sum(1)).double(), (true.sum(1) + said.sum(1)).double()
         rows = torch.where(x > 0, y / x.clamp(min=1), 1.0)
@@ -95,17 +109,16 @@ class MultiLabelTally:
         return found
 
     def intervals(self) -> dict[str, float]:
-        """micro-f1 as a ratio of sums over rows; subset-accuracy by Wilson's interval."""
+        """subset-accuracy by Wilson's interval; micro-f1 as a ratio of sums over rows, where these do not choose."""
         _, rows, right, _, yy, xx, xy, _ = self.vector[:SUMS]
-        hits, true, predicted = self.counts
-        low, high = ratio_interval(2 * hits.sum(), true.sum() + predicted.sum(), yy, xx, xy, rows)
         right_low, right_high = wilson(right, rows)
-        return {
-            "micro-f1-low": 0.0 if math.isnan(low) else max(0.0, low),
-            "micro-f1-high": 1.0 if math.isnan(high) else min(1.0, high),
-            "subset-accuracy-low": right_low,
-            "subset-accuracy-high": right_high,
-        }
+        found = {"subset-accuracy-low": right_low, "subset-accuracy-high": right_high}
+        if not self.chooses:
+            hits, true, predicted = self.counts
+            low, high = ratio_interval(2 * hits.sum(), true.sum() + predicted.sum(), yy, xx, xy, rows)
+            found["micro-f1-low"] = 0.0 if math.isnan(low) else max(0.0, low)
+            found["micro-f1-high"] = 1.0 if math.isnan(high) else min(1.0, high)
+        return found
 
     def decision(self) -> dict[str, Any]:
         """`thresholds`: of each class, the share at which its F1 is highest on these rows."""

@@ -31,6 +31,8 @@ USUAL = {role.name: role.usual for role in INFO.roles}
 SWITCHES = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 """What a column of one class may hold, as lower-case text."""
 EVEN = 0.5
+UNDECIDED: Decision = {"thresholds": None}
+"""Where no validation row chose any: each class counts from an even share."""
 
 
 def columns(found: Sequence[str], wanted: Columns | None) -> dict[str, str]:
@@ -125,10 +127,12 @@ def objective(facts: JobFacts) -> Objective:
 
 
 def tally(facts: JobFacts, decision: Decision) -> Tally:
-    """Hits of each class by the thresholds that were chosen, and how well the scores rank."""
-    from finetune_trainer.evaluate.multi_label_tally import MultiLabelTally
+    """Hits of each class by the thresholds that were chosen, and how well the scores rank; the rows choose where none
+    were chosen before.
+    """
+    from finetune_trainer.evaluate.multi_label_tally import CHOOSE, MultiLabelTally
 
-    return MultiLabelTally(tuple(facts.labels), decision.get("thresholds"))
+    return MultiLabelTally(tuple(facts.labels), decision.get("thresholds", CHOOSE))
 
 
 def predict(
@@ -174,5 +178,6 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    undecided=UNDECIDED,
     predict=predict,
 )
