@@ -34,8 +34,7 @@ from matrix.cells import Cell, cells, short, unclaimed
 from support.attempts import Bench
 from support.zoo import BARE, folder_of
 
-STEPS, MORE_STEPS = 24, {"masked-lm": 48}
-"""A vocabulary is learned more slowly than a few classes."""
+STEPS = 48
 TRAINED = {ENCODER: "AutoModelForMaskedLM", DECODER: "AutoModelForCausalLM", VISION: "AutoModelForImageClassification"}
 """As whole as a model of the kind is found."""
 CLAIMED = cells()
@@ -55,10 +54,6 @@ def base_of(cell: Cell) -> Path:
     return folder_of(cell.family, BARE if head.is_new else head.auto_class)
 
 
-def steps_of(cell: Cell) -> int:
-    return MORE_STEPS.get(cell.task, STEPS)
-
-
 def bench(cell: Cell, folder: Path, uri: str, base: Path | None = None) -> Bench:
     return Bench(
         folder,
@@ -68,13 +63,13 @@ def bench(cell: Cell, folder: Path, uri: str, base: Path | None = None) -> Bench
             "data": {"train": {"uri": uri}, "validation": {"fraction": 0.15}},
             "method": {"type": cell.method},
             "training": {
-                "maxSteps": steps_of(cell),
+                "maxSteps": STEPS,
                 "globalBatchSize": 16,
                 "microBatchSize": 8,
                 "learningRate": 5e-3 if cell.method == "full" else 1e-2,
             },
-            "evaluation": {"everySteps": steps_of(cell)},
-            "checkpoints": {"everySteps": steps_of(cell)},
+            "evaluation": {"everySteps": STEPS},
+            "checkpoints": {"everySteps": STEPS},
             "output": {"uri": (folder / "out").as_uri()},
         },
     )
@@ -118,7 +113,7 @@ def test_a_cell(cell: Cell, data: dict[str, str], tmp_path: Path, monkeypatch: p
     with answers(monkeypatch) as said:
         whole.attempt()
     losses = [event["loss"] for event in whole.events("step")]
-    assert sum(losses[-6:]) < 0.99 * sum(losses[:6]), losses
+    assert sum(losses[-6:]) < 0.95 * sum(losses[:6]), losses
 
     ((probe, ours),) = said
     plain = loaded_plainly(cell, tmp_path / "whole" / "out").eval()
@@ -127,10 +122,10 @@ def test_a_cell(cell: Cell, data: dict[str, str], tmp_path: Path, monkeypatch: p
 
     steps: list[Any] = []
     counting = register_optimizer_step_post_hook(lambda *step: steps.append(step))
-    error = broken.failing(1, stop=lambda: len(steps) >= steps_of(cell) // 2)
+    error = broken.failing(1, stop=lambda: len(steps) >= STEPS // 2)
     counting.remove()
     assert error.reason is Reason.INTERRUPTED
-    assert broken.attempt(2).resumed_from_step == steps_of(cell) // 2
+    assert broken.attempt(2).resumed_from_step == STEPS // 2
     assert broken.events("step") == whole.events("step")
     weights = OURS[cell.method].adapter
     name = weights.weights if weights else "model.safetensors"
