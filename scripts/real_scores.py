@@ -292,7 +292,7 @@ def table() -> str:
             "",
             "What `finetune run` comes to on data that package registries carry, on two cores without a GPU. Each line"
             " is the mean over seeds and its standard deviation (in brackets: how many seeds), on test rows that no"
-            " training saw; beside it the 95 % confidence interval of the first seed over these rows, and the share of the"
+            " training saw; beside it the 95 % confidence interval of the first seed over them, and the share of the"
             " weights that was trained. The base is MiniLM (22 million weights) but for images."
             " `python scripts/real_scores.py` makes them again.",
             "",
