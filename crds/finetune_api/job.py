@@ -68,6 +68,15 @@ def _not_in(role: str) -> Rule:
     )
 
 
+_OUTPUT_OF_SETS = Rule(
+    f"!has(self.evaluation.sets) || !self.evaluation.sets.exists(s, {reads_cel('s.uri', 'self.output.uri')})",
+    "lies among the objects that a set of evaluation.sets names, so the job would read what it writes itself; choose"
+    " another prefix",
+    lambda s: not any(reads(each.uri, s.output.uri) for each in s.evaluation.sets or ()),
+    field="output.uri",
+)
+
+
 class Spec(Model):
     """What to tune, on what, how, and where."""
 
@@ -150,6 +159,7 @@ class Spec(Model):
         _not_in("train"),
         _not_in("validation"),
         _not_in("test"),
+        _OUTPUT_OF_SETS,
     )
 
 

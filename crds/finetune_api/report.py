@@ -16,6 +16,8 @@ from finetune_api.exits import Reason
 from finetune_api.status import (
     CHECKPOINTS,
     HISTORY_POINTS,
+    SETS,
+    VERDICTS,
     Best,
     Checkpoint,
     DataProfile,
@@ -25,6 +27,8 @@ from finetune_api.status import (
     Point,
     Progress,
     Resolved,
+    SetScore,
+    Verdict,
 )
 
 TERMINATION_BYTES = 4096
@@ -67,6 +71,8 @@ class Report(Model):
     progress: Progress | None = None
     evaluation: Metrics | None = Field(None, description="The last evaluation on the validation rows.")
     test: Metrics | None = Field(None, description="The final evaluation on the test rows.")
+    sets: tuple[SetScore, ...] | None = Field(None, max_length=SETS, description="The final evaluations on the rows of evaluation.sets.")
+    verdicts: tuple[Verdict, ...] | None = Field(None, max_length=VERDICTS, description="What the final evaluations show.")
     best: Best | None = None
     history: tuple[Point, ...] = Field((), max_length=HISTORY_POINTS, description="Thinned out by the trainer, over all attempts.")
     checkpoints: tuple[Checkpoint, ...] = Field((), max_length=CHECKPOINTS, description="Those that exist now, newest first.")
@@ -90,6 +96,8 @@ class Outcome(Model):
     resumed_from_step: int | None = Field(None, ge=0)
     best: Best | None = None
     test: Metrics | None = None
+    sets: tuple[SetScore, ...] | None = Field(None, max_length=SETS)
+    verdicts: tuple[Verdict, ...] | None = Field(None, max_length=VERDICTS)
     output: OutputStatus | None = None
     resolved: Resolved | None = Field(None, description="The prepare step's, and the trainer's.")
     data: DataProfile | None = Field(None, description="The prepare step's; findings dropped first when space is short.")
@@ -99,7 +107,7 @@ class Outcome(Model):
     def to_message(self) -> str:
         """JSON of at most TERMINATION_BYTES; the least important parts are dropped until it fits."""
         value = self
-        for drop in (None, "seconds", "data.findings", "data", "checkpoint", "test", "resolved"):
+        for drop in (None, "seconds", "data.findings", "data", "sets", "verdicts", "checkpoint", "test", "resolved"):
             if drop == "data.findings":
                 value = value.model_copy(update={"data": value.data and value.data.model_copy(update={"findings": ()})})
             elif drop:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Model, Rule
+from finetune_api.base import Model, Rule, cel_text
 from finetune_api.tasks import TASKS
-from finetune_api.uris import REVISION_OF_HUB, Column, DataUri, ModelUri, Revision, Split, no_file
+from finetune_api.uris import REVISION_OF_HUB, Column, DataUri, ModelUri, Revision, SetName, Split, no_file
 
 
 class ModelSource(Model):
@@ -18,6 +18,14 @@ class ModelSource(Model):
     revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// model. Resolved to a commit once, and recorded.")
 
     RULES = (no_file(), REVISION_OF_HUB)
+
+
+_SPLIT_OF_HUB = Rule(
+    "!has(self.split) || self.uri.startsWith('hf://')",
+    "only hf:// data sets have named splits; use a URI that matches the files wanted",
+    lambda s: s.split is None or s.uri.startswith("hf://"),
+    field="split",
+)
 
 
 class TrainSource(Model):
@@ -30,12 +38,7 @@ class TrainSource(Model):
     RULES = (
         no_file(),
         REVISION_OF_HUB,
-        Rule(
-            "!has(self.split) || self.uri.startsWith('hf://')",
-            "only hf:// data sets have named splits; use a URI that matches the files wanted",
-            lambda s: s.split is None or s.uri.startswith("hf://"),
-            field="split",
-        ),
+        _SPLIT_OF_HUB,
     )
 
 
@@ -60,6 +63,31 @@ class HeldOutSource(Model):
             "only hf:// data sets have named splits; use a URI that matches the files wanted",
             lambda s: s.split is None or (s.uri or "").startswith("hf://"),
             field="split",
+        ),
+    )
+
+
+SPLITS = ("train", "validation", "test")
+"""What no set may be called."""
+
+
+class EvaluationSet(Model):
+    """More labelled rows to judge by, of another domain, time, group or language, say."""
+
+    name: SetName = Field(description="What it is called in status and report; unique in the job.")
+    uri: DataUri = Field(description="Objects to read, as for data.train, with the same columns and classes.")
+    revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set.")
+    split: Split | None = Field(None, description="Split of an hf:// data set; \"test\" when absent.")
+
+    RULES = (
+        no_file(),
+        REVISION_OF_HUB,
+        _SPLIT_OF_HUB,
+        Rule(
+            f"!(self.name in [{', '.join(map(cel_text, SPLITS))}])",
+            "must not be train, validation or test, which the job's own rows are called; choose another name",
+            lambda s: s.name not in SPLITS,
+            field="name",
         ),
     )
 

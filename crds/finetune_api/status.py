@@ -45,6 +45,8 @@ HISTORY_POINTS = 128
 CHECKPOINTS = 12
 ATTEMPTS = 12
 FINDINGS = 5
+SETS = 8
+VERDICTS = 6
 
 
 class Phase(StrEnum):
@@ -197,6 +199,22 @@ class Best(Model):
     value: float = Field(description="Its value.")
 
 
+class SetScore(Model):
+    """How the result does on one of evaluation.sets."""
+
+    name: Annotated[str, StringConstraints(max_length=32)] = Field(description="The set's name.")
+    rows: int = Field(ge=0, description="Its usable rows.")
+    metrics: Annotated[dict[MetricName, float], Field(max_length=4)] = Field(description="The metric that chooses the best checkpoint, its confidence bounds, and the loss.")
+
+
+class Verdict(Model):
+    """What the final evaluations show, in a sentence."""
+
+    kind: Annotated[str, StringConstraints(max_length=32)] = Field(description="What it is about and how it ended, such as BetterThanBase, NoBetterThanBase or Overfitting.")
+    warning: bool = Field(False, description="Whether the model may not be fit for use as it is.")
+    message: Annotated[str, StringConstraints(max_length=384)] = Field(description="The figures, and what to do.")
+
+
 class Checkpoint(Model):
     """A verified checkpoint: its manifest exists."""
 
@@ -262,6 +280,8 @@ class Status(Model):
     progress: Progress | None = Field(None, description="How far the job is.")
     evaluation: Metrics | None = Field(None, description="The last evaluation during training.")
     test: Metrics | None = Field(None, description="The final evaluation on the test rows, confidence bounds included.")
+    sets: tuple[SetScore, ...] | None = Field(None, max_length=SETS, description="The final evaluations on the rows of evaluation.sets.")
+    verdicts: tuple[Verdict, ...] | None = Field(None, max_length=VERDICTS, description="What the final evaluations show: against the model before tuning, and against a constant answer.")
     best: Best | None = Field(None, description="The best evaluation so far.")
     history: tuple[Point, ...] = Field((), max_length=HISTORY_POINTS, description="Loss and metrics over the steps, thinned out.")
     checkpoints: tuple[Checkpoint, ...] = Field((), max_length=CHECKPOINTS, description="Verified checkpoints, newest first.")

@@ -86,6 +86,23 @@ def _condition_messages(length: int) -> Callable[[Status], Status]:
     return reduce
 
 
+def _verdicts(length: int) -> Callable[[Status], Status]:
+    """What each is about and whether it warns always stays."""
+
+    def reduce(status: Status) -> Status:
+        verdicts = status.verdicts and tuple(
+            v.model_copy(update={"message": clip(v.message, length)}) for v in status.verdicts
+        )
+        return status.model_copy(update={"verdicts": verdicts})
+
+    return reduce
+
+
+def _no_sets(status: Status) -> Status:
+    """What is worst of them a verdict says; all stands in the report."""
+    return status.model_copy(update={"sets": None})
+
+
 def _message(status: Status) -> Status:
     """Of a failed job the failure says it in full."""
     return status.model_copy(update={"message": status.message and clip(status.message, 256)})
@@ -99,14 +116,19 @@ _STEPS = (
     _checkpoints(6),
     _condition_messages(256),
     _data_in_short(1),
+    _verdicts(256),
     _points(8),
     _attempts(3),
     _checkpoints(3),
     _condition_messages(64),
+    _verdicts(128),
     _message,
     _checkpoints(1),
     _attempts(1),
     _points(2),
     _condition_messages(1),
     _data_in_short(0),
+    _verdicts(64),
+    _no_sets,
+    _verdicts(16),
 )

@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_api.base import Model, OneOf, Rule
+from finetune_api.base import Keyed, Model, OneOf, Rule
 from finetune_api.method import DEFAULT_METHOD, METHODS
 from finetune_api.metrics import AUTO, METRICS
 from finetune_api.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS, OptimizerInfo
 from finetune_api.rules import beta_rules, schedule_rules, settings_rules
 from finetune_api.schedules import DEFAULT_CYCLES, DEFAULT_DECAY_RATIO, DEFAULT_SCHEDULE, SCHEDULES
+from finetune_api.sources import EvaluationSet
 from finetune_api.tasks import TASKS
 from finetune_api.text import listed
 from finetune_api.uris import Column, OutputUri, S3Uri, no_file
@@ -189,13 +190,15 @@ class Folds(Model):
 
 
 class Evaluation(Model):
-    """When and by what the model is judged on the validation rows."""
+    """When and by what the model is judged."""
 
     every_steps: int | None = Field(None, ge=1, le=100_000_000, description="Evaluate every so many optimizer steps.")
     every_epochs: float | None = Field(None, gt=0, le=1000, description="Evaluate every so many epochs; 1 when everySteps is absent too.")
     metric: MetricChoice = Field(AUTO, description=f"Which metric chooses the best checkpoint; {AUTO}: {_defaults()}.")
     early_stopping: EarlyStopping | None = Field(None, description="Stop when the metric no longer improves; off when absent.")
     folds: Folds | None = Field(None, description="Cross-validation over the training rows; off when absent.")
+    sets: Annotated[tuple[EvaluationSet, ...], Field(max_length=8), Keyed("name")] | None = Field(None, description="More sets of rows on which the result is judged once at the end, beside test; they choose nothing.")
+    base: bool | None = Field(None, description="Whether the result is compared with what it started from, on the test rows (without these the validation rows): with the model before tuning, where that has a trained head of the task, and with the best constant answer; true when absent.")
 
     RULES = (
         Rule(

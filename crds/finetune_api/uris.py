@@ -78,6 +78,14 @@ Namespace = Annotated[
         "must be lower-case letters, digits and -, starting and ending with a letter or digit",
     ),
 ]
+SetName = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    Form(
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "must be at most 32 lower-case letters, digits and -, starting and ending with a letter or digit",
+    ),
+]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 _NO_FILE = "file:// is for `finetune run` on this machine; pods cannot see it: upload the files to s3:// and name them"

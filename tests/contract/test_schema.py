@@ -93,6 +93,7 @@ def test_every_number_of_the_spec_is_bounded_below_and_above() -> None:
 def test_lists_that_are_maps() -> None:
     keys = {path: s["x-kubernetes-list-map-keys"] for path, s in EVERYTHING if s.get("x-kubernetes-list-type") == "map"}
     assert keys == {
+        "spec.evaluation.sets": ["name"],
         "spec.workers.imagePullSecrets": ["name"],
         "spec.workers.env": ["name"],
         "status.conditions": ["type"],

@@ -56,6 +56,7 @@ def test_the_fullest_status_fits(letter: str) -> None:
         "display",
     )
     assert all(getattr(before, name) == getattr(after, name) for name in unchanged)
+    assert [(v.kind, v.warning) for v in after.verdicts or ()] == [(v.kind, v.warning) for v in before.verdicts or ()]
     assert [c.type for c in after.conditions] == [c.type for c in before.conditions]
     assert after.attempts[0] == before.attempts[0]
     assert after.checkpoints[0] == before.checkpoints[0]

@@ -21,8 +21,7 @@ from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.sources.source import list_source
-from finetune_trainer.stream.splits import HELD_OUT, part_of
+from finetune_trainer.stream.sources.source import list_sources
 from finetune_trainer.tasks.registry import task_for
 
 ENDINGS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "parquet")
@@ -79,13 +78,10 @@ def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[
     columns = columns or {"text": "text", "label": "label"}
     out = location(config.output.uri, config.storage)
     bad_rows, held_out = BadRows(config.data.max_bad_rows), HeldOutCopies(config.data, out)
-    listings, seen = {}, {}
-    for role in ("train", *HELD_OUT):
-        interval = part_of(role, config.data)
-        if interval is not None and interval.source == role:
-            listings[role] = list_source(config, role)
-            mine = held_out if role == "train" else None
-            seen[role] = survey(listings[role], task_for(config.task), columns, None, bad_rows, None, mine)
+    listings, seen = list_sources(config), {}
+    for role, listing in listings.items():
+        mine = held_out if role == "train" else None
+        seen[role] = survey(listing, task_for(config.task), columns, None, bad_rows, None, mine)
     if bad_rows.too_many:
         raise bad_rows.refusal()
     found = lay_out(config, out, listings, seen, columns, bad_rows.rows)

@@ -158,6 +158,7 @@ def _world_notes(spec: Spec, machine: Machine) -> Iterator[str]:
 def _credential_notes(spec: Spec, environment: Mapping[str, str]) -> Iterator[str]:
     uris = [spec.model.uri, spec.data.train.uri, spec.output.uri]
     uris += [h.uri for h in (spec.data.validation, spec.data.test) if h and h.uri]
+    uris += [each.uri for each in spec.evaluation.sets or ()]
     if spec.storage.credentials_secret and any(u.startswith("s3://") for u in uris):
         wanted = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         missing = [name for name in wanted if not environment.get(name)]

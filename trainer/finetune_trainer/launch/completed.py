@@ -14,7 +14,7 @@ from finetune_trainer.output import completed
 from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.storage import location
 
-REPORTED = ("progress", "evaluation", "test", "best", "checkpoints", "resolved", "data")
+REPORTED = ("progress", "evaluation", "test", "sets", "verdicts", "best", "checkpoints", "resolved", "data")
 
 
 def report_completed(config: RunConfig, snapshot: Path | None) -> bool:

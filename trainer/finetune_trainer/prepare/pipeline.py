@@ -46,6 +46,7 @@ from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile, save_profile
 from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.stream.sources.source import list_sources
+from finetune_trainer.stream.splits import SET
 from finetune_trainer.tasks.base import JobFacts, Task, role_of
 from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_for
@@ -165,6 +166,7 @@ def _check(
         ends=lengths.ends,
         label_names=label_names,
         spread=spread,
+        set_rows={split: rows for split, rows in splits.rows.items() if split.startswith(SET)},
     )
 
 

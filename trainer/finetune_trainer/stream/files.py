@@ -16,8 +16,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, open_store
 from finetune_trainer.stream.manifest import DataManifest
-from finetune_trainer.stream.sources.source import source_of
-from finetune_trainer.stream.splits import HELD_OUT
+from finetune_trainer.stream.sources.source import sources_of
 
 PLACE, TAG, BASE64 = "uri", "tag", "base64"
 """Fields of a row's value: where its file lies, the tag it had; its bytes as text."""
@@ -73,7 +72,7 @@ class Files:
     def place(self, uri: str) -> tuple[ObjectStore, str]:
         """The store of a file, and its key."""
         if uri.startswith("hf://"):
-            for role in ("train", *HELD_OUT):
+            for role in sources_of(self._config):
                 store = self._hub(role)
                 if store is not None and uri.startswith(store.uri("")):
                     return store, uri.removeprefix(store.uri(""))
@@ -84,8 +83,8 @@ class Files:
         return self._stores[root], open_store(uri, self._config.storage)[1]
 
     def _hub(self, role: str) -> ObjectStore | None:
-        source = source_of(self._config, role) if role in self._revisions else None
-        if source is None or source.uri is None or not source.uri.startswith("hf://"):
+        _, source = sources_of(self._config)[role]
+        if role not in self._revisions or source.uri is None or not source.uri.startswith("hf://"):
             return None
         if role not in self._stores:
             from finetune_trainer.stream.sources.hub_store import HubStore

@@ -65,6 +65,8 @@ class Profile:
     """The data set's names of the numbers that the label column holds."""
     spread: Spread | None = None
     """Of the numbers to be learned; None where there are none."""
+    set_rows: Mapping[str, int] = field(default_factory=dict)
+    """split -> usable rows, of each set of spec.evaluation.sets."""
 
     @property
     def moment(self) -> datetime | None:
@@ -92,6 +94,7 @@ class Profile:
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
             **({} if self.label_counts is None else {"labelCounts": list(self.label_counts)}),
             **({} if self.spread is None else {"spread": asdict(self.spread)}),
+            **({"setRows": dict(self.set_rows)} if self.set_rows else {}),
         }
 
     @staticmethod
@@ -117,6 +120,7 @@ class Profile:
             label_counts=_tuple(data.get("labelCounts")),
             label_names=_tuple(data.get("labelNames")),
             spread=Spread(**data["spread"]) if data.get("spread") else None,
+            set_rows=data.get("setRows", {}),
         )
 
 

@@ -20,6 +20,8 @@ _PLACE_KEY = 0x66696E6574756E65_6F70657261746F72  # fixed for ever: changing it 
 HELD_OUT = ("validation", "test")
 FOLD, BUT_FOLD = "fold-", "train-but-"
 """Beginnings of the names of splits: with a number from 1, the rows of that fold, and all other training rows."""
+SET = "set-"
+"""Before the name of a set of spec.evaluation.sets, as the name of a split and of its source."""
 _CHUNK = 1 << 18
 """Rows that are looked at together: a block may hold millions."""
 
@@ -49,6 +51,8 @@ def part_of(split: str, data: Data) -> Interval | None:
     test = (data.test.fraction if data.test else None) or 0.0
     if split == "train":
         return Interval("train", validation + test, 1.0)
+    if split.startswith(SET):
+        return Interval(split)
     held = data.validation if split == "validation" else data.test
     if held is None:
         return None
@@ -56,6 +60,11 @@ def part_of(split: str, data: Data) -> Interval | None:
         return Interval(split)
     low = 0.0 if split == "validation" else validation
     return Interval("train", low, low + (held.fraction or 0.0))
+
+
+def rows_called(split: str) -> str:
+    """What people call the rows of a split."""
+    return f"rows of set {split.removeprefix(SET)!r}" if split.startswith(SET) else f"{split} rows"
 
 
 def intervals_of(data: Data) -> dict[str, tuple[str, float, float] | None]:

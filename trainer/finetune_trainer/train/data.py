@@ -14,6 +14,7 @@ from finetune_trainer.batches.example import Example
 from finetune_trainer.model.processor import Processor
 from finetune_trainer.stream import DataManifest, Profile, Stream
 from finetune_trainer.stream.files import Files
+from finetune_trainer.stream.splits import SET
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.columns import with_name
 
@@ -48,9 +49,16 @@ class TrainingData:
         """This rank's rows of a split."""
         return Stream(self.config, self.manifest, self.profile, split=split, rank=self.rank, world=self.size)
 
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The sets of spec.evaluation.sets, as splits."""
+        return tuple(self.profile.set_rows)
+
     def rows_in(self, split: str) -> int:
         """How many rows a split has, over all ranks."""
         data = self.profile.data
+        if split.startswith(SET):
+            return self.profile.set_rows[split]
         return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}[split]
 
     @cached_property

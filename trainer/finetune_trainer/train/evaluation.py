@@ -15,6 +15,7 @@ from finetune_trainer.checkpoint.best import gain, is_better
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate.loop import evaluate
 from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.stream.splits import rows_called
 from finetune_trainer.tasks.base import Decision
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.skipped_rows import SkippedRows
@@ -74,7 +75,7 @@ def check_finite(metrics: dict[str, float], metric: str, split: str, step: int) 
         if not math.isfinite(metrics[name]):
             also = "" if name == "loss" else f", at a loss of {metrics['loss']:.6g}"
             raise JobError(
-                Reason.NON_FINITE_LOSS, f"the {name} on the {split} rows became {metrics[name]} at step {step}{also}"
+                Reason.NON_FINITE_LOSS, f"the {name} on the {rows_called(split)} became {metrics[name]} at step {step}{also}"
             )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import FINDINGS, DataProfile, Finding
+from finetune_trainer.stream.splits import rows_called
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.state import TrainState
 
@@ -24,7 +25,7 @@ def messages(counts: Mapping[str, int], max_length: int) -> dict[str, str]:
         split: (
             f"{count} training rows had {where} and weighed nothing, over all epochs: {ADVICE}"
             if split == "train"
-            else f"{count} {split} rows had {where} and were left out of the scores: {ADVICE}"
+            else f"{count} {rows_called(split)} had {where} and were left out of the scores: {ADVICE}"
         )
         for split, count in counts.items()
     }
@@ -74,7 +75,7 @@ class SkippedRows:
         if empty == rows:
             raise JobError(
                 Reason.NOTHING_TO_LEARN,
-                f"none of the {empty} {split} rows can be judged: nothing of them is left within maxLength"
+                f"none of the {empty} {rows_called(split)} can be judged: nothing of them is left within maxLength"
                 f" {self.max_length}",
                 field="spec.training.maxLength",
             )

@@ -41,6 +41,8 @@ def with_report(status: Status, report: Report, received: float | None, *, ended
         "progress": progress,
         "evaluation": report.evaluation,
         "test": report.test,
+        "sets": report.sets,
+        "verdicts": report.verdicts,
         "best": report.best,
         "history": report.history or None,
         "checkpoints": checkpoints or None,
@@ -57,6 +59,8 @@ def with_outcome(status: Status, said: Outcome) -> Status:
     given: dict[str, Any] = {
         "progress": _advanced(status.progress, said),
         "test": said.test,
+        "sets": said.sets,
+        "verdicts": said.verdicts,
         "best": said.best,
         "data": said.data if status.data is None else None,
         "output": said.output,

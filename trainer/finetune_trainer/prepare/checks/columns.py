@@ -16,14 +16,14 @@ from finetune_api.text import clip
 from finetune_trainer.prepare.rows.scan import peek_columns
 from finetune_trainer.storage import blaming
 from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader
-from finetune_trainer.stream.sources.listing import Listing, field_of
+from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.tasks.base import Task, role_of
 from finetune_trainer.tasks.columns import by_entry
 
 
 def check_columns(config: RunConfig, task: Task, listing: Listing) -> tuple[dict[str, str], tuple[str, ...] | None]:
     """role -> column, and the data set's names of the classes where the label column holds numbers. Raises JobError."""
-    with blaming(field_of("train")):
+    with blaming(listing.field):
         columns = _pick_columns(config, task, listing)
         named = None if task.known_classes(columns) else next(iter(task.class_columns(columns)), None)
         return columns, _label_names(config, task, listing, columns, named)

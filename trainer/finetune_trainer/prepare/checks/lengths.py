@@ -21,6 +21,7 @@ from finetune_trainer.prepare.checks.model import ModelFacts
 from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.lengths import Measured, measure
 from finetune_trainer.prepare.rows.sample import SampledRow
+from finetune_trainer.stream.splits import SET
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 
 
@@ -127,7 +128,7 @@ def _omissions(
             omission.kind,
             rows[omission.rows[0]],
             len(omission.rows) / len(rows) * total,
-            omission.message.format(share=len(omission.rows) / len(rows), split=split),
+            omission.message.format(share=len(omission.rows) / len(rows), split=split.removeprefix(SET)),
         )
         for omission in found
     ]

@@ -14,8 +14,7 @@ from finetune_api.text import clip
 from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.fingerprint import UNUSABLE
 from finetune_trainer.prepare.rows.survey import SourceSurvey
-from finetune_trainer.stream.sources.listing import field_of
-from finetune_trainer.stream.splits import HELD_OUT, Interval, part_of, usable
+from finetune_trainer.stream.splits import HELD_OUT, SET, Interval, part_of, rows_called, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def check_splits(data: Data, evidence: Evidence, unit: str = "text") -> Splits:
     found: list[Finding] = []
     train = np.zeros(0, dtype=np.uint64)
     bad = evidence.bad_rows.rows
-    for split in ("train", *HELD_OUT):
+    for split in ("train", *HELD_OUT, *(role for role in evidence.surveys if role.startswith(SET))):
         interval = part_of(split, data)
         if interval is None:
             continue
@@ -41,23 +40,24 @@ def check_splits(data: Data, evidence: Evidence, unit: str = "text") -> Splits:
         numbers = _split_numbers(seen, bad.get(interval.source, {}), interval)
         rows[split] = len(numbers)
         if not len(numbers):
-            raise empty_split(split, interval.whole, seen)
+            raise empty_split(split, interval.whole, seen, evidence.fields[interval.source])
         prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
         if split == "train":
             train, classes = prints, _class_counts(seen, numbers)
             found += _duplicates(seen, numbers, unit)
         else:
             found += _overlap(train, prints, split, seen, numbers, unit)
-            found += _unjudged(classes, _class_counts(seen, numbers), split)
+            if split in HELD_OUT:  # a set may be of some classes only
+                found += _unjudged(classes, _class_counts(seen, numbers), split)
     return Splits(rows, classes, tuple(found))
 
 
-def empty_split(split: str, whole: bool, seen: SourceSurvey) -> JobError:
+def empty_split(split: str, whole: bool, seen: SourceSurvey, field: str) -> JobError:
     if whole:
         return JobError(
             Reason.INVALID_DATA,
             f"{seen.source.uri} has no usable rows",
-            field=field_of(split),
+            field=field,
             hint="Check that the objects are not empty, and that the URI matches the right ones.",
         )
     return JobError(
@@ -149,7 +149,7 @@ def _overlap(
             file=file,
             line=line,
             message=(
-                f"{shared.sum()} {split} rows ({share:.1%}) have {article} {unit} that is in the training rows, too: "
+                f"{shared.sum()} {rows_called(split)} ({share:.1%}) have {article} {unit} that is in the training rows, too: "
                 "scores will look better than they are. Remove duplicates before splitting."
             ),
         )

@@ -18,7 +18,7 @@ from finetune_trainer.stream import order
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import ExcludedRows, order_digest
 from finetune_trainer.stream.sources.listing import Listing
-from finetune_trainer.stream.splits import intervals_of
+from finetune_trainer.stream.splits import SET, intervals_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ def _laid_out(
         sources[role], copied = reblock(source, role, listing.store, out, names, version=version)
         noted += copied
     manifest = DataManifest(sources)
-    digest = order_digest(manifest, columns, bad, intervals_of(config.data), version)
+    learned = DataManifest({role: source for role, source in sources.items() if not role.startswith(SET)})
+    wrong = {role: rows for role, rows in bad.items() if not role.startswith(SET)}
+    digest = order_digest(learned, columns, wrong, intervals_of(config.data), version)  # whatever sets are judged
     return Layout(manifest, version, digest, tuple(noted))
 
 

@@ -13,7 +13,7 @@ from finetune_trainer.prepare.rows.files import FileChecks
 from finetune_trainer.prepare.rows.sample import Sample, SampledRow
 from finetune_trainer.prepare.rows.survey import SourceSurvey, survey
 from finetune_trainer.storage import blaming
-from finetune_trainer.stream.sources.listing import Listing, field_of
+from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.tasks.base import Task
 
 FEW = 16
@@ -29,6 +29,8 @@ class Evidence:
     files: FileChecks | None = None
     surveys: dict[str, SourceSurvey] = field(default_factory=dict)
     samples: dict[str, Sequence[SampledRow]] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+    """What names each source in the manifest."""
 
     def read(
         self,
@@ -41,7 +43,8 @@ class Evidence:
     ) -> None:
         """Read all rows of a source. Raises JobError."""
         sample = Sample()
-        with blaming(field_of(listing.role)):
+        self.fields[listing.role] = listing.field
+        with blaming(listing.field):
             self.surveys[listing.role] = survey(
                 listing, task, columns, labels, self.bad_rows, sample, held_out, label_names, self.files
             )

@@ -25,31 +25,31 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.storage import blaming
 from finetune_trainer.stream.sources.folders import as_object, is_folder, without_files
 from finetune_trainer.stream.sources.hub_store import HubStore, files_of
-from finetune_trainer.stream.sources.listing import Listing, field_of
+from finetune_trainer.stream.sources.listing import Listing
 
 CARDS = ("README.md", ".huggingface.yaml")
 OPENED = (".py", ".zip", "dataset_infos.json")
 
 
-def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split: str) -> Listing:
+def list_hub(config: RunConfig, role: str, place: str, uri: str, revision: str | None, split: str) -> Listing:
     """The files of a split, at the commit that the revision means now. `split` may name the configuration, too:
-    configuration/split. Raises JobError.
+    configuration/split; `place`: the field of the manifest that describes the source. Raises JobError.
     """
     store = HubStore(uri, revision, config.hub)
-    with blaming(field_of(role)):
+    with blaming(f"{place}.uri"):
         info = store.info()
         pinned = HubStore(uri, info.sha, config.hub)
         files = files_of(info)
-        splits, class_names = _resolved(pinned, [found.key for found in files], uri, role, split)
+        splits, class_names = _resolved(pinned, [found.key for found in files], uri, place, split)
     wanted = split.rpartition("/")[2]
     if wanted not in splits:
-        raise _no_split(uri, role, split, list(splits), [found.key for found in files])
+        raise _no_split(uri, place, split, list(splits), [found.key for found in files])
     objects = []
     names = set(splits[wanted])
     mine = [found for found in files if found.key in names]
     if TASKS[config.task].reads_files:
         if is_folder([found.key for found in mine], config.data.format):
-            return Listing(role, uri, pinned, (as_object(mine, ""),), info.sha, files=tuple(mine))
+            return Listing(role, f"{place}.uri", uri, pinned, (as_object(mine, ""),), info.sha, files=tuple(mine))
         mine = without_files(mine, config.data.format)
     for found in mine:
         kind = format_of(found.key, config.data.format)
@@ -57,15 +57,15 @@ def list_hub(config: RunConfig, role: str, uri: str, revision: str | None, split
             raise JobError(
                 Reason.INVALID_CONFIG,
                 f"{pinned.uri(found.key)} is of split {split!r}, and its name says no format that can be read",
-                field=f"spec.data.{role}.split",
+                field=f"{place}.split",
                 hint="Choose a split of jsonl, csv or parquet files, or try revision refs/convert/parquet.",
             )
         objects.append((found, kind))
-    return Listing(role, uri, pinned, tuple(objects), info.sha, class_names=class_names)
+    return Listing(role, f"{place}.uri", uri, pinned, tuple(objects), info.sha, class_names=class_names)
 
 
 def _resolved(
-    store: HubStore, names: Sequence[str], uri: str, role: str, split: str
+    store: HubStore, names: Sequence[str], uri: str, place: str, split: str
 ) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
     """split -> names of its files, of the configuration that `split` names, else the default one; and column -> names
     of its classes.
@@ -81,7 +81,7 @@ def _resolved(
             known = datasets.get_dataset_config_names(str(folder))
             config = split.rpartition("/")[0] or datasets.get_dataset_default_config_name(str(folder))
             if config not in known and (split.rpartition("/")[0] or len(known) > 1):
-                raise _no_configuration(uri, role, split, known)
+                raise _no_configuration(uri, place, split, known)
             builder = datasets.load_dataset_builder(str(folder), config, cache_dir=f"{scratch}/cache")
         except (FileNotFoundError, datasets.exceptions.DatasetsError):
             return {}, {}  # nothing that the library takes for data
@@ -157,19 +157,19 @@ def _outside(uri: str, what: str) -> JobError:
     )
 
 
-def _no_configuration(uri: str, role: str, split: str, names: list[str]) -> JobError:
+def _no_configuration(uri: str, place: str, split: str, names: list[str]) -> JobError:
     asked, _, wanted = split.rpartition("/")
     near = (difflib.get_close_matches(asked, names, 1) or names)[0]
     why = f"no configuration {asked!r}" if asked else f"several configurations, and split {split!r} does not say which"
     return JobError(
         Reason.DATA_NOT_FOUND,
         f"{uri} has {why}; there are {', '.join(names[:10])}",
-        field=f"spec.data.{role}.split",
+        field=f"{place}.split",
         hint=f"Write it as configuration/split, as {near}/{wanted}.",
     )
 
 
-def _no_split(uri: str, role: str, split: str, splits: list[str], names: list[str]) -> JobError:
+def _no_split(uri: str, place: str, split: str, splits: list[str], names: list[str]) -> JobError:
     if splits:
         seen = f"its splits are {', '.join(splits[:10])}"
     else:
@@ -177,6 +177,6 @@ def _no_split(uri: str, role: str, split: str, splits: list[str], names: list[st
     return JobError(
         Reason.DATA_NOT_FOUND,
         f"{uri} has no files for split {split!r}; {seen}",
-        field=f"spec.data.{role}.split",
+        field=f"{place}.split",
         hint="Name a split that the data set has; for sets with a loading script try revision refs/convert/parquet.",
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from finetune_api.formats import Format
 from finetune_api.status import Finding
@@ -14,9 +15,12 @@ from finetune_trainer.storage import ObjectInfo, ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The objects of one source, sorted by key, with the store that reads them."""
+    """The objects of one source, sorted by key, with the store that reads them. `field`: what names it in the
+    manifest.
+    """
 
     role: str
+    field: str
     uri: str
     store: ObjectStore
     objects: tuple[tuple[ObjectInfo, Format], ...]
@@ -24,7 +28,7 @@ class Listing:
     files: tuple[ObjectInfo, ...] = ()
     """Where the one object is a folder of files that are rows: these."""
     findings: tuple[Finding, ...] = ()
-    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    class_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """column -> names of the numbers that it holds, as the data set's card says."""
 
     @property
@@ -32,8 +36,3 @@ class Listing:
         """Changes whenever an object is added, removed or rewritten."""
         facts = [self.uri, self.revision, [[i.key, i.size, i.etag, f.name] for i, f in self.objects]]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def field_of(role: str) -> str:
-    """The manifest's field that names a source."""
-    return f"spec.data.{role}.uri"

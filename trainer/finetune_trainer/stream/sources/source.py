@@ -10,15 +10,15 @@ from __future__ import annotations
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import Format, format_of
 from finetune_api.run import RunConfig
-from finetune_api.sources import HeldOutSource, TrainSource
+from finetune_api.sources import EvaluationSet, HeldOutSource, TrainSource
 from finetune_api.tasks import TASKS
 from finetune_trainer.storage import ObjectInfo, ObjectStore, blaming, open_store
 from finetune_trainer.stream.sources.folders import as_object, is_folder, without_files
 from finetune_trainer.stream.sources.globs import fixed_prefix, has_glob, matcher, spelt_out
-from finetune_trainer.stream.sources.listing import Listing, field_of
+from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.stream.sources.nearest import nearest
 from finetune_trainer.stream.sources.tables import table_findings
-from finetune_trainer.stream.splits import HELD_OUT, part_of
+from finetune_trainer.stream.splits import SET
 
 _HIDDEN = ("_", ".")
 
@@ -29,7 +29,7 @@ def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectSto
     Faults are ridden out for longer than in the prepare step, but not for so long that the other ranks give this one
     up.
     """
-    source = source_of(config, role)
+    _, source = sources_of(config)[role]
     assert source.uri is not None
     if source.uri.startswith("hf://"):
         from finetune_trainer.stream.sources.hub_store import HubStore
@@ -38,37 +38,44 @@ def open_source(config: RunConfig, role: str, revision: str | None) -> ObjectSto
     return open_store(source.uri, config.storage, patience=0.75 * config.world.timeout_seconds)[0]
 
 
-def source_of(config: RunConfig, role: str) -> TrainSource | HeldOutSource:
-    """The spec's source of a role."""
-    source = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}[role]
-    assert source is not None
-    return source
+Source = TrainSource | HeldOutSource | EvaluationSet
+
+
+def sources_of(config: RunConfig) -> dict[str, tuple[str, Source]]:
+    """Role -> the field of the manifest that describes a source, and what it says: the training rows, those splits that
+    have objects of their own, and the sets of spec.evaluation.sets.
+    """
+    data = config.data
+    given: dict[str, Source | None] = {"train": data.train, "validation": data.validation, "test": data.test}
+    found = {role: (f"spec.data.{role}", source) for role, source in given.items() if source and source.uri}
+    for n, each in enumerate(config.evaluation.sets or ()):
+        found[f"{SET}{each.name}"] = (f"spec.evaluation.sets[{n}]", each)
+    return found
 
 
 def list_sources(config: RunConfig) -> dict[str, Listing]:
-    """All sources by role: train, and those splits that have objects of their own. Raises JobError."""
+    """All sources by role. Raises JobError."""
     found = {}
-    for role in ("train", *HELD_OUT):
-        interval = part_of(role, config.data)
-        if interval is not None and interval.source == role:
-            with blaming(field_of(role)):
-                found[role] = list_source(config, role)
+    for role, (place, _) in sources_of(config).items():
+        with blaming(f"{place}.uri"):
+            found[role] = list_source(config, role)
     return found
 
 
 def list_source(config: RunConfig, role: str) -> Listing:
     """List a source. Raises JobError: DataNotFound, InvalidConfig, and what storage raises."""
-    source = source_of(config, role)
+    place, source = sources_of(config)[role]
+    field = f"{place}.uri"
     assert source.uri is not None
     if source.uri.startswith("hf://"):
         from finetune_trainer.stream.sources.hub_splits import list_hub
 
-        return list_hub(config, role, source.uri, source.revision, source.split or role)
+        return list_hub(config, role, place, source.uri, source.revision, source.split or _usual_split(role))
     store, pattern = open_store(source.uri, config.storage)
     ours = open_store(config.output.uri, config.storage)[1].rstrip("/") + "/"
     same_store = config.output.uri.split("/", 3)[:3] == source.uri.split("/", 3)[:3]
     found = _matching(store, pattern)
-    noted = table_findings(store, pattern, found, role)
+    noted = table_findings(store, pattern, found, field)
     seen = [info for info in found if not _hidden(info.key, pattern)]
     hidden, found = len(found) - len(seen), seen
     if same_store and not pattern.startswith(ours):
@@ -76,12 +83,16 @@ def list_source(config: RunConfig, role: str) -> Listing:
     if TASKS[config.task].reads_files:
         if is_folder([info.key for info in found], config.data.format):
             root = as_object(found, spelt_out(pattern))
-            return Listing(role, source.uri, store, (root,), files=tuple(found), findings=noted)
+            return Listing(role, field, source.uri, store, (root,), files=tuple(found), findings=noted)
         found = without_files(found, config.data.format)
     chosen = [(info, _format(info, config, source.uri, store)) for info in found]
     if not chosen:
-        raise _nothing(store, pattern, source.uri, role, hidden)
-    return Listing(role, source.uri, store, tuple(chosen), findings=noted)
+        raise _nothing(store, pattern, source.uri, field, hidden)
+    return Listing(role, field, source.uri, store, tuple(chosen), findings=noted)
+
+
+def _usual_split(role: str) -> str:
+    return "test" if role.startswith(SET) else role
 
 
 def _matching(store: ObjectStore, pattern: str) -> list[ObjectInfo]:
@@ -124,15 +135,15 @@ def _format(info: ObjectInfo, config: RunConfig, uri: str, store: ObjectStore) -
     return found
 
 
-def _nothing(store: ObjectStore, pattern: str, uri: str, role: str, hidden: int) -> JobError:
+def _nothing(store: ObjectStore, pattern: str, uri: str, field: str, hidden: int) -> JobError:
     if hidden:
         return JobError(
             Reason.DATA_NOT_FOUND,
             f"all {hidden} objects that match {uri} are hidden or temporary: their names, or their folders', begin with"
             " '_' or '.'",
-            field=field_of(role),
+            field=field,
             hint="Name such an object or folder in full if it is meant.",
         )
     near = nearest(store, pattern)
     seen = f"; nearest: {', '.join(near)}" if near else "; the place is empty"
-    return JobError(Reason.DATA_NOT_FOUND, f"no object matches {uri}{seen}", field=field_of(role))
+    return JobError(Reason.DATA_NOT_FOUND, f"no object matches {uri}{seen}", field=field)

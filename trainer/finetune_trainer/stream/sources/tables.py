@@ -13,12 +13,11 @@ from finetune_api.status import Finding
 from finetune_api.text import clip
 from finetune_trainer.storage import ObjectInfo, ObjectStore
 from finetune_trainer.stream.sources.globs import has_glob, spelt_out
-from finetune_trainer.stream.sources.listing import field_of
 
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 
 
-def table_findings(store: ObjectStore, pattern: str, found: Sequence[ObjectInfo], role: str) -> tuple[Finding, ...]:
+def table_findings(store: ObjectStore, pattern: str, found: Sequence[ObjectInfo], field: str) -> tuple[Finding, ...]:
     """A finding where files of a table format are named one by one. Raises JobError for the table's folder.
 
     Which files of a table hold rows that count, only its log says.
@@ -37,7 +36,7 @@ def table_findings(store: ObjectStore, pattern: str, found: Sequence[ObjectInfo]
         raise JobError(
             Reason.INVALID_DATA,
             f"{what}, which is not read as one: its files hold deleted and replaced rows, too",
-            field=field_of(role),
+            field=field,
             hint="Write the rows that count to plain parquet or jsonl files in a folder of their own, and name that.",
         )
     message = (
