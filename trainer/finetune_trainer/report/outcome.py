@@ -27,7 +27,17 @@ def outcome_for(
     if snapshot is not None:
         known = {
             name: getattr(snapshot, name)
-            for name in ("resumed_from_step", "best", "test", "sets", "verdicts", "output", "resolved", "data", "seconds")
+            for name in (
+                "resumed_from_step",
+                "best",
+                "test",
+                "sets",
+                "verdicts",
+                "output",
+                "resolved",
+                "data",
+                "seconds",
+            )
         }
         known["step"] = snapshot.progress.step if snapshot.progress else None
         known["checkpoint"] = snapshot.checkpoints[0] if snapshot.checkpoints else None

@@ -75,7 +75,8 @@ def check_finite(metrics: dict[str, float], metric: str, split: str, step: int) 
         if not math.isfinite(metrics[name]):
             also = "" if name == "loss" else f", at a loss of {metrics['loss']:.6g}"
             raise JobError(
-                Reason.NON_FINITE_LOSS, f"the {name} on the {rows_called(split)} became {metrics[name]} at step {step}{also}"
+                Reason.NON_FINITE_LOSS,
+                f"the {name} on the {rows_called(split)} became {metrics[name]} at step {step}{also}",
             )
 
 
