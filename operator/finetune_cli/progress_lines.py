@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetune_api.report import Report, Stage
-from finetune_api.status import DataProfile, Progress, Resolved
+from finetune_api.status import DataProfile, Progress, Resolved, SetScore, Verdict
 from finetune_cli.terminal import plural, size
 from finetune_operator.job.status.display import duration
 
@@ -47,6 +47,20 @@ def lines(before: Report | None, now: Report) -> Iterator[str]:
             yield f"checkpoint of step {checkpoint.step} ({size(checkpoint.bytes)})"
     if now.test and (before is None or before.test != now.test):
         yield f"test: {metrics(now.test)}"
+    told = {score.name for score in (before.sets if before else None) or ()}
+    yield from (f"set {score_line(score)}" for score in now.sets or () if score.name not in told)
+    if now.verdicts and (before is None or before.verdicts != now.verdicts):
+        yield from map(verdict_line, now.verdicts)
+
+
+def score_line(score: SetScore) -> str:
+    """german (300 rows): macro-f1 0.91 [0.88, 0.93], loss 0.2."""
+    return f"{score.name} ({plural(score.rows, 'row')}): {metrics(score.metrics)}"
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Its sentence, one that warns marked as such."""
+    return f"WARNING: {verdict.message}" if verdict.warning else verdict.message
 
 
 def data_lines(data: DataProfile) -> Iterator[str]:

@@ -277,10 +277,10 @@ def test_held_out_objects_are_measured_as_training_rows_are(folder: Path, llama:
 def test_a_class_that_is_held_out_whole_is_told(folder: Path, run: Any) -> None:
     rows = [{"text": f"row {n}", "label": "ab"[n % 2]} for n in range(200)]
     config = put(folder, "a.jsonl", b"", validation={"fraction": 0.5})
-    from finetune_trainer.stream.splits import interval_of
+    from finetune_trainer.stream.splits import part_of
     from support.rows import encode
 
-    interval = interval_of("validation", config.data)
+    interval = part_of("validation", config.data)
     assert interval is not None
     import numpy as np
 

@@ -9,9 +9,9 @@ import click
 
 from finetune_api.lenient import parse_lenient
 from finetune_api.method import DEFAULT_METHOD
-from finetune_api.status import AttemptStatus, Checkpoint, Phase, Status
+from finetune_api.status import AttemptStatus, Checkpoint, Phase, Status, Verdict
 from finetune_api.times import seconds
-from finetune_cli.progress_lines import columns, data_lines, metrics, progress
+from finetune_cli.progress_lines import columns, data_lines, metrics, progress, score_line, verdict_line
 from finetune_cli.terminal import size
 from finetune_operator.job.status.display import duration
 
@@ -55,6 +55,9 @@ def job_lines(body: dict[str, Any], now: float) -> Iterator[str]:
         yield _row("Best", f"{status.best.metric} {status.best.value:.4g} at step {status.best.step}")
     if status.test:
         yield _row("Test", metrics(status.test))
+    yield from _table("Sets", [score_line(score) for score in status.sets or ()])
+    verdicts = sorted(status.verdicts or (), key=lambda v: not v.warning)
+    yield from _table("Verdict", [_told(verdict) for verdict in verdicts])
     if status.data:
         first, *rest = data_lines(status.data)
         yield _row("Data", first.removeprefix("data: "))
@@ -125,6 +128,11 @@ def _row(name: str, text: str) -> str:
 def _table(name: str, rows: list[str]) -> Iterator[str]:
     for i, row in enumerate(rows):
         yield _row(name if i == 0 else "", row)
+
+
+def _told(verdict: Verdict) -> str:
+    line = verdict_line(verdict)
+    return click.style(line, fg="yellow") if verdict.warning else line
 
 
 def _checkpoint(checkpoint: Checkpoint, now: float) -> str:

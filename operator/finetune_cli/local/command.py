@@ -30,6 +30,7 @@ from finetune_cli.local.process import require_trainer
 from finetune_cli.local.runner import Result, Runner, Signals
 from finetune_cli.local.state_dir import RunRecord, StateDir, state_root
 from finetune_cli.manifest import STDIN, ManifestError
+from finetune_cli.progress_lines import verdict_line
 from finetune_cli.terminal import Stop, error_line, headline, next_steps, note, plural, quoted, to_yaml
 
 Hint = Callable[[list[tuple[str, str]]], None]
@@ -168,6 +169,9 @@ def _report_end(result: Result, state: StateDir, job: Job, hint: Hint) -> int:
         steps = after_success(job.manifest)
         if job.document.file != STDIN and _fits_cluster(job):
             steps.append(("the same in a cluster", f"kubectl apply -f {quoted(job.document.file)}"))
+        for verdict in status.verdicts or ():
+            if verdict.warning:
+                click.secho(f"\n{verdict_line(verdict)}", fg="yellow", err=True)
         hint(steps)
         return 0
     if status.phase is Phase.SUSPENDED:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from finetune_trainer.output.judged import score_table
 from finetune_trainer.output.result import Result, bounds, class_table, headline, loadable, name_of
 from finetune_trainer.tasks.registry import task_for
 
@@ -19,6 +20,7 @@ def model_card(result: Result) -> str:
         f"# {result.title}",
         _summary(result),
         _metrics(result),
+        _sets(result),
         _usage(result),
         _data(result),
         _training(result),
@@ -109,10 +111,16 @@ def _metrics(result: Result) -> str:
     return text
 
 
+def _sets(result: Result) -> str:
+    if not result.sets:
+        return ""
+    head, rows = score_table(result.with_sets, result.metric, result.judged_on)
+    text = "## Further sets\n\n" + _table(head, rows)
+    return f"{text}\n\n{result.words_of_sets}" if result.words_of_sets else text
+
+
 def _row_count(result: Result) -> str:
-    data = result.report.data
-    count = 0 if data is None else data.test_rows if result.judged_on == "test" else data.validation_rows
-    return f" ({count:,})" if count else ""
+    return f" ({result.judged_rows:,})" if result.judged_rows else ""
 
 
 def _usage(result: Result) -> str:
@@ -149,6 +157,7 @@ def _usage(result: Result) -> str:
 def _data(result: Result) -> str:
     data, source = result.report.data, result.config.data.train
     rows = [("train", source.uri + (f" at {source.revision}" if source.revision else ""))]
+    rows += [(f"set {each.name}", each.uri) for each in result.config.evaluation.sets or ()]
     if data is not None:
         counts = f"{data.train_rows:,} train, {data.validation_rows:,} validation, {data.test_rows:,} test"
         rows += [("rows", f"{counts}, {data.bad_rows:,} left out")]

@@ -17,6 +17,7 @@ def metrics(result: Result) -> dict[str, object]:
         "base": result.base,
         "test": report.test,
         "validation": report.evaluation,
+        "sets": {name: scores.to_json() for name, scores in result.sets.items()},
         "best": report.best and report.best.to_json(),
         "classes": [dataclasses.asdict(c) for c in result.classes],
         "labels": list(result.labels),

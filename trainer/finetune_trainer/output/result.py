@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from finetune_api.metrics import LOSS
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
 from finetune_trainer.methods import TuningMethod, method_for
+from finetune_trainer.output.judged import Scores, words_of_worst, worst
 from finetune_trainer.tasks.base import Decision, JobFacts, Picture
 
 
@@ -72,6 +74,7 @@ class Result:
     `report` is the final snapshot; `facts` and `decision` are what the task's functions take;
     `class_words` are what people call the classes, one of them, and what is counted of it;
     `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
+    `sets`: the scores on those of spec.evaluation.sets, by name;
     `averaged`: which checkpoints' mean the weights are, as a sentence; None where they are one's.
     `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
     that the reader should see.
@@ -86,6 +89,7 @@ class Result:
     class_words: tuple[str, str, str] = ("Classes", "class", "rows")
     confusion: tuple[tuple[int, ...], ...] | None = None
     tables: tuple[Table, ...] = ()
+    sets: Mapping[str, Scores] = field(default_factory=dict)
     pairs: Pairs | None = None
     samples: tuple[Sample, ...] = ()
     pictures: tuple[Picture, ...] = ()
@@ -108,6 +112,34 @@ class Result:
     def judged_on(self) -> str:
         """Which rows `metrics` is about."""
         return "test" if self.report.test else "validation"
+
+    @property
+    def judged_rows(self) -> int:
+        """How many rows `metrics` is about; 0 where that is not known."""
+        data = self.report.data
+        return 0 if data is None else data.test_rows if self.judged_on == "test" else data.validation_rows
+
+    @property
+    def with_sets(self) -> dict[str, Scores]:
+        """The rows that the result is judged on, if there are any, and the sets."""
+        own = {self.judged_on: Scores(self.judged_rows, self.metrics)} if self.metrics else {}
+        return own | dict(self.sets)
+
+    @property
+    def worst_set(self) -> str | None:
+        """The set on which the model is worst, where there are several or it can be compared."""
+        return worst(self.sets, self.metric) if len(self.with_sets) > 1 else None
+
+    @property
+    def words_of_sets(self) -> str:
+        """Which set is the worst, and by how much."""
+        name = self.worst_set
+        return "" if name is None else words_of_worst(name, self.with_sets, self.metric, self.judged_on)
+
+    @property
+    def metric(self) -> str:
+        """The one that chooses the best checkpoint."""
+        return (self.report.resolved and self.report.resolved.metric) or LOSS
 
     @property
     def method(self) -> TuningMethod:

@@ -35,8 +35,9 @@ class Evaluator:
     metric: str
     stop: Callable[[], bool]
 
-    def judge(self, split: str, step: int, decision: Decision = NONE) -> Tally:
-        """Over all ranks. `decision`: how outputs become answers. Collective.
+    def judge(self, split: str, step: int, decision: Decision = NONE, *, strict: bool = True) -> Tally:
+        """Over all ranks. `decision`: how outputs become answers; `strict`: a loss that is no number is an error.
+        Collective.
 
         Raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together.
         """
@@ -62,7 +63,8 @@ class Evaluator:
                 stop=self.stop,
             )
         self.skipped_rows.add_evaluation(split, data.rows_in(split), int(self.ranks.sum([empty])[0]))
-        check_finite(tally.metrics(), self.metric, split, step)
+        if strict:
+            check_finite(tally.metrics(), self.metric, split, step)
         return tally
 
 

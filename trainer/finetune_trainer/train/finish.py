@@ -1,4 +1,4 @@
-"""The end of a run, in its order: the best weights, the evaluation on the test rows, the export, the commit.
+"""The end of a run, in its order: the best weights, the final evaluations, the export, the commit.
 
 Other ranks wait for rank 0's commit, so that exit 0 means on every one of them that the artefacts are committed.
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 from finetune_api.exits import JobError, Reason
 from finetune_api.report import Stage
 from finetune_trainer.evaluate.loop import Stopped
-from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.output import commit, export
 from finetune_trainer.stream import sweep_cache
-from finetune_trainer.tasks.base import Decision
 from finetune_trainer.train.chosen_weights import Chosen, take_best
+from finetune_trainer.train.final import Final, judge_result
 from finetune_trainer.train.result import result_of, write_model_files
 from finetune_trainer.train.scratch import scratch_folder
 from finetune_trainer.train.session import Session
@@ -22,28 +21,18 @@ def finish(s: Session) -> None:
     """Test, export and commit; ends when the result is committed. Collective."""
     try:
         chosen = take_best(s)
-        tally = test(s, chosen.decision) if s.data.rows_in("test") else None
+        final = judge_result(s, chosen.decision)
     except Stopped:
         raise interrupted(s) from None
     s.ranks.sum([0.0])  # all have come as far: nothing is committed beside a rank that has failed
-    s.ranks.from_first(lambda: write(s, tally, chosen))
+    s.ranks.from_first(lambda: write(s, final, chosen))
 
 
-def test(s: Session, decision: Decision) -> Tally:
-    """Judge on the test rows. Raises Stopped. Collective."""
-    s.progress.stage(Stage.TESTING)
-    with s.progress.clock("evaluate"):
-        tally = s.evaluator.judge("test", s.state.step, decision)
-    s.progress.report(test={**tally.metrics(), **tally.intervals()})
-    s.events.add("test", s.state.step, **tally.metrics())
-    return tally
-
-
-def write(s: Session, tally: Tally | None, chosen: Chosen) -> bool:
+def write(s: Session, final: Final, chosen: Chosen) -> bool:
     """Export to scratch and commit. Rank 0."""
     s.progress.stage(Stage.EXPORTING)
     with s.progress.clock("export"), scratch_folder(s.config, "export") as parent:
-        result = result_of(s, tally, chosen)
+        result = result_of(s, final, chosen)
         folder = parent / "output"
         export(folder, result, s.events, lambda path: write_model_files(s, path))
         if s.stop():

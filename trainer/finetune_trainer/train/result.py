@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from finetune_trainer.batches.example import Example
-from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.methods import method_for
 from finetune_trainer.output import ClassScore, Pairs, Result, Sample, Table, versions
 from finetune_trainer.output.model import write_model
@@ -21,6 +20,7 @@ from finetune_trainer.tasks.base import Decision, Picture
 from finetune_trainer.tasks.ends import learned_ends
 from finetune_trainer.train.chosen_weights import Chosen
 from finetune_trainer.train.data import TrainingData
+from finetune_trainer.train.final import Final
 from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.session import Session
 
@@ -30,8 +30,9 @@ PICTURES = 96
 """Rows of which the report shows some."""
 
 
-def result_of(s: Session, tally: Tally | None, chosen: Chosen) -> Result:
-    """All that the report is made of; `tally`: of the test rows; `chosen`: the weights that are the result."""
+def result_of(s: Session, final: Final, chosen: Chosen) -> Result:
+    """All that the report is made of; `final`: its final evaluations; `chosen`: the weights that are the result."""
+    tally = final.test
     details = (tally.report() if tally is not None else None) or {}
     confusion = details.get("confusion")
     pairs = details.get("pairs")
@@ -52,6 +53,7 @@ def result_of(s: Session, tally: Tally | None, chosen: Chosen) -> Result:
         class_words=details.get("words", ("Classes", "class", "rows")),
         confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
         tables=tuple(Table.of(table) for table in details.get("tables", ())),
+        sets=final.sets,
         pairs=None if pairs is None else Pairs(tuple(pairs["bounds"]), tuple(map(tuple, pairs["counts"]))),
         samples=tuple(
             Sample(

@@ -15,6 +15,7 @@ def data(result: Result) -> str:
     for name, held in (("validation", source.validation), ("test", source.test)):
         if held is not None:
             facts.append((name, held.uri or f"{held.fraction:.3g} of the training rows"))
+    facts += [(f"set {each.name}", each.uri) for each in result.config.evaluation.sets or ()]
     if data is not None:
         facts += [
             ("rows to learn from", f"{data.train_rows:,}"),

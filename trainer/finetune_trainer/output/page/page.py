@@ -20,6 +20,7 @@ from finetune_trainer.output.page.numbers import figure, number
 from finetune_trainer.output.page.pairs import pairs
 from finetune_trainer.output.page.pictures import pictures
 from finetune_trainer.output.page.samples import samples
+from finetune_trainer.output.page.sets import sets
 from finetune_trainer.output.page.settings import settings
 from finetune_trainer.output.page.tables import shorten
 from finetune_trainer.output.page.timing import timing
@@ -36,6 +37,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         _notes(result),
         _tiles(result, events),
         curves(result, events),
+        sets(result),
         classes(result),
         figures(result),
         pictures(result),
@@ -107,8 +109,7 @@ def _tiles(result: Result, events: list[dict[str, Any]]) -> str:
 
 
 def _metric_tile(result: Result, name: str, main: bool) -> str:
-    interval, data = bounds(result.metrics, name), result.report.data
-    rows = 0 if data is None else data.test_rows if result.judged_on == "test" else data.validation_rows
+    interval, rows = bounds(result.metrics, name), result.judged_rows
     on = f"on {f'{rows:,} ' if rows else ''}{result.judged_on} rows"
     more = f"95 %: {figure(interval[0])} to {figure(interval[1])}<br>{on}" if interval else on
     return _tile(name, figure(result.metrics[name]), more, main, raw=True)

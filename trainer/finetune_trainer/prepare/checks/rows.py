@@ -14,7 +14,7 @@ def check_any_usable(evidence: Evidence) -> None:
     """Raises JobError where no training row can be used."""
     if not evidence.train.usable:
         check_bad_rows(evidence)
-        raise empty_split("train", True, evidence.train)
+        raise empty_split("train", True, evidence.train, evidence.fields["train"])
 
 
 def check_bad_rows(evidence: Evidence) -> None:

@@ -149,8 +149,8 @@ def _overlap(
             file=file,
             line=line,
             message=(
-                f"{shared.sum()} {rows_called(split)} ({share:.1%}) have {article} {unit} that is in the training rows, too: "
-                "scores will look better than they are. Remove duplicates before splitting."
+                f"{shared.sum()} {rows_called(split)} ({share:.1%}) have {article} {unit} that is in the training rows,"
+                " too: scores will look better than they are. Remove duplicates before splitting."
             ),
         )
     ]
