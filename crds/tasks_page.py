@@ -60,7 +60,10 @@ def _lines(task: TaskInfo) -> Iterator[str]:
     yield f"- Metrics: {', '.join(metrics)}\n"
     if task.settings:
         yield f"- Settings of its own: `spec.{task.settings_field}` ([reference](reference.md))\n"
-    yield f"- Methods: {_methods(everywhere=True)}; where the model takes them {_methods(everywhere=False)}\n"
+    some = (
+        f"; where the model takes them {_methods(task, everywhere=False)}" if _methods(task, everywhere=False) else ""
+    )
+    yield f"- Methods: {_methods(task, everywhere=True)}{some}\n"
     if VISION not in task.kinds:
         yield f"- Tokens of a row, unless `maxLength` says otherwise: {task.default_max_length:,} at most\n"
     yield f"- Families: {', '.join(family.name for family in task.families)}\n"
@@ -68,9 +71,9 @@ def _lines(task: TaskInfo) -> Iterator[str]:
     yield "".join(f"- {note}\n" for note in task.notes) + "\n"
 
 
-def _methods(*, everywhere: bool) -> str:
-    """Names of the methods that fit each task, or of the others."""
-    return ", ".join(f"`{method.name}`" for method in METHODS.values() if method.everywhere is everywhere)
+def _methods(task: TaskInfo, *, everywhere: bool) -> str:
+    """Names of the methods that fit the task with each family, or of those that fit with some."""
+    return ", ".join(f"`{m.name}`" for m in METHODS.values() if m.everywhere is everywhere and m.fits(task))
 
 
 def _role(role: Role) -> str:
@@ -88,11 +91,13 @@ def _examples(task: TaskInfo) -> list[str]:
 
 
 def _matrix() -> str:
-    count = sum(len(task.families) for task in TASKS.values()) * sum(method.everywhere for method in METHODS.values())
+    every = [(task, method) for task in TASKS.values() for method in METHODS.values() if method.everywhere]
+    count = sum(len(task.families) for task, method in every if method.fits(task))
     head = f"| | {' | '.join(TASKS)} |\n|---|{'---|' * len(TASKS)}\n"
     rows = (
         f"| {family.name} ([{family.example.rpartition('/')[2]}](https://huggingface.co/{family.example})) |"
         f" {' | '.join('●' if family in task.families else '' for task in TASKS.values())} |\n"
         for family in FAMILIES.values()
     )
-    return f"{_MATRIX.format(count=count, few=len(FAMILIES))}{head}{''.join(rows)}\n● by {_methods(everywhere=True)}.\n"
+    below = "● by the methods that the task's section names first."
+    return f"{_MATRIX.format(count=count, few=len(FAMILIES))}{head}{''.join(rows)}\n{below}\n"

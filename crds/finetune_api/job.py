@@ -26,6 +26,7 @@ from finetune_api.rules import (
     metric_rule,
     recompute_rule,
     smoothing_rule,
+    suits_rules,
     task_settings_rules,
 )
 from finetune_api.sources import Data, ModelSource
@@ -150,6 +151,7 @@ class Spec(Model):
         ),
         merge_rule(METHODS),
         recompute_rule(METHODS),
+        *suits_rules(TASKS, METHODS),
         Rule(
             "!(self.output.uri + '/').startsWith(self.model.uri.endsWith('/') ? self.model.uri : self.model.uri + '/')",
             "must not lie in model.uri; choose another prefix",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finetune_api.tasks import IMAGE, ROW, TaskInfo
 from finetune_api.text import camel_case
 
 
@@ -24,6 +25,9 @@ class MethodInfo:
     merges: bool = False  # its result can be merged into the model that it started from
     recomputes: bool = True  # goes with spec.training.gradientCheckpointing
     everywhere: bool = True  # fits every task and family of the tables; else the prepare step says where it does not
+    pools: bool = False  # its result has a head of our own on one vector a row, which no pipeline loads
+    suits: tuple[str, ...] = ()  # what may carry a task's answer (tasks.py); empty: anything
+    reason: str = ""  # why only those, for people
 
     @property
     def settings_field(self) -> str:
@@ -35,12 +39,26 @@ class MethodInfo:
         """The same field in Python."""
         return self.name.replace("-", "_")
 
+    def fits(self, task: TaskInfo) -> bool:
+        """Whether it makes sense for the task."""
+        return not self.suits or task.answer in self.suits
+
 
 METHODS = {
     method.name: method
     for method in (
         MethodInfo("full", "every weight", 1.0, 1.0, by_width=True),
         MethodInfo("freeze", "the head and the last layers", 2.5, 20.0, settings=True),
+        MethodInfo(
+            "features",
+            "a new head on what the model makes of each row, the model as it was",
+            20.0,
+            20.0,
+            settings=True,
+            pools=True,
+            suits=(ROW, IMAGE),
+            reason="its head reads one vector a row",
+        ),
         MethodInfo("lora", "low-rank adapters", 10.0, 10.0, settings=True, merges=True),
         MethodInfo(
             "ia3",

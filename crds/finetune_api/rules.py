@@ -111,6 +111,22 @@ def recompute_rule(methods: Mapping[str, MethodInfo]) -> Rule:
     )
 
 
+def suits_rules(tasks: Mapping[str, TaskInfo], methods: Mapping[str, MethodInfo]) -> tuple[Rule, ...]:
+    """A method that does not suit every task goes with those that it suits."""
+    return tuple(_suits_rule(tasks, methods, method) for method in methods.values() if method.suits)
+
+
+def _suits_rule(tasks: Mapping[str, TaskInfo], methods: Mapping[str, MethodInfo], method: MethodInfo) -> Rule:
+    fit = [task.name for task in tasks.values() if method.fits(task)]
+    others = [other.name for other in methods.values() if other.everywhere and not other.suits]
+    return Rule(
+        f"self.method.type != {cel_text(method.name)} || {_one_of('self.task', fit)}",
+        f"{method.name} is for {listed(fit)} only, since {method.reason}; set {listed(others, 'or')}",
+        lambda s: s.method.type != method.name or s.task in fit,
+        field="method.type",
+    )
+
+
 def settings_rules(methods: Mapping[str, MethodInfo]) -> tuple[Rule, ...]:
     """A method's settings go with its type only."""
     return tuple(_settings_rule("type", method) for method in methods.values() if method.settings)

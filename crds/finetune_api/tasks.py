@@ -31,6 +31,10 @@ class Role:
     several: bool = False  # any number of columns may play it; its field is a list
 
 
+ROW, IMAGE, TOKEN, SPAN, WORDS, GAP = "row", "image", "token", "span", "words", "gap"
+"""What carries an answer: a text as a whole, an image, each token, places in a text, words to come, hidden words."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
     """What all parts agree on about a task."""
@@ -61,6 +65,7 @@ class TaskInfo:
     settings: bool = False  # the spec has a field of its name (settings_field) for what only this task asks
     class_weights: bool = False  # its classes may be weighed, by spec.training.classWeights
     notes: tuple[str, ...] = ()  # what its users should know; each a line of docs/tasks.md
+    answer: str = ROW  # what carries it: methods suit some of these
 
     @property
     def settings_field(self) -> str:
@@ -213,6 +218,7 @@ TASKS = {
             example_call="([{'role': 'user', 'content': 'Hello'}])[0]['generated_text'][-1]",
             kinds=(DECODER,),
             smooths=True,
+            answer=WORDS,
         ),
         TaskInfo(
             name="masked-lm",
@@ -231,6 +237,7 @@ TASKS = {
             kinds=(ENCODER,),
             settings=True,
             windows=True,
+            answer=GAP,
         ),
         TaskInfo(
             name="question-answering",
@@ -264,6 +271,7 @@ TASKS = {
             unfit=("llama", "qwen2", "qwen3", "gemma3_text"),  # their classes for it do not find a base's weights
             windows=True,
             settings=True,
+            answer=SPAN,
         ),
         TaskInfo(
             name="image-classification",
@@ -289,6 +297,7 @@ TASKS = {
             unit="image",
             smooths=True,
             settings=True,
+            answer=IMAGE,
         ),
         TaskInfo(
             name="token-classification",
@@ -326,6 +335,7 @@ TASKS = {
                 " and the like) sees only what is left of it, not even the rest of the word, so its scores are lower as"
                 " a rule: choose an encoder where you can.",
             ),
+            answer=TOKEN,
         ),
     )
 }

@@ -76,6 +76,27 @@ class Freeze(Model):
     unfreeze: Unfreeze | None = Field(None, description="Train one more layer from the top at each boundary, until all are (gradual unfreezing, Howard & Ruder 2018, arXiv 1801.06146); embeddings stay frozen. The head and lastLayers are trained from the start.")
 
 
+POOLINGS = ("auto", "mean", "cls", "last")
+POOLED_HEADS = ("linear", "mlp")
+
+
+class Features(Model):
+    """A new head on pooled outputs of a model that stays as it was."""
+
+    pooling: Annotated[str, OneOf(*POOLINGS)] | None = Field(None, description="How a row's outputs become one vector; auto when absent: mean for encoders, last for decoders, what the family itself takes for images. mean: over all tokens, or an image's positions; cls: that of the first token; last: that of the last.")
+    head: Annotated[str, OneOf(*POOLED_HEADS)] | None = Field(None, description="linear when absent; mlp: one hidden layer, with GELU and dropout, before it.")
+    hidden: int | None = Field(None, ge=1, le=65_536, description="Width of the hidden layer of head mlp; that of the vectors when absent.")
+
+    RULES = (
+        Rule(
+            "!has(self.hidden) || (has(self.head) && self.head == 'mlp')",
+            "only with head mlp; remove it or set head: mlp",
+            lambda s: s.hidden is None or s.head == "mlp",
+            field="hidden",
+        ),
+    )
+
+
 class Ia3(Model):
     """Learned scales ((IA)³, Liu et al. 2022, arXiv 2205.05638)."""
 
@@ -102,6 +123,7 @@ class Method(Model):
     type: MethodName = Field(DEFAULT_METHOD, description="; ".join(f"{method.name}: {method.trains}" for method in METHODS.values()) + ".")
     lora: Lora | None = Field(None, description="Settings of type lora.")
     freeze: Freeze | None = Field(None, description="Settings of type freeze.")
+    features: Features | None = Field(None, description="Settings of type features.")
     ia3: Ia3 | None = Field(None, description="Settings of type ia3.")
     prompt_tuning: PromptTuning | None = Field(None, description="Settings of type prompt-tuning.")
     prefix_tuning: PrefixTuning | None = Field(None, description="Settings of type prefix-tuning.")
@@ -109,7 +131,7 @@ class Method(Model):
     RULES = settings_rules(METHODS)
 
     @property
-    def settings(self) -> Lora | Freeze | Ia3 | PromptTuning | PrefixTuning | None:
+    def settings(self) -> Lora | Freeze | Features | Ia3 | PromptTuning | PrefixTuning | None:
         """The settings of the type, as given."""
         info = METHODS[self.type]
         return getattr(self, info.attribute) if info.settings else None

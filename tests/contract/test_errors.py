@@ -41,7 +41,10 @@ def told(**spec: Any) -> list[tuple[str, str]]:
         ({"workers": {"replicas": 0}}, ("spec.workers.replicas", "must be greater than or equal to 1")),
         (
             {"method": {"type": "qlora"}},
-            ("spec.method.type", "must be 'full', 'freeze', 'lora', 'ia3', 'prompt-tuning' or 'prefix-tuning'"),
+            (
+                "spec.method.type",
+                "must be 'full', 'freeze', 'features', 'lora', 'ia3', 'prompt-tuning' or 'prefix-tuning'",
+            ),
         ),
         ({"workers": {"nodeSelector": {"a b": "c"}}}, ("spec.workers.nodeSelector", f"keys: {A_KEY}")),
         (

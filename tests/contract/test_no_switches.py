@@ -18,13 +18,12 @@ TABLES = {"finetune_api/tasks.py", "finetune_api/method.py"}
 ALLOWED = {
     ("finetune_api/tuning.py", "lora"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "freeze"): "the settings of a method are a field of the spec",
+    ("finetune_api/tuning.py", "features"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "ia3"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "prompt-tuning"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "prefix-tuning"): "the settings of a method are a field of the spec",
     ("finetune_api/exits.py", "lora"): "a hint recommends it",
     ("finetune_cli/init/command.py", "lora"): "the manifest that it writes proposes it",
-    ("finetune_cli/init/command.py", "freeze"): "the manifest that it writes lists it in a comment",
-    ("finetune_cli/init/command.py", "full"): "the manifest that it writes lists it in a comment",
     ("finetune_operator/__main__.py", "freeze"): "gc.freeze() is Python's",
 }
 PLAIN_WORDS = {"full"}

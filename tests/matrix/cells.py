@@ -31,7 +31,7 @@ def cells() -> list[Cell]:
         for task in TASKS.values()
         for family in task.families
         for method in METHODS.values()
-        if method.everywhere
+        if method.everywhere and method.fits(task)
     ]
 
 

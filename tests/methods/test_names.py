@@ -17,6 +17,7 @@ TRAINER = Path(finetune_trainer.__path__[0])
 
 ALLOWED = {
     r"(torch|np)\.full\(": "makes a tensor, or an array",
+    r'"flags", "Features"|builder\.info\.features|\["info"\]\["features"\]': "of a CPU, or columns of a data set",
     r"disk\.full\(|finetune_full": "a disk without room",
     r"queue\.Full\b": "a queue without room",
     r"peft_task|What peft calls": "a task's head says what it is called there",

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from finetune_api import API_VERSION, KIND
+from finetune_api.method import METHODS
 from finetune_api.metrics import LOSS
 from finetune_cli.check import check
 from finetune_cli.file_uri import file_uri
@@ -88,6 +89,8 @@ def manifest_text(path: Path, seen: Sample, guessed: Guess, *, name: str, model:
     task = guessed.task
     formats = "" if seen.named else f"    format: {seen.format}  # the file's name does not tell it\n"
     offered = [name for name in task.metrics if name == task.default_metric or name != LOSS]
+    fit = (method for method in METHODS.values() if method.fits(task))
+    methods = "".join(f"    # {method.name}: {method.trains}\n" for method in fit)
     choices = " or ".join(f"{name} (the default)" if name == task.default_metric else name for name in offered)
     return f"""\
 # Check: finetune validate --local FILE    Run here: finetune run FILE    In a cluster: kubectl apply -f FILE
@@ -108,7 +111,7 @@ spec:
       fraction: 0.1  # held out for the one evaluation at the end
     columns: {{{columns}}}
 {formats}  method:
-    type: lora  # full: every weight; freeze: the head and the last layers; lora: small adapters
+{methods}    type: lora
     lora: {{rank: 8}}
   training:
     epochs: 3

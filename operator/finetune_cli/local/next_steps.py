@@ -52,7 +52,7 @@ def _snippet(manifest: Manifest, folder: str) -> str:
             f"less {quoted(folder)}/README.md    # how to load the adapter over its base model; spec.output.merge: true"
             " makes one model"
         )
-    if not task.example_call:
+    if not task.example_call or METHODS[spec.method.type].pools:
         return f"less {quoted(folder)}/README.md    # how to use it: code that runs as it stands"
     model = f"{folder}/merged" if spec.output.merge else folder
     use = f"p = pipeline({task.pipeline_tag!r}, {model!r}); print(p{task.example_call})"

@@ -13,14 +13,14 @@ from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.fetch import fetch_model
 from finetune_trainer.storage import location
 from finetune_trainer.stream import load_profile
-from finetune_trainer.tasks.registry import task_for
+from finetune_trainer.tasks.registry import task_of
 
 
 def warm_up(config: RunConfig) -> Path:
     """Fetch the model and import its classes; the model's folder."""
     _, profile = load_profile(location(config.output.uri, config.storage))
     folder = fetch_model(config, revision=profile.model_revision)
-    head = task_for(config.task).head
+    head = task_of(config).head
     modules = [architecture(read_config(folder), head).module, *method_for(config.method).packages]
     on_cpu = config.world.device == "cpu" or not Path("/proc/driver/nvidia").exists()
     deferred_imports.import_modules(modules, deferred=on_cpu)

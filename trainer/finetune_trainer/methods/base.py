@@ -88,6 +88,8 @@ class TuningMethod:
     openings: Callable[[Any, Any, HeadPolicy, int], Sequence[Opening]] = _at_once
     """(model as `apply` left it, settings, head, steps per epoch) -> what is trained later than the rest. `apply` marks
     it as trained too. Nothing else decides what a step trains (I3)."""
+    head: Callable[[HeadPolicy, Any], HeadPolicy] = lambda head, settings: head
+    """(the task's, settings) -> the head that the model is given; every other `head` is that one."""
     extra_positions: Callable[[Any], int] = lambda settings: 0
     """(settings) -> how many of the model's positions the method takes in every row."""
     rests: Callable[[Any], bool] = lambda settings: False

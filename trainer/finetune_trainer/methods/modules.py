@@ -19,7 +19,7 @@ def head_modules(model: Any, head: HeadPolicy) -> dict[str, Any]:
     """
     prefix = base_name(model)
     heads = {name: m for name, m in model.named_children() if name != prefix and any(True for _ in m.parameters())}
-    if head.is_new:
+    if head.is_new and not head.pooled:
         pooler = getattr(model.get_submodule(prefix), "pooler", None)
         if pooler is not None and any(True for _ in pooler.parameters()):
             heads[f"{prefix}.pooler"] = pooler

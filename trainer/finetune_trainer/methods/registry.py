@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.tuning import Method
-from finetune_trainer.methods import freeze, full, ia3, lora, prefix_tuning, prompt_tuning
+from finetune_trainer.methods import features, freeze, full, ia3, lora, prefix_tuning, prompt_tuning
 from finetune_trainer.methods.base import TuningMethod
 from finetune_trainer.methods.phases import Phases
 from finetune_trainer.model.head import HeadPolicy
 
-LISTED = (full.METHOD, freeze.METHOD, lora.METHOD, ia3.METHOD, prompt_tuning.METHOD, prefix_tuning.METHOD)
+LISTED = (
+    full.METHOD,
+    freeze.METHOD,
+    features.METHOD,
+    lora.METHOD,
+    ia3.METHOD,
+    prompt_tuning.METHOD,
+    prefix_tuning.METHOD,
+)
 METHODS: dict[str, TuningMethod] = {method.name: method for method in LISTED}
 
 
@@ -32,6 +40,12 @@ def adapter_files() -> tuple[str, ...]:
 def identity_fields() -> dict[str, str]:
     """Where the user writes what must match on resume, by the name that checkpoints store."""
     return {name: setting.field for method in METHODS.values() for name, setting in method.identity.items()}
+
+
+def head_of(method: Method, head: HeadPolicy) -> HeadPolicy:
+    """The head that the method gives the model of a task with this one."""
+    chosen = method_for(method)
+    return chosen.head(head, chosen.settings(method))
 
 
 def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any:

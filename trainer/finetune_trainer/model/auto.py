@@ -21,7 +21,8 @@ def module_of(model_type: str) -> str:
 def class_of(model_type: str, auto_class: str) -> str | None:
     """The class that an Auto class gives for a model type, by name; None where it gives none."""
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", auto_class.removeprefix("AutoModel")).upper()
-    found = _tables("modeling_auto").get(f"MODEL_{kind}_MAPPING_NAMES", {}).get(model_type)
+    name = "_".join(filter(None, ("MODEL", kind, "MAPPING_NAMES")))
+    found = _tables("modeling_auto").get(name, {}).get(model_type)
     return found[0] if isinstance(found, tuple) else found
 
 

@@ -68,10 +68,11 @@ def architecture(config: dict[str, Any], head: HeadPolicy) -> Architecture:
         )
     if refusal := head.refusal(config, source):
         raise _unsupported(refusal, head)
-    found = [name for name in re.findall(r"^class (\w+)", source, re.MULTILINE) if head.class_name.fullmatch(name)]
+    usual, classes = auto.class_of(kind, head.auto_class), re.findall(r"^class (\w+)", source, re.MULTILINE)
+    found = [name for name in classes if (name == usual if head.pooled else head.class_name.fullmatch(name))]
     if not found:
         raise _unsupported(f"model type {kind!r} does not support {head.serves}", head)
-    named = [c for c in (*(config.get("architectures") or ()), auto.class_of(kind, head.auto_class)) if c in found]
+    named = [c for c in (*(config.get("architectures") or ()), usual) if c in found]
     return Architecture(module, (named or found)[0], _positions(config, source))
 
 

@@ -5,12 +5,17 @@ A value that tasks hand to the model and the methods, so that neither knows a ta
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
+from finetune_trainer.model.pooling import Pooled, refusal
+
+BARE = "AutoModel"
+"""transformers' Auto class for a model without any head."""
 
 
 def _no_config(labels: Sequence[str]) -> dict[str, Any]:
@@ -43,6 +48,8 @@ class HeadPolicy:
     """It writes text: a cache is of no use in training, and no pad token is needed."""
     config: Callable[[Sequence[str]], dict[str, Any]] = _no_config
     """(classes) -> fields of the model's config that a new head decides."""
+    pooled: Pooled | None = None
+    """A head of our own on the model's bare form, in place of transformers' class (pooling.py)."""
     refusal: Callable[[Mapping[str, Any], str], str | None] = _no_refusal
     """(config.json, the source of the model's code) -> why the model does not serve, or None."""
 
@@ -57,7 +64,11 @@ class HeadPolicy:
 
     def belongs_to(self, class_names: Sequence[str]) -> bool:
         """Whether a model that was saved as one of these classes has this head."""
-        return any(self.class_name.fullmatch(str(name)) for name in class_names)
+        return self.pooled is None and any(self.class_name.fullmatch(str(name)) for name in class_names)
+
+    def on_pooled(self, pooled: Pooled) -> HeadPolicy:
+        """For the same outputs, on pooled ones of a bare model."""
+        return dataclasses.replace(self, pooled=pooled, auto_class=BARE, refusal=lambda config, source: refusal(config))
 
 
 ANEW = "finetune_learned_anew"

@@ -24,6 +24,7 @@ from finetune_trainer.model.facts import FIELD, architecture, fitting, read_conf
 from finetune_trainer.model.head import ANEW, HeadPolicy, base_name
 from finetune_trainer.model.labels import head_labels, matches
 from finetune_trainer.model.pads import after_building, before_building
+from finetune_trainer.model.pooling import Pooled
 from finetune_trainer.model.weights import Stored, read_tensors
 
 FORMATS = {
@@ -73,9 +74,11 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _check_filled(info, model, head)
-    after_building(model, head, pad_id)
+    _check_filled(info, model, head, bare=head.pooled is not None)
     hold_statistics(model)
+    if head.pooled:
+        return pooled_model(model, head.pooled, seed=seed, dropout=dropout).train()
+    after_building(model, head, pad_id)
     if head.is_new:
         keep_head(model, folder, head, labels, seed)
     return model.train()
@@ -98,8 +101,19 @@ def empty_model(folder: Path, head: HeadPolicy, stored: Mapping[str, Stored]) ->
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _check_filled(info, model, head)
-    return model, sorted(str(name) for name in info["unexpected_keys"])
+    _check_filled(info, model, head, bare=head.pooled is not None)
+    unused = sorted(str(name) for name in info["unexpected_keys"])
+    if head.pooled:
+        with _PlainMeta():
+            model = pooled_model(model, head.pooled)
+    return model, unused
+
+
+def pooled_model(trunk: Any, wanted: Pooled, *, seed: int = 0, dropout: float | None = None) -> Any:
+    """The trunk with a new head from the seed, on what it is pooled to."""
+    from finetune_trainer.model.pooled import PooledModel  # it brings more of transformers
+
+    return PooledModel(trunk, wanted, seed=seed, dropout=dropout)
 
 
 def _class_for(folder: Path, head: HeadPolicy, labels: Sequence[str] | None, pad_id: int) -> tuple[Any, Any]:
@@ -114,7 +128,7 @@ def _class_for(folder: Path, head: HeadPolicy, labels: Sequence[str] | None, pad
     with _loading(cls):
         config = cls.config_class.from_pretrained(folder, local_files_only=True, **head.config(labels or ()))
     before_building(cls, config, head, pad_id)
-    if head.writes:
+    if head.writes or (head.pooled and getattr(config, "use_cache", False)):
         config.use_cache = False
     return cls, config
 
@@ -134,8 +148,11 @@ def _loading(cls: Any) -> Iterator[None]:
         raise JobError(Reason.UNSUPPORTED_MODEL, message[:900], field=FIELD) from error
 
 
-def reload(folder: Path, cls: Any, device: torch.device) -> Any:
-    """What was written to this folder, in float32 and eval mode. Raises JobError where it is not whole."""
+def reload(folder: Path, cls: Any, device: torch.device, *, bare: bool = False) -> Any:
+    """What was written to this folder, in float32 and eval mode. Raises JobError where it is not whole.
+
+    `bare`: it is a trunk, and may have come without a pooler.
+    """
     with _loading(cls):
         model, info = cls.from_pretrained(
             folder,
@@ -145,15 +162,17 @@ def reload(folder: Path, cls: Any, device: torch.device) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    _check_filled(info, model)
+    _check_filled(info, model, bare=bare)
     return model.to(device).eval()
 
 
-def _check_filled(info: dict[str, Any], model: Any, head: HeadPolicy | None = None) -> None:
+def _check_filled(info: dict[str, Any], model: Any, head: HeadPolicy | None = None, *, bare: bool = False) -> None:
     """Every weight comes from the files (but for those of a new `head`), and every layer in the files has its place."""
     missing, misfit = ({str(k) for k in info["missing_keys"]}, {str(k[0]) for k in info["mismatched_keys"]})
     lost = missing | misfit
-    if head is not None and (head.is_new or head.rebuilt):
+    if bare:
+        lost = without_pooler(model, lost)
+    elif head is not None and (head.is_new or head.rebuilt):
         base = base_name(model)
         spare = {name for name in lost if head.may_lack(name, base)}
         if head.rebuilt:
@@ -186,6 +205,16 @@ def _check_filled(info: dict[str, Any], model: Any, head: HeadPolicy | None = No
             field=FIELD,
             hint="Correct the number of layers in config.json; without them the model computes something else.",
         )
+
+
+def without_pooler(trunk: Any, lost: set[str]) -> set[str]:
+    """Those of the lost weights that matter. A pooler that the files lack is taken out of the model, which then answers
+    without: else it would be written with weights that nobody learned.
+    """
+    if not any(name.startswith("pooler.") for name in lost):
+        return lost
+    trunk.pooler = None
+    return {name for name in lost if not name.startswith("pooler.")}
 
 
 def _output_weights(model: Any) -> set[str]:

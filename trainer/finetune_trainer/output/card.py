@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.output.judged import score_table
 from finetune_trainer.output.result import Result, bounds, class_table, headline, loadable, name_of
+from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.registry import task_for
 
 MOST_CLASSES = 100
@@ -40,7 +42,7 @@ def _header(result: Result) -> str:
     fields: dict[str, Any] = {
         "license": result.license or "unknown",
         "library_name": adapter.library if (adapter := result.method.adapter) else "transformers",
-        "pipeline_tag": tag,
+        "pipeline_tag": "feature-extraction" if result.head else tag,
         "metrics": names,
         "tags": ["finetune-operator", result.method.name],
     }
@@ -132,6 +134,8 @@ def _usage(result: Result) -> str:
     imports = [f"from transformers import {kind.auto_class}, {auto}"]
     folder, model = f"# `folder`: a copy of {where}", f"{auto}.from_pretrained(folder)"
     adapter = result.method.adapter
+    if result.head:
+        return _pooled_usage(result.head, folder, task, task.usage(result.facts, result.decision))
     if adapter:
         imports.insert(0, adapter.usage_import)
         folder += f"; `{base}`: the base model, {result.base}"
@@ -152,6 +156,59 @@ def _usage(result: Result) -> str:
     if adapter and result.config.output.merge:
         text += f"\n\n`merged/` holds the whole model with the adapter merged in; it needs no {adapter.library}."
     return text
+
+
+def _pooled_usage(head: Mapping[str, Any], folder: str, task: Task, tried: list[str]) -> str:
+    """Plain torch and transformers: the trunk, the pooling and the head's few layers by hand."""
+    kind, linear = task.processor, "functional.linear"
+    vectors = {
+        "mean": "(states * mask).sum(1) / mask.sum(1)" if kind.variable == "tokenizer" else "states.mean(1)",
+        "cls": "states[:, 0]",
+        "last": "states[range(len(states)), mask.sum(1).squeeze(-1) - 1]",
+        "pooled": "output.pooler_output.flatten(1)",
+    }[head["pooling"]]
+    needs = {name for name in ("states", "mask") if name in vectors}
+    lines = [
+        "from types import SimpleNamespace",
+        "",
+        "import torch",
+        "from safetensors.torch import load_file",
+        "from torch.nn import functional",
+        f"from transformers import AutoModel, {kind.auto_class}",
+        "",
+        folder,
+        'folder = "model"',
+        f"{kind.variable} = {kind.auto_class}.from_pretrained(folder)",
+        "trunk = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()",
+        f'head = load_file(f"{{folder}}/{head["file"]}")',
+        "",
+        "",
+        "@torch.no_grad()",
+        "def model(**inputs):",
+        "    output = trunk(**inputs)",
+        *(["    states = output.last_hidden_state"] if "states" in needs else []),
+        *(['    mask = inputs["attention_mask"].unsqueeze(-1)'] if "mask" in needs else []),
+        f"    vectors = {vectors}",
+    ]
+    if head["hidden"]:
+        lines.append(
+            f'    vectors = functional.{head["activation"]}({linear}(vectors, head["hidden.weight"],'
+            ' head["hidden.bias"]))'
+        )
+    lines += [
+        f'    return SimpleNamespace(logits={linear}(vectors, head["output.weight"], head["output.bias"]))',
+        "",
+        "",
+        "model.config = trunk.config",
+        *tried,
+    ]
+    return (
+        "## How to use it\n\n```python\n"
+        + "\n".join(lines)
+        + "\n```\n\nThe folder holds the trunk by itself, as `AutoModel` loads it, and the head beside it in"
+        f" `{head['file']}`: Auto classes with a head would put a random one on the trunk. As the `model.uri` of"
+        " another job it is the trunk that is tuned on."
+    )
 
 
 def _data(result: Result) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from finetune_trainer.methods import AdapterFormat
 from finetune_trainer.model.load import FORMATS, reload
+from finetune_trainer.model.pooled import PooledModel, save_head, with_head_of
 from finetune_trainer.model.weights import headers
 from finetune_trainer.output.base_files import copy_processor, write_config, write_generation_config
 from finetune_trainer.output.verify import Probe, verify
@@ -43,7 +44,8 @@ def write_model(
     """
     stops = tuple(stops)
     if adapter is None:
-        _write_whole(folder, model, source, probe, stops)
+        write = _write_pooled if isinstance(model, PooledModel) else _write_whole
+        write(folder, model, source, probe, stops)
         return
     adapter.save(model, folder, base, revision)
     copy_processor(source, folder)
@@ -70,6 +72,24 @@ def _write_whole(folder: Path, model: Any, source: Path, probe: Probe, stops: tu
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.new_empty(0)
     verify(tuned, probe.logits(reload(folder, type(model), probe.device)), "written")
+
+
+def _write_pooled(folder: Path, model: PooledModel, source: Path, probe: Probe, stops: tuple[int, ...]) -> None:
+    """The trunk as any bare model, the head in a file of its own."""
+    trunk, described = model.trunk, model.description
+    _round(trunk, source)
+    tuned = probe.logits(model)
+    trunk.save_pretrained(str(folder), max_shard_size=SHARD)
+    write_config(source, folder, trunk)
+    copy_processor(source, folder)
+    save_head(model, folder)
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.new_empty(0)
+    verify(
+        tuned,
+        probe.logits(with_head_of(reload(folder, type(trunk), probe.device, bare=True), folder, described)),
+        "written",
+    )
 
 
 def _round(model: Any, source: Path) -> None:

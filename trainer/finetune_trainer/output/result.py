@@ -75,6 +75,7 @@ class Result:
     `class_words` are what people call the classes, one of them, and what is counted of it;
     `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
     `sets`: the scores on those of spec.evaluation.sets, by name;
+    `head`: the description of a head of our own (PooledModel), which lies beside the model; None for all others.
     `averaged`: which checkpoints' mean the weights are, as a sentence; None where they are one's.
     `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
     that the reader should see.
@@ -84,6 +85,7 @@ class Result:
     report: Report
     facts: JobFacts = field(default_factory=lambda: JobFacts({}))
     decision: Decision = field(default_factory=dict)
+    head: Mapping[str, Any] | None = None
     averaged: str | None = None
     classes: tuple[ClassScore, ...] = ()
     class_words: tuple[str, str, str] = ("Classes", "class", "rows")

@@ -27,6 +27,8 @@ class Described:
     decision: Decision
     max_length: int
     files: frozenset[str]
+    head: Mapping[str, Any] | None = None
+    """Of our own, beside the model; None: the model has its head."""
 
 
 def describe(out: Location, columns: Mapping[str, str]) -> Described:
@@ -49,7 +51,9 @@ def describe(out: Location, columns: Mapping[str, str]) -> Described:
     facts = JobFacts(
         {**own, **columns}, tuple(said.get("labels") or ()), settings=_settings(task, said.get("settings"))
     )
-    return Described(task, facts, said.get("decision") or {}, int(said.get("maxLength") or 512), files)
+    return Described(
+        task, facts, said.get("decision") or {}, int(said.get("maxLength") or 512), files, said.get("head")
+    )
 
 
 def _committed(out: Location) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 import torch
 
 from finetune_api.base import parse
-from finetune_api.exits import JobError
+from finetune_api.exits import JobError, Reason
 from finetune_api.predict import PredictConfig
 from finetune_api.run import RunConfig
 from finetune_trainer.methods.registry import adapter_files, packages
@@ -24,6 +24,9 @@ from finetune_trainer.model.fetch import fetch_model
 from finetune_trainer.model.files import SMALL
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.load import load_model, reload
+from finetune_trainer.model.pooled import NAME as HEAD
+from finetune_trainer.model.pooled import PooledModel, with_head_of
+from finetune_trainer.model.pooling import Pooled
 from finetune_trainer.predict.described import Described
 from finetune_trainer.storage import Location, location
 
@@ -67,7 +70,22 @@ def load(config: PredictConfig, out: Location, said: Described, device: torch.de
         return _adapted(config, out, said, device)
     uri = f"{config.output.rstrip('/')}/{MERGED}" if merged else config.output
     folder = fetch_model(run_config(config, name, uri))
+    if said.head is not None:
+        return Loaded(_pooled(folder, out, head, said.head, device), said.task.processor.load(folder, None))
     return Loaded(reload(folder, _class_of(folder, head, device), device), said.task.processor.load(folder, None))
+
+
+def _pooled(
+    folder: Path, out: Location, head: HeadPolicy, described: Mapping[str, Any], device: torch.device
+) -> PooledModel:
+    """The trunk with its head, which is brought too."""
+    if not (folder / HEAD).exists():
+        if (weights := out.find(HEAD)) is None:
+            hint = "Fetch the output once more, or run the job again."
+            raise JobError(Reason.MODEL_NOT_FOUND, f"{out.uri(HEAD)} is missing, the model's head", hint=hint)
+        (folder / HEAD).write_bytes(weights)
+    cls = _class_of(folder, head.on_pooled(Pooled()), device)
+    return with_head_of(reload(folder, cls, device, bare=True), folder, described)
 
 
 def _adapted(config: PredictConfig, out: Location, said: Described, device: torch.device) -> Loaded:

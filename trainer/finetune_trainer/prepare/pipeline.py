@@ -49,7 +49,7 @@ from finetune_trainer.stream.sources.source import list_sources
 from finetune_trainer.stream.splits import SET
 from finetune_trainer.tasks.base import JobFacts, Task, role_of
 from finetune_trainer.tasks.embeddings import within_embeddings
-from finetune_trainer.tasks.registry import task_for
+from finetune_trainer.tasks.registry import task_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def prepare(config: RunConfig, reporter: Reporter) -> Profile:
     reporter.update(stage=Stage.PREPARING)
     out = location(config.output.uri, config.storage)
     claim_output(config, out)
-    now, task = claimed_at(out), task_for(config.task)
+    now, task = claimed_at(out), task_of(config)
     model = check_model(config, task, now)
     listings = list_sources(config)
     basis = basis_of(config, model.revision, listings)

@@ -11,6 +11,7 @@ import torch
 
 from finetune_trainer.batches.example import Example
 from finetune_trainer.methods import method_for
+from finetune_trainer.model.pooled import PooledModel
 from finetune_trainer.output import ClassScore, Pairs, Result, Sample, Table, versions
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
@@ -48,6 +49,7 @@ def result_of(s: Session, final: Final, chosen: Chosen) -> Result:
         report=s.progress.last_report,
         facts=s.data.facts,
         decision=chosen.decision,
+        head=s.model.description if isinstance(s.model, PooledModel) else None,
         averaged=chosen.note if chosen.averaged else None,
         classes=tuple(ClassScore(**c) for c in details.get("classes", ())),
         class_words=details.get("words", ("Classes", "class", "rows")),

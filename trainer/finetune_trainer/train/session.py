@@ -33,7 +33,7 @@ from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Profile, load_profile
 from finetune_trainer.tasks.embeddings import within_embeddings
-from finetune_trainer.tasks.registry import task_for
+from finetune_trainer.tasks.registry import task_of
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.evaluation import Evaluator
 from finetune_trainer.train.progress import TrainingProgress
@@ -98,7 +98,7 @@ def open_session(
     """Load everything (the model from `folder`), and go on from the newest checkpoint if there is one. Collective."""
     with progress.clock("load"):
         manifest, profile = load_profile(out)
-        task = task_for(config.task)
+        task = task_of(config)
         tokenizer = task.processor.load(folder, profile.moment)
         training, seed = config.training, config.training.seed
         model = load_model(
