@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_api.tasks import IMAGE, ROW, TaskInfo
+from finetune_api.tasks import IMAGE, ROW, TOKEN, WORDS, TaskInfo
 from finetune_api.text import camel_case
 
 
@@ -76,6 +76,8 @@ METHODS = {
             100.0,
             settings=True,
             everywhere=False,
+            suits=(ROW, WORDS),
+            reason="peft knows what to make of virtual tokens for such models",
         ),
         MethodInfo(
             "prefix-tuning",
@@ -85,6 +87,8 @@ METHODS = {
             settings=True,
             recomputes=False,
             everywhere=False,
+            suits=(ROW, TOKEN, WORDS),
+            reason="peft knows what to make of virtual tokens for such models",
         ),
     )
 }
