@@ -24,6 +24,7 @@ from finetune_api.rules import (
     labels_rule,
     merge_rule,
     metric_rule,
+    per_class_rule,
     recompute_rule,
     smoothing_rule,
     suits_rules,
@@ -109,6 +110,7 @@ class Spec(Model):
         metric_rule(TASKS),
         smoothing_rule(TASKS),
         class_weights_rule(TASKS),
+        per_class_rule(TASKS),
         *task_settings_rules(TASKS),
         Rule(
             "!has(self.questionAnswering) || !has(self.questionAnswering.stride) || !has(self.training.maxLength)"

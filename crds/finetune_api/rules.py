@@ -88,6 +88,17 @@ def class_weights_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
     )
 
 
+def per_class_rule(tasks: Mapping[str, TaskInfo]) -> Rule:
+    """spec.data.train.perClass is for tasks whose rows have one class each."""
+    names = [task.name for task in tasks.values() if task.exclusive]
+    return Rule(
+        f"!has(self.data.train.perClass) || {_one_of('self.task', names)}",
+        f"only rows of {listed(names)} have one class each; remove it",
+        lambda s: s.data.train.per_class is None or s.task in names,
+        field="data.train.perClass",
+    )
+
+
 def merge_rule(methods: Mapping[str, MethodInfo]) -> Rule:
     """spec.output.merge is for methods that leave adapters."""
     names = [method.name for method in methods.values() if method.merges]

@@ -34,8 +34,16 @@ class TrainSource(Model):
     uri: DataUri = Field(description="Objects to read: s3://bucket/prefix/*.jsonl.zst (globs * ? and ** allowed), images in a folder for each class (s3://bucket/images/**), hf://organisation/data-set, or file:///path with `finetune run`. Names that begin with _ or . (folders too) are no data unless they are spelt out.")
     revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set. Resolved to a commit once, and recorded.")
     split: Split | None = Field(None, description="Split of an hf:// data set; \"train\" when absent.")
+    per_class: int | None = Field(None, ge=1, le=1_000_000, description="Few-shot: learn from so many different rows of each class, drawn by seed once held-out rows are taken away; all others are left unused. A class that has fewer gives all.")
+    seed: int | None = Field(None, ge=0, le=2**32 - 1, description="Which rows perClass draws; 0 when absent. Whatever it is, the same rows are held out.")
 
     RULES = (
+        Rule(
+            "!has(self.seed) || has(self.perClass)",
+            "only draws rows for perClass; set it too, or remove seed",
+            lambda s: s.seed is None or s.per_class is not None,
+            field="seed",
+        ),
         no_file(),
         REVISION_OF_HUB,
         _SPLIT_OF_HUB,
@@ -48,7 +56,7 @@ class HeldOutSource(Model):
     uri: DataUri | None = Field(None, description="Objects to read, as for train.")
     revision: Revision | None = Field(None, description="Branch, tag or commit of an hf:// data set.")
     split: Split | None = Field(None, description="Split of an hf:// data set; \"validation\" or \"test\" when absent.")
-    fraction: float | None = Field(None, gt=0, le=0.5, description="Share of the training rows to hold out, chosen by a fixed hash of each row's place, whatever the seed.")
+    fraction: float | None = Field(None, gt=0, le=0.5, description="Share of the training rows to hold out, the same of each class, or of low and high numbers where these are learned. Drawn by the rows' content, whatever their order and the seed: equal rows are on one side, and each class keeps at least one row to learn from.")
 
     RULES = (
         no_file(optional=True),

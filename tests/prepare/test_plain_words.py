@@ -272,22 +272,3 @@ def test_held_out_objects_are_measured_as_training_rows_are(folder: Path, llama:
     found = {f.kind: f for f in run(config).data.findings}
     assert found["NothingToLearn"].file is not None
     assert found["NothingToLearn"].file.endswith("validation.jsonl")
-
-
-def test_a_class_that_is_held_out_whole_is_told(folder: Path, run: Any) -> None:
-    rows = [{"text": f"row {n}", "label": "ab"[n % 2]} for n in range(200)]
-    config = put(folder, "a.jsonl", b"", validation={"fraction": 0.5})
-    from finetune_trainer.stream.splits import part_of
-    from support.rows import encode
-
-    interval = part_of("validation", config.data)
-    assert interval is not None
-    import numpy as np
-
-    taken = np.flatnonzero(interval.contains(0, np.arange(200)))
-    rows[int(taken[0])]["label"] = "rare"
-    found = {
-        f.kind: f
-        for f in run(put(folder, "a.jsonl", encode(rows, "jsonl"), validation={"fraction": 0.5})).data.findings
-    }
-    assert "'rare'" in found["UnseenLabel"].message

@@ -235,7 +235,6 @@ def test_held_out_rows_are_read_without_the_training_rows(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finetune_trainer.prepare.rows.copies.BLOCK_BYTES", 600)
-    monkeypatch.setattr("finetune_trainer.prepare.rows.copies._CHUNK", 16)
     write(tmp_path / "data", f"a.{ending}", rows_of(150))
     write(tmp_path / "data", f"b.{ending}", rows_of(77, 150))
     data = {"train": {"uri": f"{tmp_path.as_uri()}/data/*"}, "validation": {"fraction": 0.2}, "test": {"fraction": 0.1}}

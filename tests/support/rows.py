@@ -14,12 +14,14 @@ import zstandard
 
 from finetune_api.run import RunConfig
 from finetune_api.status import DataProfile, Resolved
+from finetune_trainer.prepare.layout.held_out import copy_held_out
 from finetune_trainer.prepare.layout.layout import lay_out
+from finetune_trainer.prepare.parts.assign import assign
 from finetune_trainer.prepare.rows.bad_rows import BadRows
-from finetune_trainer.prepare.rows.copies import HeldOutCopies
 from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.stream.manifest import DataManifest
+from finetune_trainer.stream.parts import digest_of, save_parts
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.sources.source import list_sources
 from finetune_trainer.tasks.registry import task_for
@@ -77,14 +79,18 @@ def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[
     """Manifest and profile of the data alone: no model is needed."""
     columns = columns or {"text": "text", "label": "label"}
     out = location(config.output.uri, config.storage)
-    bad_rows, held_out = BadRows(config.data.max_bad_rows), HeldOutCopies(config.data, out)
+    bad_rows, task = BadRows(config.data.max_bad_rows), task_for(config.task)
     listings, seen = list_sources(config), {}
     for role, listing in listings.items():
-        mine = held_out if role == "train" else None
-        seen[role] = survey(listing, task_for(config.task), columns, None, bad_rows, None, mine)
+        seen[role] = survey(listing, task, columns, None, bad_rows, None)
     if bad_rows.too_many:
         raise bad_rows.refusal()
-    found = lay_out(config, out, listings, seen, columns, bad_rows.rows)
+    assigned = assign(config, task, seen["train"])
+    parts = None if assigned is None else assigned.parts
+    digest = None if parts is None else digest_of(parts)
+    found = lay_out(config, out, listings, seen, columns, bad_rows.rows, digest)
+    if parts is not None:
+        save_parts(out, parts)
     resolved = Resolved(global_batch_size=config.training.global_batch_size or 8)
     return found.manifest, Profile(
         config.job.id,
@@ -95,5 +101,6 @@ def profiled(config: RunConfig, columns: dict[str, str] | None = None) -> tuple[
         columns,
         bad=bad_rows.rows,
         order=found.order,
-        held_out=held_out.done(),
+        held_out=copy_held_out(config, out, found.manifest, columns.values(), parts),
+        parts=digest,
     )

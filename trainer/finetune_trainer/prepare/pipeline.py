@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
+import numpy as np
+
 from finetune_api.exits import JobError
 from finetune_api.report import Stage
 from finetune_api.run import RunConfig
@@ -21,7 +23,7 @@ from finetune_api.text import clip
 from finetune_trainer.model.labels import head_findings, head_labels
 from finetune_trainer.prepare.checks import rows as row_checks
 from finetune_trainer.prepare.checks import storage as storage_checks
-from finetune_trainer.prepare.checks.columns import check_columns, columns_left_out
+from finetune_trainer.prepare.checks.columns import check_columns, check_group_column, columns_left_out
 from finetune_trainer.prepare.checks.labels import balance, check_labels, given_labels
 from finetune_trainer.prepare.checks.lengths import check_lengths
 from finetune_trainer.prepare.checks.metric import check_metric
@@ -32,10 +34,11 @@ from finetune_trainer.prepare.checks.output_owner import claim_output, claimed_a
 from finetune_trainer.prepare.checks.rows import check_any_usable, check_bad_rows
 from finetune_trainer.prepare.checks.splits import check_splits
 from finetune_trainer.prepare.findings import most_important
+from finetune_trainer.prepare.layout.held_out import copy_held_out
 from finetune_trainer.prepare.layout.layout import lay_out
+from finetune_trainer.prepare.parts.assign import assign
 from finetune_trainer.prepare.reuse import basis_of, reusable_profile
 from finetune_trainer.prepare.rows.bad_rows import BadRows
-from finetune_trainer.prepare.rows.copies import HeldOutCopies
 from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.files import checks_for
 from finetune_trainer.report.reporter import Reporter
@@ -43,6 +46,7 @@ from finetune_trainer.storage import Location, location
 from finetune_trainer.stream.blocks import sweep_cache
 from finetune_trainer.stream.files import Files
 from finetune_trainer.stream.manifest import DataManifest
+from finetune_trainer.stream.parts import digest_of
 from finetune_trainer.stream.profile import Profile, save_profile
 from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.stream.sources.source import list_sources
@@ -67,11 +71,11 @@ def prepare(config: RunConfig, reporter: Reporter) -> Profile:
     if profile is None:
         evidence = Evidence(BadRows(config.data.max_bad_rows))
         try:
-            manifest, profile = _check(config, out, task, model, listings, evidence, basis, now)
+            manifest, profile, parts = _check(config, out, task, model, listings, evidence, basis, now)
         except JobError:
             _report_failure(out, evidence, reporter)
             raise
-        save_profile(out, manifest, profile)
+        save_profile(out, manifest, profile, parts)
     else:
         log.info("the profile of an earlier prepare step still holds")
     reporter.update(data=profile.data, resolved=profile.resolved)
@@ -87,20 +91,22 @@ def _check(
     evidence: Evidence,
     basis: str,
     now: datetime,
-) -> tuple[DataManifest, Profile]:
-    """All checks of model and data, in order, and what they come to."""
+) -> tuple[DataManifest, Profile, np.ndarray | None]:
+    """All checks of model and data, in order, and what they come to; with the parts of the training rows, if there are
+    any.
+    """
     given = given_labels(config)
     columns, label_names = check_columns(config, task, listings["train"])
+    group = check_group_column(config, task, columns, listings["train"])
     fit = check_model_fits(config, task.head, model)  # importing the model's class takes seconds
 
     task = within_embeddings(task, fit.beyond, fit.embeddings)
     known = given or label_names or task.known_classes(columns) or None
     of_head = head_labels(model.config, task.head) if task.info.labels else ()
-    held_out = HeldOutCopies(config.data, out)
     files = Files(config, {role: listing.revision for role, listing in listings.items()})
     evidence.files = checks_for(task, columns, files, out)
     allowed = None if known is None else task.naming.allowed(known, columns)
-    evidence.read(listings["train"], task, columns, allowed, label_names, held_out)
+    evidence.read(listings["train"], task, columns, allowed, label_names, group)
     check_any_usable(evidence)
     labels = check_labels(known, task, columns, evidence, of_head) if task.info.labels else None
     classes = None if labels is None else task.naming.classes(labels, columns)
@@ -110,20 +116,24 @@ def _check(
     check_bad_rows(evidence)
     spread = check_numbers(task, columns, evidence.train)
 
-    splits = check_splits(config.data, evidence, task.info.unit)
+    assigned = assign(config, task, evidence.train)
+    parts = None if assigned is None else assigned.parts
+    splits = check_splits(config.data, evidence, task.info.unit, assigned)
     label_counts = tuple(splits.classes.get(name, 0) for name in labels) if labels and classes == labels else None
     facts = JobFacts.of(config, task, columns, labels, label_counts, splits.rows["train"], spread)
     check_metric(config, task, facts)
     lengths = check_lengths(config, task, model, facts, evidence, splits.rows)
-    layout = lay_out(config, out, listings, evidence.surveys, columns, evidence.bad_rows.rows)
-    copies = held_out.done()
+    drawn = None if parts is None else digest_of(parts)
+    layout = lay_out(config, out, listings, evidence.surveys, columns, evidence.bad_rows.rows, drawn)
+    copies = copy_held_out(config, out, layout.manifest, columns.values(), parts)
 
     findings: list[Finding] = [
         *evidence.bad_rows.findings(),
         *row_checks.empty_objects(evidence.surveys),
         *(finding for listing in listings.values() for finding in listing.findings),
         *splits.findings,
-        *columns_left_out(config, task, columns, evidence.columns, splits.rows["train"]),
+        *(() if assigned is None else assigned.findings),
+        *columns_left_out(config, task, columns, evidence.columns, splits.rows["train"], group),
         *lengths.findings,
         *(evidence.files.findings() if evidence.files else ()),
         *fit.findings,
@@ -135,7 +145,7 @@ def _check(
         *layout.findings,
         *storage_checks.held_out_copies(copies, out),
     ]
-    return layout.manifest, Profile(
+    profile = Profile(
         job_id=config.job.id,
         basis=basis,
         digest=layout.digest,
@@ -167,7 +177,9 @@ def _check(
         label_names=label_names,
         spread=spread,
         set_rows={split: rows for split, rows in splits.rows.items() if split.startswith(SET)},
+        parts=drawn,
     )
+    return layout.manifest, profile, parts
 
 
 def _resolved(resolved: Resolved, model: ModelFacts, revision: str | None, columns: Mapping[str, str]) -> Resolved:

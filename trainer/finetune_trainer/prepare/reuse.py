@@ -13,6 +13,7 @@ from finetune_trainer.output import completed
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE
 from finetune_trainer.stream.manifest import DataManifest
+from finetune_trainer.stream.parts import PARTS_KEY, are_drawn
 from finetune_trainer.stream.profile import Profile, find_profile
 from finetune_trainer.stream.sources.listing import Listing
 
@@ -41,9 +42,21 @@ def reusable_profile(config: RunConfig, out: Location, basis: str) -> Profile | 
     if found is None or found[1].job_id != config.job.id:
         return None
     if found[1].basis == basis:
-        return found[1] if _copies_are_there(out, *found) or completed(out, config) else None
+        known = _says_the_parts(config, found[1])
+        if (known and _copies_are_there(out, *found)) or completed(out, config):
+            return found[1]
+        if known:
+            return None
     if next(iter(out.list("ckpt/")), None) is None:
         return None
+    if found[1].basis == basis:
+        raise JobError(
+            Reason.CHECKPOINT_MISMATCH,
+            f"{out.uri('ckpt')} holds checkpoints of an earlier version, which held out other rows: going on from them"
+            " would judge the model on rows that it was taught",
+            field="spec.data",
+            hint="Start a new job with an output of its own, or finish this one with the trainer image that began it.",
+        )
     if found[1].basis.partition(":")[0] != basis.partition(":")[0]:
         raise JobError(
             Reason.CHECKPOINT_MISMATCH,
@@ -59,8 +72,17 @@ def reusable_profile(config: RunConfig, out: Location, basis: str) -> Profile | 
     )
 
 
+def _says_the_parts(config: RunConfig, profile: Profile) -> bool:
+    """Whether it says which rows each split has: profiles of earlier versions held out rows by their place."""
+    return profile.parts is not None or not are_drawn(config)
+
+
 def _copies_are_there(out: Location, manifest: DataManifest, profile: Profile) -> bool:
-    """Whether all blocks that were copied still lie in the cache: they are swept when a job has succeeded."""
+    """Whether all blocks that were copied still lie in the cache, which are swept when a job has succeeded; and the
+    parts.
+    """
+    if profile.parts is not None and out.head(PARTS_KEY) is None:
+        return False
     blocks = [b for source in manifest.sources.values() for item in source.objects for b in item.blocks]
     blocks += [b for copies in profile.held_out.values() for b in copies]
     wanted = {f"{CACHE}{block.cache}" for block in blocks if block.cache}

@@ -1,8 +1,8 @@
 """The profile: what the prepare step found out, stored beside the data manifest for every rank of every attempt.
 
-`digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows and
-the held-out intervals, and the version of the order where it is not the first (I2). It says which job and configuration
-it belongs to, so that a second prepare step can reuse it.
+`digest` stands for all that decides the order of the rows besides seed and batch size: manifest, columns, bad rows,
+what each split takes, the version of the order where it is not the first, and the parts where there are any (I2). It
+says which job and configuration it belongs to, so that a second prepare step can reuse it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from dataclasses import asdict, astuple, dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import DataProfile, Resolved
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.manifest import Block, DataManifest
 from finetune_trainer.stream.order import WHOLE_BLOCKS
+from finetune_trainer.stream.parts import save_parts
 
 PROFILE_VERSION = 1
 MANIFEST_KEY = "prepare/manifest.json.zst"
@@ -67,6 +70,8 @@ class Profile:
     """Of the numbers to be learned; None where there are none."""
     set_rows: Mapping[str, int] = field(default_factory=dict)
     """split -> usable rows, of each set of spec.evaluation.sets."""
+    parts: str | None = None
+    """Digest of the parts of the training source; None where its splits have all of its rows."""
 
     @property
     def moment(self) -> datetime | None:
@@ -95,6 +100,7 @@ class Profile:
             **({} if self.label_counts is None else {"labelCounts": list(self.label_counts)}),
             **({} if self.spread is None else {"spread": asdict(self.spread)}),
             **({"setRows": dict(self.set_rows)} if self.set_rows else {}),
+            **({} if self.parts is None else {"parts": self.parts}),
         }
 
     @staticmethod
@@ -121,6 +127,7 @@ class Profile:
             label_names=_tuple(data.get("labelNames")),
             spread=Spread(**data["spread"]) if data.get("spread") else None,
             set_rows=data.get("setRows", {}),
+            parts=data.get("parts"),
         )
 
 
@@ -132,21 +139,26 @@ def order_digest(
     manifest: DataManifest,
     columns: Mapping[str, str],
     bad: ExcludedRows,
-    intervals: Mapping[str, tuple[str, float, float] | None],
+    sources: Mapping[str, tuple[object, ...] | None],
     order: int = WHOLE_BLOCKS,
+    parts: str | None = None,
 ) -> str:
     """SHA-256 of all that decides which rows there are, and how they are laid out."""
     wrong = {role: {str(n): list(rows) for n, rows in numbers.items()} for role, numbers in bad.items()}
-    facts: list[Any] = [manifest.digest, dict(sorted(columns.items())), wrong, intervals]
+    facts: list[Any] = [manifest.digest, dict(sorted(columns.items())), wrong, sources]
     if order != WHOLE_BLOCKS:
         facts.append(order)
+    if parts is not None:
+        facts.append({"parts": parts})
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def save_profile(out: Location, manifest: DataManifest, profile: Profile) -> None:
-    """Write both; the profile last, so that it exists only with its manifest."""
+def save_profile(out: Location, manifest: DataManifest, profile: Profile, parts: np.ndarray | None = None) -> None:
+    """Write them; the profile last, so that it exists only with its manifest and its parts."""
     import zstandard
 
+    if parts is not None:
+        save_parts(out, parts)
     out.put(MANIFEST_KEY, zstandard.compress(json.dumps(manifest.to_json(), separators=(",", ":")).encode()))
     out.put(PROFILE_KEY, json.dumps(profile.to_json(), indent=1).encode())
 

@@ -5,7 +5,8 @@ What was held out by a fraction is read from the job's own copy, so that no eval
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,10 +18,11 @@ from finetune_api.records import Fault, parse_json
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, location
 from finetune_trainer.stream.blocks import RowGroup, block_rows
-from finetune_trainer.stream.manifest import DataManifest
+from finetune_trainer.stream.manifest import Block, DataManifest, Source
+from finetune_trainer.stream.parts import load_parts
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.sources.source import open_source
-from finetune_trainer.stream.splits import SplitBlock, copied_blocks, part_of, split_blocks, usable, usable_span
+from finetune_trainer.stream.splits import SplitBlock, SplitRows, copied_blocks, part_of, split_blocks
 
 PIECE_BYTES = 16 << 20
 """So much of a row group at a time is held where rows are read in file order."""
@@ -29,20 +31,25 @@ Span = tuple[int, int]
 """[low, high) of a block's usable rows."""
 
 
-class SplitReader:
-    """The rows of a split. `blocks` are those of its source, or of its copy, in file order."""
+class PartReader:
+    """Reads rows of a source. `blocks` are those of the source, or of copies of just these rows, in file order."""
 
-    def __init__(self, config: RunConfig, manifest: DataManifest, profile: Profile, split: str) -> None:
-        interval = part_of(split, config.data)
-        if interval is None:
-            raise JobError(Reason.INVALID_CONFIG, f"the job has no {split} rows", field=f"spec.data.{split}")
-        self._config, self._interval, self._source = config, interval, manifest.sources[interval.source]
-        self._bad = profile.bad.get(interval.source, {})
-        self._columns = tuple(dict.fromkeys(profile.columns.values()))
+    def __init__(
+        self,
+        config: RunConfig,
+        source: Source,
+        role: str,
+        columns: Iterable[str],
+        rows: SplitRows,
+        copies: Sequence[Block] = (),
+    ) -> None:
+        """`rows`: which ones; `columns`: what is handed on of them; `copies`: blocks that hold them and no others."""
+        self._config, self._source, self._role, self._rows = config, source, role, rows
+        self._columns = tuple(dict.fromkeys(columns))
         self._out = location(config.output.uri, config.storage)
-        self._of_source = split_blocks(manifest, profile.bad, interval)
-        copies = profile.held_out.get(split)
-        self.blocks: list[SplitBlock] = copied_blocks(copies) if copies else self._of_source
+        self.blocks: list[SplitBlock] = copied_blocks(copies) if copies else split_blocks(source, rows)
+        self.before = [0, *itertools.accumulate(item.rows for item in source.objects)]
+        """Of each object, how many rows of the source come before it."""
         self._store: ObjectStore | None = None
         self._groups: dict[int, RowGroup] = {}
         """Row groups that are being read on, by block."""
@@ -61,8 +68,7 @@ class SplitReader:
         block = of_split.block
         wanted = None
         if of_split.rows != block.rows:
-            bad = self._bad.get(of_split.number, ())
-            wanted = usable_span(of_split.number, block, bad, self._interval, low, high) - block.row
+            wanted = self._rows.within(of_split.number, block, low, high) - block.row
         item = self._source.objects[of_split.number]
         if self._is_row_group(of_split) and high - low < of_split.rows:
             if n not in self._groups:
@@ -74,19 +80,11 @@ class SplitReader:
         return rows[low:high] if wanted is None else [rows[row] for row in wanted]
 
     def positions(self, numbers: np.ndarray) -> np.ndarray:
-        """Where the split's rows of these numbers stand among all rows of their source: what names a row in any split.
+        """Where the rows of these numbers stand among all rows of the source: what names a row in any split.
 
         Rows are counted over all objects in order, bad ones included; int64, as many as `numbers`.
         """
-        wanted = np.asarray(numbers, dtype=np.int64)
-        found = np.empty(len(wanted), dtype=np.int64)
-        before = np.cumsum([0, *(item.rows for item in self._source.objects)])
-        at = np.searchsorted([block.first for block in self._of_source], wanted, side="right") - 1
-        for n in np.unique(at).tolist():
-            here, block = at == n, self._of_source[n]
-            rows = usable(block.number, block.block, self._bad.get(block.number, ()), self._interval)
-            found[here] = before[block.number] + rows[wanted[here] - block.first]
-        return found
+        return self._rows.positions(numbers)
 
     def release_all_but(self, blocks: Collection[int]) -> None:
         """Let go of row groups of other blocks."""
@@ -111,5 +109,26 @@ class SplitReader:
 
     def _reader(self) -> ObjectStore:
         if self._store is None:
-            self._store = open_source(self._config, self._interval.source, self._source.revision)
+            self._store = open_source(self._config, self._role, self._source.revision)
         return self._store
+
+
+class SplitReader(PartReader):
+    """The rows of a split of a prepared job."""
+
+    def __init__(self, config: RunConfig, manifest: DataManifest, profile: Profile, split: str) -> None:
+        part = part_of(split, config.data)
+        if part is None:
+            raise JobError(Reason.INVALID_CONFIG, f"the job has no {split} rows", field=f"spec.data.{split}")
+        parts = None
+        if not part.whole:
+            if profile.parts is None:
+                raise JobError(
+                    Reason.INVALID_CONFIG,
+                    f"the job's profile does not say which rows are {split} rows",
+                    hint="Run the prepare step again; a profile of an earlier version is made anew.",
+                )
+            parts = load_parts(location(config.output.uri, config.storage), profile.parts)
+        source = manifest.sources[part.source]
+        rows = SplitRows(source, part, profile.bad.get(part.source, {}), parts)
+        super().__init__(config, source, part.source, profile.columns.values(), rows, profile.held_out.get(split, ()))

@@ -1,7 +1,7 @@
-"""Which rows a split has: all of its own source, or the share of the training rows that a fixed hash of their place
-gives.
+"""Which rows a split has: all usable ones of its source, or those that were drawn for it by the prepare step.
 
-Whatever the seed, the same rows are held out, so that scores of different seeds compare. Bad rows are in no split.
+What is drawn hangs on the rows' content alone, so the same rows are held out whatever the seed, and scores of different
+seeds compare. Bad rows are in no split.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_api.sources import Data
-from finetune_trainer.stream.manifest import Block, DataManifest, Source
-from finetune_trainer.stream.order import mix
+from finetune_trainer.stream.manifest import Block, Source
+from finetune_trainer.stream.parts import FIRST_FOLD, MOST_FOLDS, TEST, TRAIN, VALIDATION
 
-_PLACE_KEY = 0x66696E6574756E65_6F70657261746F72  # fixed for ever: changing it changes what was held out
 HELD_OUT = ("validation", "test")
 FOLD, BUT_FOLD = "fold-", "train-but-"
 """Beginnings of the names of splits: with a number from 1, the rows of that fold, and all other training rows."""
@@ -24,42 +23,47 @@ SET = "set-"
 """Before the name of a set of spec.evaluation.sets, as the name of a split and of its source."""
 _CHUNK = 1 << 18
 """Rows that are looked at together: a block may hold millions."""
+_STEP = 1 << 14
+"""Rows between two entries of the table that finds a row of a split by its number."""
+_HELD = {"validation": VALIDATION, "test": TEST}
+_LEARNED = frozenset({TRAIN, *range(FIRST_FOLD, FIRST_FOLD + MOST_FOLDS)})
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """The part [low, high) of the unit interval that a split takes of its source's rows."""
+class Part:
+    """What a split takes of a source's rows: those whose part is one of `taken`, or all that are usable."""
 
     source: str
-    low: float = 0.0
-    high: float = 1.0
+    taken: frozenset[int] | None = None
 
     @property
     def whole(self) -> bool:
-        return self.low <= 0.0 and self.high >= 1.0
+        return self.taken is None
 
-    def contains(self, number: int, rows: np.ndarray) -> np.ndarray:
-        """For each of these rows of object `number`, whether the interval has it."""
-        place = mix(rows.astype(np.uint64) | (np.uint64(number) << np.uint64(40)), _PLACE_KEY) >> np.uint64(11)
-        at = place.astype(np.float64) / float(1 << 53)
-        return (at >= self.low) & (at < self.high)
+    def has(self, parts: np.ndarray) -> np.ndarray:
+        """For each of these parts, whether the split has such rows."""
+        table = np.zeros(256, dtype=bool)
+        table[sorted(self.taken or ())] = True
+        found: np.ndarray = table[parts]
+        return found
 
 
-def part_of(split: str, data: Data) -> Interval | None:
+def part_of(split: str, data: Data) -> Part | None:
     """Where a split's rows come from; None when the spec has no such split."""
-    validation = (data.validation.fraction if data.validation else None) or 0.0
-    test = (data.test.fraction if data.test else None) or 0.0
+    held = {"validation": data.validation, "test": data.test}
+    fractions = [source for source in held.values() if source and source.fraction is not None]
     if split == "train":
-        return Interval("train", validation + test, 1.0)
+        return Part("train", _LEARNED if fractions or data.train.per_class is not None else None)
     if split.startswith(SET):
-        return Interval(split)
-    held = data.validation if split == "validation" else data.test
-    if held is None:
+        return Part(split)
+    for beginning in (FOLD, BUT_FOLD):
+        if split.startswith(beginning):
+            fold = FIRST_FOLD + int(split.removeprefix(beginning)) - 1
+            return Part("train", frozenset({fold}) if beginning == FOLD else _LEARNED - {fold})
+    source = held[split]
+    if source is None:
         return None
-    if held.uri is not None:
-        return Interval(split)
-    low = 0.0 if split == "validation" else validation
-    return Interval("train", low, low + (held.fraction or 0.0))
+    return Part(split) if source.uri is not None else Part("train", frozenset({_HELD[split]}))
 
 
 def rows_called(split: str) -> str:
@@ -67,36 +71,83 @@ def rows_called(split: str) -> str:
     return f"rows of set {split.removeprefix(SET)!r}" if split.startswith(SET) else f"{split} rows"
 
 
-def intervals_of(data: Data) -> dict[str, tuple[str, float, float] | None]:
-    """split -> which part of which source it takes, as the order's digest holds it."""
-    found = {split: part_of(split, data) for split in ("train", *HELD_OUT)}
-    return {split: (part.source, part.low, part.high) if part else None for split, part in found.items()}
+def taken_of(data: Data) -> dict[str, tuple[object, ...] | None]:
+    """split -> what it takes of which source, as the order's digest holds it; what is drawn, the parts say."""
+    found: dict[str, tuple[object, ...] | None] = {}
+    for split in ("train", *HELD_OUT):
+        part = part_of(split, data)
+        if part is not None:
+            found[split] = (part.source, 0.0, 1.0) if part.whole else (part.source, split)
+        else:
+            found[split] = None
+    return found
 
 
-def usable(number: int, block: Block, bad: Sequence[int], interval: Interval) -> np.ndarray:
-    """Rows of a block of object `number` that belong to the interval, as row numbers in the object; sorted."""
-    return np.concatenate([*_usable(number, block, bad, interval), np.zeros(0, dtype=np.int64)])
+class SplitRows:
+    """The rows of one split by their places: in a block, and in the whole source."""
 
+    def __init__(
+        self, source: Source, part: Part, bad: Mapping[int, Sequence[int]], parts: np.ndarray | None = None
+    ) -> None:
+        """bad: number of an object -> its rows that are in no split; parts: of all rows of the source, where they were
+        drawn.
+        """
+        assert part.whole or parts is not None
+        self._part, self._bad, self._parts = part, bad, None if part.whole else parts
+        self._firsts = [0, *itertools.accumulate(item.rows for item in source.objects)]
+        self._counts: np.ndarray | None = None
+        self._before: np.ndarray | None = None
+        """Of each bad row, how many usable ones stand before it."""
 
-def usable_span(number: int, block: Block, bad: Sequence[int], interval: Interval, low: int, high: int) -> np.ndarray:
-    """Elements [low, high) of `usable`, without making all of it."""
-    found: list[np.ndarray] = []
-    for rows in _usable(number, block, bad, interval):
-        found.append(rows[max(0, low) : max(0, high)])
-        low, high = low - len(rows), high - len(rows)
-        if high <= 0:
-            break
-    return np.concatenate(found)
+    def count(self, number: int, block: Block) -> int:
+        """How many of a block of object `number` belong to the split."""
+        if self._parts is None and not self._bad.get(number):
+            return block.rows
+        return sum(map(len, self._chunks(number, block)))
 
+    def within(self, number: int, block: Block, low: int = 0, high: int | None = None) -> np.ndarray:
+        """Those of a block, from the `low`th up to the `high`th, as row numbers in the object; sorted."""
+        high = block.rows if high is None else high
+        found: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+        for rows in self._chunks(number, block):
+            found.append(rows[max(0, low) : max(0, high)])
+            low, high = low - len(rows), high - len(rows)
+            if high <= 0:
+                break
+        return np.concatenate(found)
 
-def _usable(number: int, block: Block, bad: Sequence[int], interval: Interval) -> Iterator[np.ndarray]:
-    wrong = np.asarray(bad, dtype=np.int64)
-    end = block.row + block.rows
-    for start in range(block.row, end, _CHUNK):
-        rows = np.arange(start, min(end, start + _CHUNK), dtype=np.int64)
-        if len(wrong):
-            rows = rows[~np.isin(rows, wrong)]
-        yield rows if interval.whole else rows[interval.contains(number, rows)]
+    def _chunks(self, number: int, block: Block) -> Iterator[np.ndarray]:
+        wrong = np.asarray(self._bad.get(number, ()), dtype=np.int64)
+        end = block.row + block.rows
+        for start in range(block.row, end, _CHUNK):
+            stop = min(end, start + _CHUNK)
+            if self._parts is not None:
+                first = self._firsts[number]
+                yield start + np.flatnonzero(self._part.has(self._parts[first + start : first + stop]))
+            else:
+                rows = np.arange(start, stop, dtype=np.int64)
+                yield rows[~np.isin(rows, wrong)] if len(wrong) else rows
+
+    def positions(self, numbers: np.ndarray) -> np.ndarray:
+        """Where rows stand in the whole source, by their numbers in the split; int64."""
+        numbers = np.asarray(numbers, dtype=np.int64)
+        if self._parts is None:
+            if self._before is None:
+                wrong = [np.asarray(rows, dtype=np.int64) + self._firsts[n] for n, rows in sorted(self._bad.items())]
+                bad = np.concatenate([*wrong, np.zeros(0, dtype=np.int64)])
+                self._before = bad - np.arange(len(bad))
+            return numbers + np.searchsorted(self._before, numbers, side="right")
+        if self._counts is None:
+            steps = range(0, len(self._parts), _STEP)
+            counts = [int(self._part.has(self._parts[start : start + _STEP]).sum()) for start in steps]
+            self._counts = np.cumsum([0, *counts])
+        found = np.empty(len(numbers), dtype=np.int64)
+        at = np.searchsorted(self._counts, numbers, side="right") - 1
+        for step in np.unique(at).tolist():
+            here, start = at == step, step * _STEP
+            rows = start + np.flatnonzero(self._part.has(self._parts[start : start + _STEP]))
+            found[here] = rows[numbers[here] - self._counts[step]]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +166,13 @@ def copied_blocks(blocks: Sequence[Block]) -> list[SplitBlock]:
     return [SplitBlock(0, block, block.rows, first) for block, first in zip(blocks, firsts, strict=False)]
 
 
-def split_blocks(
-    manifest: DataManifest, bad: Mapping[str, Mapping[int, Sequence[int]]], interval: Interval
-) -> list[SplitBlock]:
-    """All blocks of the interval's source in file order. bad: source -> object number -> rows."""
-    source: Source = manifest.sources[interval.source]
+def split_blocks(source: Source, rows: SplitRows) -> list[SplitBlock]:
+    """All blocks of a split's source in file order."""
     found: list[SplitBlock] = []
     first = 0
     for number, item in enumerate(source.objects):
-        wrong = bad.get(interval.source, {}).get(number, ())
         for block in item.blocks:
-            rows = (
-                block.rows
-                if interval.whole and not len(wrong)
-                else sum(map(len, _usable(number, block, wrong, interval)))
-            )
-            found.append(SplitBlock(number, block, rows, first))
-            first += rows
+            count = rows.count(number, block)
+            found.append(SplitBlock(number, block, count, first))
+            first += count
     return found

@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping, Set
 from typing import Any
 
-from finetune_api.exits import JobError
+from finetune_api.exits import JobError, Reason
 from finetune_api.forms import one_form
 from finetune_api.run import RunConfig
 from finetune_api.sources import Columns
 from finetune_api.status import Finding
 from finetune_api.text import clip
+from finetune_trainer.prepare.parts.folds import GROUP_BY
 from finetune_trainer.prepare.rows.scan import peek_columns
 from finetune_trainer.storage import blaming
 from finetune_trainer.stream.formats.parquet import DamagedParquet, ParquetReader
@@ -47,6 +48,34 @@ def _pick_columns(config: RunConfig, task: Task, listing: Listing) -> dict[str, 
     return _as_asked(config) or _first_roles(task)
 
 
+def check_group_column(config: RunConfig, task: Task, columns: Mapping[str, str], listing: Listing) -> str | None:
+    """The column that folds are grouped by; None where they are not. Raises JobError where it cannot be one."""
+    folds = config.evaluation.folds
+    if folds is None or folds.group_by is None:
+        return None
+    name = one_form(folds.group_by)
+    if name in task.learned_columns(columns):
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"column {name!r} holds what is to be learned: each fold would have answers of its own",
+            field=GROUP_BY,
+            hint="Name a column that says which rows belong together, or remove groupBy.",
+        )
+    with blaming(listing.field):
+        found = next(filter(None, (peek_columns(listing.store, *each) for each in listing.objects[:20])), None)
+    forms = [one_form(other) for other in found or ()]
+    if forms and name not in forms:
+        near = difflib.get_close_matches(name, forms, 1)
+        shown = ", ".join(map(repr, forms[:20])) + (", …" if len(forms) > 20 else "")
+        raise JobError(
+            Reason.INVALID_DATA,
+            f"the data has no column {name!r} to group folds by; its columns are {shown}",
+            field=GROUP_BY,
+            hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Name the right column in {GROUP_BY}.",
+        )
+    return name
+
+
 def _wanted(config: RunConfig) -> Columns | None:
     """spec.data.columns, its names in the form in which they are compared."""
     asked = config.data.columns
@@ -60,13 +89,13 @@ def _in_form(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 def columns_left_out(
-    config: RunConfig, task: Task, columns: Mapping[str, str], found: Set[str], rows: int
+    config: RunConfig, task: Task, columns: Mapping[str, str], found: Set[str], rows: int, group: str | None = None
 ) -> list[Finding]:
     """Columns that could be meant for a role that another plays by its usual name, and others that often say something
-    (I8).
+    (I8). `group`: the one that folds are grouped by, which is of use.
     """
     wanted = config.data.columns.to_json() if config.data.columns else {}
-    used = set(columns.values())
+    used = {*columns.values(), *(() if group is None else (group,))}
     noted: list[Finding] = []
     doubts = {
         role: [name for name in task.usual[role] if name in found - used]

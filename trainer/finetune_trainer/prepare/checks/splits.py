@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,11 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.sources import Data
 from finetune_api.status import Finding
 from finetune_api.text import clip
+from finetune_trainer.prepare.parts.assign import Assigned
 from finetune_trainer.prepare.rows.evidence import Evidence
 from finetune_trainer.prepare.rows.fingerprint import UNUSABLE
 from finetune_trainer.prepare.rows.survey import SourceSurvey
-from finetune_trainer.stream.splits import HELD_OUT, SET, Interval, part_of, rows_called, usable
+from finetune_trainer.stream.splits import HELD_OUT, SET, part_of, rows_called
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +27,39 @@ class Splits:
     findings: tuple[Finding, ...]
 
 
-def check_splits(data: Data, evidence: Evidence, unit: str = "text") -> Splits:
-    """`unit`: what two rows may have in common. Raises JobError for an empty split."""
+def check_splits(data: Data, evidence: Evidence, unit: str = "text", assigned: Assigned | None = None) -> Splits:
+    """`unit`: what two rows may have in common; `assigned`: the parts of the training rows. Raises JobError for an
+    empty split.
+    """
     rows, classes = dict[str, int](), dict[str, int]()
     found: list[Finding] = []
     train = np.zeros(0, dtype=np.uint64)
-    bad = evidence.bad_rows.rows
     for split in ("train", *HELD_OUT, *(role for role in evidence.surveys if role.startswith(SET))):
-        interval = part_of(split, data)
-        if interval is None:
+        part = part_of(split, data)
+        if part is None:
             continue
-        seen = evidence.surveys[interval.source]
-        numbers = _split_numbers(seen, bad.get(interval.source, {}), interval)
+        seen = evidence.surveys[part.source]
+        prints = np.frombuffer(seen.prints, dtype=np.uint64)
+        if part.whole:
+            numbers = np.flatnonzero(prints != UNUSABLE)
+        else:
+            assert assigned is not None
+            numbers = np.flatnonzero(part.has(assigned.parts))
         rows[split] = len(numbers)
         if not len(numbers):
-            raise empty_split(split, interval.whole, seen, evidence.fields[interval.source])
-        prints = np.frombuffer(seen.prints, dtype=np.uint64)[numbers]
+            raise empty_split(split, part.whole, seen, evidence.fields[part.source])
+        prints = prints[numbers]
         if split == "train":
             train, classes = prints, _class_counts(seen, numbers)
             found += _duplicates(seen, numbers, unit)
         else:
-            found += _overlap(train, prints, split, seen, numbers, unit)
+            told = frozenset[str]()
+            if part.whole:
+                found += _overlap(train, prints, split, seen, numbers, unit)
+            elif assigned is not None:
+                told = assigned.alone
             if split in HELD_OUT:  # a set may be of some classes only
-                found += _unjudged(classes, _class_counts(seen, numbers), split)
+                found += _unjudged(classes, _class_counts(seen, numbers), split, told)
     return Splits(rows, classes, tuple(found))
 
 
@@ -64,18 +75,9 @@ def empty_split(split: str, whole: bool, seen: SourceSurvey, field: str) -> JobE
         Reason.INVALID_CONFIG,
         f"the {split} share of {seen.usable} rows holds no row",
         field=f"spec.data.{split}",
-        hint="Provide more rows, change the fraction, or name objects of their own.",
+        hint="Provide more rows, raise the fraction, or name objects of their own. Equal rows stay together, and each"
+        " class keeps one to learn from.",
     )
-
-
-def _split_numbers(seen: SourceSurvey, bad: Mapping[int, Sequence[int]], interval: Interval) -> np.ndarray:
-    """Positions in the source's arrays (`prints`, `classes`) of the rows that a split has."""
-    parts: list[np.ndarray] = []
-    before = 0
-    for number, item in enumerate(seen.source.objects):
-        parts.extend(before + usable(number, block, bad.get(number, ()), interval) for block in item.blocks)
-        before += item.rows
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def _locate(seen: SourceSurvey, position: int) -> tuple[str, int | None]:
@@ -156,9 +158,9 @@ def _overlap(
     ]
 
 
-def _unjudged(train: Mapping[str, int], held: Mapping[str, int], split: str) -> list[Finding]:
-    """Classes that are learned, and of which a held-out split has no row."""
-    absent = [name for name in train if name not in held]
+def _unjudged(train: Mapping[str, int], held: Mapping[str, int], split: str, told: Container[str]) -> list[Finding]:
+    """Classes that are learned, and of which a held-out split has no row; but those that were told of before."""
+    absent = [name for name in train if name not in held and name not in told]
     if not absent:
         return []
     message = (

@@ -18,7 +18,7 @@ from finetune_trainer.stream import order
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import ExcludedRows, order_digest
 from finetune_trainer.stream.sources.listing import Listing
-from finetune_trainer.stream.splits import SET, intervals_of
+from finetune_trainer.stream.splits import SET, taken_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,19 @@ def lay_out(
     seen: Mapping[str, SourceSurvey],
     columns: Mapping[str, str],
     bad: ExcludedRows,
+    parts: str | None = None,
 ) -> Layout:
     """In today's order, unless the job goes on from a checkpoint that was written in an earlier one.
 
-    Raises JobError.
+    `parts`: digest of those of the training source, where they were drawn. Raises JobError.
     """
     wanted = _order_of_checkpoint(config)
     today = order.version_for([weight for sizes in seen["train"].weights for weight in sizes])
     if wanted is not None and today != order.WHOLE_BLOCKS:
-        earlier = _laid_out(config, out, listings, seen, columns, bad, order.WHOLE_BLOCKS)
+        earlier = _laid_out(config, out, listings, seen, columns, bad, order.WHOLE_BLOCKS, parts)
         if earlier.digest == wanted:
             return earlier
-    return _laid_out(config, out, listings, seen, columns, bad, today)
+    return _laid_out(config, out, listings, seen, columns, bad, today, parts)
 
 
 def _laid_out(
@@ -60,6 +61,7 @@ def _laid_out(
     columns: Mapping[str, str],
     bad: ExcludedRows,
     version: int,
+    parts: str | None,
 ) -> Layout:
     sources, noted = {}, list[Finding]()
     names: Sequence[str] = tuple(dict.fromkeys(columns.values()))
@@ -72,7 +74,7 @@ def _laid_out(
     manifest = DataManifest(sources)
     learned = DataManifest({role: source for role, source in sources.items() if not role.startswith(SET)})
     wrong = {role: rows for role, rows in bad.items() if not role.startswith(SET)}
-    digest = order_digest(learned, columns, wrong, intervals_of(config.data), version)  # whatever sets are judged
+    digest = order_digest(learned, columns, wrong, taken_of(config.data), version, parts)  # whatever sets are judged
     return Layout(manifest, version, digest, tuple(noted))
 
 

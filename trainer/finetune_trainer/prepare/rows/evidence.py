@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from finetune_trainer.model.processor import Processor
 from finetune_trainer.prepare.rows.bad_rows import BadRows
-from finetune_trainer.prepare.rows.copies import HeldOutCopies
 from finetune_trainer.prepare.rows.files import FileChecks
 from finetune_trainer.prepare.rows.sample import Sample, SampledRow
 from finetune_trainer.prepare.rows.survey import SourceSurvey, survey
@@ -39,14 +38,14 @@ class Evidence:
         columns: Mapping[str, str],
         labels: Sequence[str] | None,
         label_names: Sequence[str] | None,
-        held_out: HeldOutCopies | None = None,
+        group: str | None = None,
     ) -> None:
-        """Read all rows of a source. Raises JobError."""
+        """Read all rows of a source; `group`: the column that they are grouped by. Raises JobError."""
         sample = Sample()
         self.fields[listing.role] = listing.field
         with blaming(listing.field):
             self.surveys[listing.role] = survey(
-                listing, task, columns, labels, self.bad_rows, sample, held_out, label_names, self.files
+                listing, task, columns, labels, self.bad_rows, sample, label_names, self.files, group
             )
         self.samples[listing.role] = sample.rows
 

@@ -19,9 +19,8 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form, one_form
 from finetune_api.records import Fault
 from finetune_trainer.prepare.rows.bad_rows import BadRows
-from finetune_trainer.prepare.rows.copies import HeldOutCopies
 from finetune_trainer.prepare.rows.files import FileChecks, Item
-from finetune_trainer.prepare.rows.fingerprint import UNUSABLE, fingerprint, fingerprint_text
+from finetune_trainer.prepare.rows.fingerprint import UNUSABLE, fingerprint, fingerprint_text, group_print
 from finetune_trainer.prepare.rows.folder import FolderScan, scan_of
 from finetune_trainer.prepare.rows.sample import Sample
 from finetune_trainer.prepare.rows.scan import ROW_BYTES, ObjectScan
@@ -50,6 +49,11 @@ class SourceSurvey:
     classes: array[int] = field(default_factory=lambda: array("I"))
     numbers: array[float] = field(default_factory=lambda: array("d"))
     """The number to be learned of each row, nan of bad rows; empty where the task has none."""
+    groups: array[int] = field(default_factory=lambda: array("Q"))
+    """64 bits of the value that rows are grouped by, UNUSABLE where there is none; empty where they are not."""
+    ungrouped: int = 0
+    """Usable rows without a value to be grouped by."""
+    first_ungrouped: tuple[str, int] | None = None
     class_sets: dict[tuple[str, ...], int] = field(default_factory=lambda: {(): 0})
     """The classes of a row, sorted -> their number in `classes`."""
     label_counts: Counter[str] = field(default_factory=Counter)
@@ -89,12 +93,13 @@ def survey(
     labels: Sequence[str] | None,
     bad_rows: BadRows,
     sample: Sample | None,
-    held_out: HeldOutCopies | None = None,
     label_names: Sequence[str] | None = None,
     files: FileChecks | None = None,
+    group: str | None = None,
 ) -> SourceSurvey:
     """Read a source. `labels` None: any class will do; `label_names`: of the numbers in the label column. Raises
-    JobError for what no allowance covers. `files`: opens what rows stand for.
+    JobError for what no allowance covers. `files`: opens what rows stand for; `group`: a column that rows are grouped
+    by, whatever role it plays.
     """
     found = SourceSurvey(Source(listing.uri, (), listing.revision), files=listing.files)
     names = tuple(dict.fromkeys(columns.values()))
@@ -102,7 +107,7 @@ def survey(
     known = None if labels is None else dict.fromkeys(labels)
     objects: list[DataObject] = []
     for number, (_, kind) in enumerate(listing.objects):
-        scan = scan_of(listing, number, names)
+        scan = scan_of(listing, number, names if group is None else (*names, group))
         table = None
         found.first_lines.append(None)
         for item in files.ahead(listing, scan) if files else items(scan):
@@ -138,6 +143,8 @@ def survey(
                     table.add(b"null", line)
                 if task.number is not None:
                     found.numbers.append(math.nan)
+                if group is not None:
+                    found.groups.append(UNUSABLE)
                 continue
             if files is not None:
                 files.note(item)
@@ -145,14 +152,14 @@ def survey(
                 table.add(to_bytes(kept, names), line)
             elif kind.name != "jsonl":
                 scan.weigh(len(to_bytes(kept, names)) + ROW_BYTES, item.block)
-            if held_out is not None:
-                held_out.offer(number, row, line, kept)
             found.usable += 1
             if odd or any(_other_form(kept.get(name)) for name in of_classes):
                 found.other_forms += 1
                 found.first_other = found.first_other or (item.name, line)
             found.prints.append(digest)
             found.classes.append(_class_set(task, kept, found, listing, columns))
+            if group is not None:
+                _note_group(found, group, item)
             if task.number is not None:
                 found.numbers.append(task.number(kept, columns))
             if not text.strip():
@@ -175,6 +182,16 @@ def items(scan: ObjectScan | FolderScan) -> Iterator[Item]:
     """Rows that stand for themselves."""
     for row, line, values in scan:
         yield Item(row, line, values, scan.name, scan.block)
+
+
+def _note_group(found: SourceSurvey, column: str, item: Item) -> None:
+    """The value that a usable row is grouped by."""
+    assert not isinstance(item.values, Fault)
+    digest = group_print(in_form(item.values, (column,)).get(column))
+    found.groups.append(digest)
+    if digest == UNUSABLE:
+        found.ungrouped += 1
+        found.first_ungrouped = found.first_ungrouped or (item.name, item.line)
 
 
 def _in_form(values: dict[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], bool]:

@@ -1,0 +1,1 @@
+"""Which part each row of the training source takes: held out, kept few, dealt into folds."""
