@@ -38,6 +38,7 @@ class Lora(Model):
     rs_lora: bool | None = Field(None, description="Scale by the root of the rank, so that high ranks learn as fast as low ones (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732).")
     dora: bool | None = Field(None, description="Learn the length of each weight's rows apart from their direction: often better at low ranks, and slower (DoRA, Liu et al. 2024, arXiv 2402.09353).")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
+    rate_ratio: float | None = Field(None, ge=1, le=1024, description="The learning rate of the matrices B, which start at zero, over that of the matrices A: 16 is usual, beside a learningRate lower than without; the same when absent (LoRA+, Hayou et al. 2024, arXiv 2402.12354).")
     target_modules: tuple[ModuleName, ...] | None = Field(
         None,
         min_length=1,

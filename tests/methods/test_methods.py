@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from finetune_api.exits import JobError, Reason
-from finetune_api.tuning import Freeze, Lora, Method
+from finetune_api.tuning import Freeze, Lora, Method, Training
 from finetune_trainer.methods import apply_method
+from finetune_trainer.methods.modules import depths
 from finetune_trainer.model.load import load_model, parameter_counts
+from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.tasks.registry import task_for
 from support.attempts import Bench
 from support.families import tiny_gpt2
@@ -69,6 +71,41 @@ def test_freeze_trains_the_head_and_the_last_layers_and_leaves_the_rest_alone(
     assert changed == {name for name in before if name.startswith(free)}
     fresh = load_model(bert, task_for("text-classification").head, labels=LABELS, seed=0, pad_id=0)
     assert not torch.equal(fresh.classifier.weight, after["classifier.weight"])
+
+
+def test_b_takes_its_ratio_of_the_rate_of_a(bert: Path) -> None:
+    head = task_for("text-classification").head
+    found = {}
+    for ratio in (None, 16.0):
+        model = load_model(bert, head, labels=LABELS, seed=0, pad_id=0)
+        lora = Lora(rank=2, rate_ratio=ratio, modules_to_save=("word_embeddings",))
+        model = apply_method(model, Method(type="lora", lora=lora), head, 0)
+        optimizer = optimizer_for(model, Training(weight_decay=0.0))
+        before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        for name, p in model.named_parameters():
+            p.grad = torch.ones_like(p) if name in before else None
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * group["share"]
+        optimizer.step()
+        moved = {
+            name: float((before[name] - p).detach().mean()) for name, p in model.named_parameters() if name in before
+        }
+        found[ratio] = {round(step, 6) for name, step in moved.items() if ".lora_B." in name}
+        assert {round(step, 6) for name, step in moved.items() if ".lora_B." not in name} == {1e-3}
+    assert found == {None: {1e-3}, 16.0: {16e-3}}, "Adam's first step is the rate"
+
+
+def test_a_ratio_of_rates_goes_with_layers_that_decay(bert: Path) -> None:
+    head = task_for("text-classification").head
+    model = load_model(bert, head, labels=LABELS, seed=0, pad_id=0)
+    model = apply_method(model, Method(type="lora", lora=Lora(rank=2, rate_ratio=4.0)), head, 0)
+    groups = optimizer_for(model, Training(layer_decay=0.5), depths(model, head)).param_groups
+    share = {id(p): group["share"] for group in groups for p in group["params"]}
+    found = {name: share[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    for layer, decayed in ((0, 0.25), (1, 0.5)):
+        assert {s for name, s in found.items() if f"layer.{layer}." in name and ".lora_A." in name} == {decayed}
+        assert {s for name, s in found.items() if f"layer.{layer}." in name and ".lora_B." in name} == {4 * decayed}
+    assert {s for name, s in found.items() if "classifier" in name} == {1.0}
 
 
 def test_freeze_of_a_language_model_trains_its_last_layer_and_final_norm(llama: Path) -> None:

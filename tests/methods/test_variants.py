@@ -26,6 +26,7 @@ STEPS, STOP = 8, 5
 CLASSES, CHAT = "text-classification", "causal-lm"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "rsLora": (CLASSES, {"type": "lora", "lora": {"rank": 4, "rsLora": True, "dropout": 0.1}}),
+    "LoRA+": (CLASSES, {"type": "lora", "lora": {"rank": 4, "rateRatio": 16}}),
     "dora": (CLASSES, {"type": "lora", "lora": {"rank": 4, "dora": True}}),
     "ia3": (CLASSES, {"type": "ia3"}),
     "ia3 of chats": (CHAT, {"type": "ia3", "ia3": {"targetModules": ["v_proj", "down_proj", "gate_proj"]}}),

@@ -6,6 +6,7 @@ zero effect, from spec.training.seed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ from finetune_trainer.model.head import HeadPolicy
 
 FIELD = "spec.method.lora.targetModules"
 WHOLE = "spec.method.lora.modulesToSave"
+RATIO = "spec.method.lora.rateRatio"
+SECOND = re.compile(r"\.lora_(embedding_)?B\b")
+"""Matrices B, which start at zero."""
 
 
 def apply(model: Any, settings: Lora, head: HeadPolicy, seed: int) -> Any:
@@ -51,7 +55,11 @@ def apply(model: Any, settings: Lora, head: HeadPolicy, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     with ties_allowed():
-        return get_peft_model(model, adapters)
+        adapted = get_peft_model(model, adapters)
+    for name, parameter in adapted.named_parameters():
+        if settings.rate_ratio and SECOND.search(name):
+            parameter.rate_share = settings.rate_ratio
+    return adapted
 
 
 def alpha(settings: Lora) -> float:
@@ -115,6 +123,7 @@ METHOD = TuningMethod(
         "loraTargets": Identity(FIELD, lambda settings: list(settings.target_modules or ())),
         "loraRs": Identity("spec.method.lora.rsLora", lambda settings: bool(settings.rs_lora)),
         "loraDora": Identity("spec.method.lora.dora", lambda settings: bool(settings.dora)),
+        "loraRateRatio": Identity(RATIO, lambda settings: settings.rate_ratio or 1.0),
         "loraWhole": Identity(WHOLE, lambda settings: list(settings.modules_to_save or ())),
     },
     packages=("peft",),

@@ -27,12 +27,17 @@ def optimizer_for(model: Any, training: Training, depths: Mapping[str, int] | No
     decay, last = training.layer_decay or 1.0, max((depths or {}).values(), default=0)
     groups = [
         {
-            "params": [p for name, p in trained if decays(p) is matrices and (depths or {}).get(name, 0) == depth],
+            "params": [
+                p
+                for name, p in trained
+                if decays(p) is matrices and own_share(p) == share and (depths or {}).get(name, 0) == depth
+            ],
             "weight_decay": training.weight_decay if matrices else 0.0,
-            "share": decay ** (last - depth),
+            "share": share * decay ** (last - depth),
         }
         for depth in sorted({*(depths or {"": 0}).values()})
         for matrices in (True, False)
+        for share in sorted({own_share(p) for _, p in trained})
     ]
     row = training.optimizer_info
     beta1 = row.beta1 if training.beta1 is None else training.beta1
@@ -43,6 +48,11 @@ def optimizer_for(model: Any, training: Training, depths: Mapping[str, int] | No
 def decays(parameter: Any) -> bool:
     """Matrices do, but for those that their method has marked: at zero they would not be without effect."""
     return bool(parameter.dim() > 1) and getattr(parameter, "decays", True)
+
+
+def own_share(parameter: Any) -> float:
+    """Of the rate, as its method has marked it; 1 for most."""
+    return float(getattr(parameter, "rate_share", 1.0))
 
 
 def _adamw(groups: Groups, beta1: float, beta2: float) -> torch.optim.Optimizer:
