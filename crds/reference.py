@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune_api import API_VERSION, KIND
 from finetune_api.exits import COMPLETE, EXITS, Retry
-from finetune_api.method import METHODS
+from finetune_api.method import METHODS, MethodInfo
 from finetune_api.resolve import learning_rate
 from finetune_api.tasks import TASKS, Role
 
@@ -159,11 +159,11 @@ def _columns(roles: tuple[Role, ...]) -> str:
 
 
 def _methods() -> str:
-    rows = (
-        f"| `{method.name}` | {method.trains} |"
-        f" {', '.join(f'{learning_rate(task, method):g} for {task.name}' for task in TASKS.values())} |\n"
-        for method in METHODS.values()
-    )
+    def rates(method: MethodInfo) -> str:
+        fit = (task for task in TASKS.values() if method.fits(task))
+        return ", ".join(f"{learning_rate(task, method):g} for {task.name}" for task in fit)
+
+    rows = (f"| `{method.name}` | {method.trains} | {rates(method)} |\n" for method in METHODS.values())
     return "| Method | Trains | `learningRate` chosen |\n|---|---|---|\n" + "".join(rows)
 
 

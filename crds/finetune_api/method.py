@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from finetune_api.tasks import IMAGE, ROW, TOKEN, WORDS, TaskInfo
 from finetune_api.text import camel_case
 
+DEFAULT_EPOCHS = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class MethodInfo:
@@ -28,6 +30,8 @@ class MethodInfo:
     pools: bool = False  # its result has a head of our own on one vector a row, which no pipeline loads
     suits: tuple[str, ...] = ()  # what may carry a task's answer (tasks.py); empty: anything
     reason: str = ""  # why only those, for people
+    group: int = 1  # rows that are compared with each other, for tasks whose rows are of exactly one class; 1: none are
+    epochs: float = DEFAULT_EPOCHS  # where the spec leaves them open
 
     @property
     def settings_field(self) -> str:
@@ -41,7 +45,7 @@ class MethodInfo:
 
     def fits(self, task: TaskInfo) -> bool:
         """Whether it makes sense for the task."""
-        return not self.suits or task.answer in self.suits
+        return (not self.suits or task.answer in self.suits) and (task.exclusive or self.group == 1)
 
 
 METHODS = {
@@ -58,6 +62,19 @@ METHODS = {
             pools=True,
             suits=(ROW, IMAGE),
             reason="its head reads one vector a row",
+        ),
+        MethodInfo(
+            "setfit",
+            "every weight from few rows, by comparing them, and a head fitted to what the model makes of each",
+            1.0,
+            1.0,
+            by_width=True,
+            settings=True,
+            pools=True,
+            suits=(ROW,),
+            reason="it compares texts that are of exactly one class each",
+            group=4,
+            epochs=10.0,
         ),
         MethodInfo("lora", "low-rank adapters", 10.0, 10.0, settings=True, merges=True),
         MethodInfo(

@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 
 from finetune_api.job import TaskName
-from finetune_api.method import METHODS, MethodInfo
+from finetune_api.method import DEFAULT_EPOCHS, METHODS, MethodInfo
 from finetune_api.metrics import AUTO
 from finetune_api.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS, OptimizerInfo
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_api.tasks import TASKS, TaskInfo
 from finetune_api.tuning import MetricChoice, Training
-
-DEFAULT_EPOCHS = 3.0
 
 
 def resolve(
@@ -32,7 +30,7 @@ def resolve(
     t, task = config.training, TASKS[config.task]
     batch = t.global_batch_size or default_batch(t, train_rows)
     per_epoch = steps_per_epoch(train_rows, batch)
-    epochs = t.epochs if t.epochs is not None else (None if t.max_steps else DEFAULT_EPOCHS)
+    epochs = t.epochs if t.epochs is not None else (None if t.max_steps else METHODS[config.method.type].epochs)
     total = t.max_steps if epochs is None else math.ceil(epochs * per_epoch)
     assert total is not None
     if t.max_steps is not None:
@@ -41,12 +39,12 @@ def resolve(
     share = math.ceil(batch / processes)
     longest = max_length(t, task, model_max_length, longest_row, p99_length)
     e, method = config.evaluation, METHODS[config.method.type]
-    every = e.every_steps or max(1, math.ceil((e.every_epochs or 1.0) * per_epoch))
+    every = e.every_steps or max(1, math.ceil((e.every_epochs or method.epochs / DEFAULT_EPOCHS) * per_epoch))
     return Resolved(
         epochs=round(total / per_epoch, 4),
         total_steps=total,
         global_batch_size=batch,
-        micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share),
+        micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share * method.group),
         learning_rate=t.learning_rate or learning_rate(task, method, t.optimizer_info, width),
         learning_rate_rule=None if t.learning_rate else rate_rule(task, method, t.optimizer_info, width),
         warmup_steps=min(total, math.ceil(t.warmup_ratio * total)),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from finetune_api.base import Keyed, Model, OneOf, Rule
-from finetune_api.method import DEFAULT_METHOD, METHODS
+from finetune_api.method import DEFAULT_EPOCHS, DEFAULT_METHOD, METHODS
 from finetune_api.metrics import AUTO, METRICS
 from finetune_api.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS, OptimizerInfo
 from finetune_api.rules import beta_rules, schedule_rules, settings_rules
@@ -98,6 +98,13 @@ class Features(Model):
     )
 
 
+class Setfit(Model):
+    """Comparing few rows (Tunstall et al. 2022, arXiv 2209.11055), each with one of its class and two of another."""
+
+    pooling: Annotated[str, OneOf(*POOLINGS)] | None = Field(None, description="How a row's outputs become the vector that is compared; auto when absent: mean for encoders, last for decoders. mean: over all tokens; cls: that of the first token; last: that of the last.")
+    l2: float | None = Field(None, gt=0, le=1e6, description="How small the head's weights are held: half the sum of their squares counts so many times beside the sum of the rows' losses; 1 when absent.")
+
+
 class Ia3(Model):
     """Learned scales ((IA)³, Liu et al. 2022, arXiv 2205.05638)."""
 
@@ -122,6 +129,7 @@ class Method(Model):
     """How to tune."""
 
     type: MethodName = Field(DEFAULT_METHOD, description="; ".join(f"{method.name}: {method.trains}" for method in METHODS.values()) + ".")
+    setfit: Setfit | None = Field(None, description="Settings of type setfit.")
     lora: Lora | None = Field(None, description="Settings of type lora.")
     freeze: Freeze | None = Field(None, description="Settings of type freeze.")
     features: Features | None = Field(None, description="Settings of type features.")
@@ -132,7 +140,7 @@ class Method(Model):
     RULES = settings_rules(METHODS)
 
     @property
-    def settings(self) -> Lora | Freeze | Features | Ia3 | PromptTuning | PrefixTuning | None:
+    def settings(self) -> Lora | Freeze | Features | Setfit | Ia3 | PromptTuning | PrefixTuning | None:
         """The settings of the type, as given."""
         info = METHODS[self.type]
         return getattr(self, info.attribute) if info.settings else None
@@ -144,10 +152,16 @@ def _betas(beta: str) -> str:
     return ", ".join(f"{value} for {name}" for name, value in values.items())
 
 
+def _epochs() -> str:
+    """The usual ones, and those of methods that have their own."""
+    own = [f"{row.epochs:g} with method {row.name}" for row in METHODS.values() if row.epochs != DEFAULT_EPOCHS]
+    return f"{DEFAULT_EPOCHS:g} ({', '.join(own)})"
+
+
 class Training(Model):
     """Hyper-parameters; those without a default are chosen from model and data, and written to status.resolved."""
 
-    epochs: float | None = Field(None, gt=0, le=1000, description="Passes over the training rows; 3 when absent and maxSteps is absent too.")
+    epochs: float | None = Field(None, gt=0, le=1000, description=f"Passes over the training rows; {_epochs()} when absent and maxSteps is absent too.")
     max_steps: int | None = Field(None, ge=1, le=100_000_000, description="Stop after so many optimizer steps, whatever the epochs.")
     global_batch_size: int | None = Field(None, ge=1, le=65_536, description="Rows in one optimizer step, over all workers; chosen when absent.")
     micro_batch_size: int | None = Field(None, ge=1, le=65_536, description="Most rows that one process takes through the model at once; chosen when absent. Never changes the result but by rounding.")

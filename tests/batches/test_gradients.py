@@ -12,18 +12,24 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_api.tuning import Training
+from finetune_api.tuning import Method, Training
 from finetune_trainer.batches.collate import collate
 from finetune_trainer.batches.example import Example
+from finetune_trainer.batches.group_example import GroupExample
 from finetune_trainer.batches.image_example import ImageExample
 from finetune_trainer.batches.layout import micro_batches
 from finetune_trainer.batches.rank_batch import RankBatch, lay_out
 from finetune_trainer.distributed.ddp import DdpGradients
 from finetune_trainer.distributed.flat import FlatGradients
 from finetune_trainer.distributed.ranks import Ranks
+from finetune_trainer.methods import method_for
 from finetune_trainer.model.load import load_model
+from finetune_trainer.model.pooled import PooledModel
+from finetune_trainer.model.pooling import Pooled
 from finetune_trainer.objectives.base import Objective
+from finetune_trainer.objectives.likeness import likeness
 from finetune_trainer.optimizers import optimizer_for
+from finetune_trainer.stream.companions import Companions
 from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.step import Stepped, train_step
@@ -40,6 +46,8 @@ OUTPUTS = {
     "token-classification": entities.LABELS,
     "multi-label-classification": TOPICS,
 }
+COMPARED = "rows compared"
+COMPARES = Method(type="setfit")
 ROWS = 13
 OWN_ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "text-classification": mails,
@@ -69,7 +77,21 @@ def in_dtype(example: Example, dtype: torch.dtype) -> Example:
     return dataclasses.replace(example, values=lambda pixels: plain(pixels).astype("float64"))
 
 
+def grouped(examples: list[Example]) -> list[Example]:
+    """Each with others of its class and of another, of unequal lengths."""
+    companions = Companions([int(example.labels(0)) for example in examples])
+    groups = [companions.group(n, Draw(row=n).generator()) for n in range(len(examples))]
+    return [
+        GroupExample(tuple(examples[n] for n in rows), tuple(int(examples[n].labels(0)) for n in rows))
+        for rows in groups
+    ]
+
+
 def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[Example]]:
+    if task == COMPARED:
+        model, examples = model_and_examples("text-classification", folder, dtype)
+        compared = PooledModel(model.base_model, Pooled()).to(dtype)
+        return method_for(COMPARES).apply(compared, None, task_for("text-classification").head, 0), grouped(examples)
     t = task_for(task)
     tokenizer = t.processor.load(folder, None)
     labels = OUTPUTS.get(task, LABELS) if t.info.labels else None
@@ -87,6 +109,8 @@ def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any
 
 def objective(task: str) -> Objective:
     """With all that it may be asked for: smoothed targets, and classes that weigh differently, where they may."""
+    if task == COMPARED:
+        return likeness
     info = task_for(task).info
     if not info.class_weights:
         return task_for(task).objective(JobFacts({}, training=Training(label_smoothing=0.1)))
@@ -95,13 +119,21 @@ def objective(task: str) -> Objective:
     return task_for(task).objective(JobFacts({}, labels, counts, training=training, rows=ROWS))
 
 
+def trained(model: Any) -> list[Any]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def gradient(model: Any) -> torch.Tensor:
+    return torch.cat([p.grad.reshape(-1).clone() for p in trained(model)])
+
+
 def whole(task: str, model: Any, examples: list[Example]) -> torch.Tensor:
     """The gradient of the mean over everything learned, by one plain pass."""
     batch = collate(examples, 0, 96)
     loss = objective(task)(model, batch).total / sum(e.losses for e in examples)
     model.zero_grad(set_to_none=True)
     loss.backward()
-    return torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()])
+    return gradient(model)
 
 
 def share(examples: list[Example], rank: int, size: int, micro: int) -> RankBatch:
@@ -140,7 +172,7 @@ def split_gradient(
         stop=lambda: False,
     )
     assert done is not None
-    return torch.cat([p.grad.reshape(-1).clone() for p in model.parameters()]), done
+    return gradient(model), done
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -169,7 +201,11 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_resnet(tmp_path_factory.mktemp("resnet"))
 
 
-MODELS = dict.fromkeys(OWN_ROWS, "bert") | {"causal-lm": "llama", "masked-lm": "gaps", "image-classification": "resnet"}
+MODELS = dict.fromkeys([*OWN_ROWS, COMPARED], "bert") | {
+    "causal-lm": "llama",
+    "masked-lm": "gaps",
+    "image-classification": "resnet",
+}
 TASKS = pytest.mark.parametrize("folder", MODELS, indirect=True)
 
 
@@ -190,7 +226,7 @@ def test_single_precision_stays_within_rounding(folder: tuple[str, Path]) -> Non
     expected = whole(task, model, examples)
     found, _ = split_gradient(alone(), task, path, torch.float32, 3)
     assert error(found, expected) <= 1e-5
-    sizes = [p.numel() for p in model.parameters()]
+    sizes = [p.numel() for p in trained(model)]
     for g, e in zip(found.split(sizes), expected.split(sizes), strict=True):
         assert (g - e).norm() <= 1e-5 * max(e.norm(), 1e-3 * expected.norm())
 

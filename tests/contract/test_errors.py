@@ -43,7 +43,7 @@ def told(**spec: Any) -> list[tuple[str, str]]:
             {"method": {"type": "qlora"}},
             (
                 "spec.method.type",
-                "must be 'full', 'freeze', 'features', 'lora', 'ia3', 'prompt-tuning' or 'prefix-tuning'",
+                "must be 'full', 'freeze', 'features', 'setfit', 'lora', 'ia3', 'prompt-tuning' or 'prefix-tuning'",
             ),
         ),
         ({"workers": {"nodeSelector": {"a b": "c"}}}, ("spec.workers.nodeSelector", f"keys: {A_KEY}")),

@@ -19,6 +19,7 @@ ALLOWED = {
     ("finetune_api/tuning.py", "lora"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "freeze"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "features"): "the settings of a method are a field of the spec",
+    ("finetune_api/tuning.py", "setfit"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "ia3"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "prompt-tuning"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "prefix-tuning"): "the settings of a method are a field of the spec",

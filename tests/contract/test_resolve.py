@@ -167,6 +167,7 @@ RATES = {
     ("image-classification", "ia3"): 0.003,
     ("token-classification", "ia3"): 0.003,
     ("token-classification", "prefix-tuning"): 0.005,
+    ("text-classification", "setfit"): 5e-5,
     ("multi-label-classification", "ia3"): 0.003,
     ("multi-label-classification", "prompt-tuning"): 0.005,
     ("multi-label-classification", "prefix-tuning"): 0.005,
@@ -200,6 +201,17 @@ def test_an_optimizer_has_its_own_factor_on_the_rate() -> None:
     found = {name: chosen(training={"optimizer": name}).learning_rate for name in OPTIMIZERS}
     assert found == pytest.approx({"adamw": 5e-5, "adafactor": 5e-5, "lion": 1e-5, "sgd": 1e-2})
     assert chosen(training={"optimizer": "lion", "learningRate": 3e-4}).learning_rate == 3e-4
+
+
+def test_a_method_that_takes_more_passes_is_judged_as_often() -> None:
+    """Sixteen rows in steps of four; a step of comparisons takes four rows for each."""
+    few, plain = chosen(16, method={"type": "setfit"}), chosen(16)
+    assert (few.epochs, few.total_steps, few.evaluate_every_steps) == (10, 40, 14)
+    assert (plain.epochs, plain.total_steps, plain.evaluate_every_steps) == (3, 12, 4)
+    assert (few.micro_batch_size, plain.micro_batch_size) == (8, 4)
+    given = chosen(16, method={"type": "setfit"}, training={"epochs": 2}, evaluation={"everyEpochs": 1})
+    assert (given.total_steps, given.evaluate_every_steps) == (8, 4)
+    assert chosen(16, method={"type": "setfit"}, training={"maxSteps": 5}).total_steps == 5
 
 
 def test_no_task_or_method_is_without_a_rate() -> None:

@@ -21,7 +21,8 @@ def test_a_task_has_its_part_with_roles_metrics_and_an_example(task: str) -> Non
     part = PAGE.partition(f"\n## {task}\n")[2].partition("\n## ")[0]
     info = TASKS[task]
     assert all(f"| `{role.name}` |" in part for role in info.roles)
-    assert all(f"`{name}`" in part for name in (*info.metrics, *METHODS))
+    assert all(f"`{name}`" in part for name in info.metrics)
+    assert {name for name in METHODS if f"`{name}`" in part} == {m.name for m in METHODS.values() if m.fits(info)}
     links = re.findall(r"\.\./(examples/[\w.-]+)\)", part)
     assert links
     assert all(f"task: {task}\n" in (ROOT / link).read_text() for link in links)

@@ -67,7 +67,7 @@ def bench(cell: Cell, folder: Path, uri: str, base: Path | None = None) -> Bench
                 "maxSteps": STEPS,
                 "globalBatchSize": 16,
                 "microBatchSize": 8,
-                "learningRate": 5e-3 if cell.method == "full" else 1e-2,
+                "learningRate": 5e-3 if METHODS[cell.method].by_width else 1e-2,  # every weight, or few,
             },
             "evaluation": {"everySteps": STEPS},
             "checkpoints": {"everySteps": STEPS},

@@ -21,7 +21,7 @@ def collate(examples: Sequence[Example], pad_id: int, max_length: int) -> MicroB
     rows = [example.inputs(width, pad_id) for example in examples]
     inputs = {name: _tensor([row[name] for row in rows]) for name in rows[0]}
     labels = _tensor([example.labels(width) for example in examples])
-    return MicroBatch(inputs, labels, len(examples), sum(example.length for example in examples), tuple(examples))
+    return MicroBatch(inputs, labels, len(examples), sum(example.tokens for example in examples), tuple(examples))
 
 
 def _tensor(values: list[Any]) -> torch.Tensor:

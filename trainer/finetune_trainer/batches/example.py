@@ -30,6 +30,11 @@ class Example(ABC):
         """Positions as the model takes them (tokens, patches): what padding, memory and time go by."""
 
     @property
+    def tokens(self) -> int:
+        """Positions that are counted where tokens are."""
+        return self.length
+
+    @property
     @abstractmethod
     def losses(self) -> float:
         """How many losses it has: its weight in the mean over a global batch."""

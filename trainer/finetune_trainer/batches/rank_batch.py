@@ -26,6 +26,6 @@ def lay_out(rows: Sequence[Sequence[Example]], size: int, pad_id: int, max_lengt
     return RankBatch(
         list(micro_batches(examples, size, pad_id, max_length)),
         learned=sum(example.losses for example in examples),
-        tokens=sum(example.length for example in examples),
+        tokens=sum(example.tokens for example in examples),
         empty=sum(not row for row in rows),
     )

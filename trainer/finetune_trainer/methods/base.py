@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.method import MethodInfo
 from finetune_api.status import Finding
 from finetune_api.tuning import Method
 from finetune_trainer.model.head import HeadPolicy
+
+if TYPE_CHECKING:  # it brings torch
+    from finetune_trainer.objectives.base import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,21 @@ class Opening:
 def _at_once(model: Any, settings: Any, head: HeadPolicy, steps_per_epoch: int) -> Sequence[Opening]:
     """For methods that train from the first step whatever they train."""
     return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a method teaches in place of the task's own objective: rows are compared, and which of them are of one class
+    is learned. The head learns nothing of that; it is fitted to the task's objective whenever the model is to be judged
+    or written, and so hangs on the other weights alone.
+    """
+
+    objective: Callable[[], Objective]
+    """Of groups of rows."""
+    layer: Callable[[Any], Any]
+    """(model) -> the linear layer that is fitted to what `model.pooled` gives."""
+    strength: Callable[[Any], float]
+    """(settings) -> how small that layer's weights are held; see `fit_head`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +112,9 @@ class TuningMethod:
     """(settings) -> how many of the model's positions the method takes in every row."""
     rests: Callable[[Any], bool] = lambda settings: False
     """(settings) -> whether parts in which nothing is trained run as in an evaluation."""
+
+    lesson: Lesson | None = None
+    """Where the task's own objective does not train the model."""
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.tuning import Method
-from finetune_trainer.methods import features, freeze, full, ia3, lora, prefix_tuning, prompt_tuning
+from finetune_trainer.methods import features, freeze, full, ia3, lora, prefix_tuning, prompt_tuning, setfit
 from finetune_trainer.methods.base import TuningMethod
 from finetune_trainer.methods.phases import Phases
 from finetune_trainer.model.head import HeadPolicy
@@ -14,6 +14,7 @@ LISTED = (
     full.METHOD,
     freeze.METHOD,
     features.METHOD,
+    setfit.METHOD,
     lora.METHOD,
     ia3.METHOD,
     prompt_tuning.METHOD,

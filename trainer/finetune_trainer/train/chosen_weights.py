@@ -32,6 +32,12 @@ def take_best(s: Session) -> Chosen:
 
     Collective.
     """
+    chosen = _chosen(s)
+    s.fit_head()
+    return chosen
+
+
+def _chosen(s: Session) -> Chosen:
     if s.first:
         with s.progress.clock("checkpoint"):
             s.checkpoints.close()
@@ -57,6 +63,7 @@ def _averaged(s: Session) -> Chosen | None:
     if len(refs) < 2 or state.best_evaluation is None:
         return None
     s.strategy.load_weights(_mean(s, refs))
+    s.fit_head()
     with s.progress.clock("evaluate"):
         tally = s.evaluator.judge("validation", state.step)
     metrics, best = tally.metrics(), state.best_evaluation

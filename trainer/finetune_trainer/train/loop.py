@@ -39,7 +39,7 @@ def loop(s: Session) -> None:
     s.progress.stage(Stage.TRAINING)
     tell_trained(s, state.step + 1)
     if not finished(s):
-        for rank_batch, rows, cursor in rank_batches(s.data, state.cursor, s.progress):
+        for rank_batch, rows, cursor in rank_batches(s.data, state.cursor, s.progress, s.comparison):
             step = state.step + 1
             rate = rate_at(
                 step,

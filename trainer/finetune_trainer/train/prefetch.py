@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from finetune_trainer.batches.rank_batch import RankBatch, lay_out
 from finetune_trainer.stream import Batch, Cursor
+from finetune_trainer.train.comparison import Comparison
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.progress import TrainingProgress
 
@@ -20,10 +21,12 @@ AHEAD = 2
 Item = tuple[RankBatch, int, Cursor]
 
 
-def rank_batches(data: TrainingData, cursor: Cursor, progress: TrainingProgress) -> Iterator[Item]:
+def rank_batches(
+    data: TrainingData, cursor: Cursor, progress: TrainingProgress, comparison: Comparison | None = None
+) -> Iterator[Item]:
     """This rank's part of each global batch from the cursor on, the rows of the whole batch, and the cursor after it.
 
-    Endless.
+    `comparison`: where rows are learned from by comparing them. Endless.
     """
     ready: queue.Queue[Item | BaseException | None] = queue.Queue(AHEAD)
     leave = threading.Event()
@@ -41,7 +44,7 @@ def rank_batches(data: TrainingData, cursor: Cursor, progress: TrainingProgress)
         try:
             with data.stream("train") as stream:
                 for batch, after in stream.batches(cursor):
-                    if not offer((rank_batch(data, batch), batch.size, after)):
+                    if not offer((rank_batch(data, batch, comparison), batch.size, after)):
                         return
             offer(None)
         except BaseException as error:
@@ -63,8 +66,10 @@ def rank_batches(data: TrainingData, cursor: Cursor, progress: TrainingProgress)
         thread.join(10.0)
 
 
-def rank_batch(data: TrainingData, batch: Batch) -> RankBatch:
+def rank_batch(data: TrainingData, batch: Batch, comparison: Comparison | None = None) -> RankBatch:
     """Encode this rank's rows, and lay them out."""
-    mine = zip(batch.rows, batch.indices[data.rank :: data.size], strict=True)
-    rows = list(data.encoded(((number, row) for row, number in mine), batch.epoch))
+    numbers = batch.indices[data.rank :: data.size]
+    if comparison is not None:
+        return comparison.rank_batch(numbers, batch.epoch)
+    rows = list(data.encoded(zip(numbers, batch.rows, strict=True), batch.epoch))
     return lay_out(rows, data.micro_batch_size, data.tokenizer.pad_id, data.max_length)

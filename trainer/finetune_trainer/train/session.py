@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from finetune_trainer.cpu import use_fast_kernels
 from finetune_trainer.distributed.choose import strategy_for
 from finetune_trainer.distributed.ranks import Ranks, check_same_weights
 from finetune_trainer.distributed.strategy import GradientStrategy
-from finetune_trainer.methods import Phases, apply_method, phases_of
+from finetune_trainer.methods import Phases, apply_method, method_for, phases_of
 from finetune_trainer.methods.modules import depths
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
@@ -34,6 +35,7 @@ from finetune_trainer.storage import Location
 from finetune_trainer.stream import Profile, load_profile
 from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_of
+from finetune_trainer.train.comparison import Comparison
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.evaluation import Evaluator
 from finetune_trainer.train.progress import TrainingProgress
@@ -68,6 +70,8 @@ class Session:
     state: TrainState
     skipped_rows: SkippedRows
     evaluator: Evaluator
+    compare: Callable[[str], Comparison] | None
+    """(split) -> its rows, compared; None where rows are learned from one by one."""
 
     @property
     def first(self) -> bool:
@@ -81,9 +85,22 @@ class Session:
         meta = {"run": state.meta() | {"attempts": self.progress.attempts()}, "history": self.progress.history()}
         return Snapshot(state.step, dataclasses.asdict(state.cursor), tensors, meta, {"events": self.events.blob()})
 
-    def judged_weights(self) -> AbstractContextManager[None]:
-        """Within, the model has the weights that are judged and may be the result."""
-        return self.average.in_place() if self.average else nullcontext()
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of the rows that are learned from, where they are compared."""
+        return self.compare("train") if self.compare else None
+
+    @contextmanager
+    def judged_weights(self) -> Iterator[None]:
+        """Within, the model has the weights that are judged and may be the result. Collective."""
+        with self.average.in_place() if self.average else nullcontext():
+            self.fit_head()
+            yield
+
+    def fit_head(self) -> None:
+        """Where the method leaves the head to be fitted: to the other weights as they are. Collective."""
+        if self.comparison is not None:
+            self.comparison.fit(self.model, self.ranks)
 
     def save(self, *, metrics: dict[str, float] | None = None, wait: bool = False) -> None:
         """Checkpoint the state; in the background unless `wait`. Only rank 0 writes: the state is the same on all."""
@@ -136,6 +153,7 @@ def open_session(
         checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress)
         state, events = _resume(checkpoints, strategy, optimizer, average, ranks, progress)
     data = TrainingData(config, manifest, profile, task, tokenizer, ranks.rank, ranks.size)
+    lesson = method_for(config.method).lesson
     skipped_rows = SkippedRows(state, profile.data, data.max_length, progress)
     return Session(
         config=config,
@@ -148,7 +166,7 @@ def open_session(
         model_folder=folder,
         model=model,
         phases=phases,
-        objective=task.objective(data.facts),
+        objective=lesson.objective() if lesson else task.objective(data.facts),
         strategy=strategy,
         optimizer=optimizer,
         average=average,
@@ -156,6 +174,7 @@ def open_session(
         events=events,
         state=state,
         skipped_rows=skipped_rows,
+        compare=lru_cache(1)(partial(Comparison, data, lesson)) if lesson else None,
         evaluator=Evaluator(model, ranks, data, skipped_rows, resolved.metric or "loss", stop),
     )
 
