@@ -26,10 +26,12 @@ from finetune_trainer.methods import method_for
 from finetune_trainer.model.load import load_model
 from finetune_trainer.model.pooled import PooledModel
 from finetune_trainer.model.pooling import Pooled
+from finetune_trainer.model.units import answer_in_units
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.objectives.likeness import likeness
 from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.stream.companions import Companions
+from finetune_trainer.stream.profile import Spread
 from finetune_trainer.tasks.base import Draw, JobFacts
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train.step import Stepped, train_step
@@ -58,6 +60,10 @@ OWN_ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "question-answering": partial(questions, words=(60, 150)),  # rows of several windows: losses are fractions
     "token-classification": partial(entities.tagged, words=(6, 120)),  # some in two windows
 }
+
+
+SPREAD = Spread(1.0, 5.0, 3.0, 1.2)
+"""Of the numbers to be learned, about."""
 
 
 def full_precision_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
@@ -96,6 +102,8 @@ def model_and_examples(task: str, folder: Path, dtype: torch.dtype) -> tuple[Any
     tokenizer = t.processor.load(folder, None)
     labels = OUTPUTS.get(task, LABELS) if t.info.labels else None
     model = load_model(folder, t.head, labels=labels, seed=1, pad_id=tokenizer.pad_id).to(dtype)
+    if t.number is not None:
+        assert answer_in_units(model, folder, SPREAD.mean, SPREAD.deviation)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -113,7 +121,8 @@ def objective(task: str) -> Objective:
         return likeness
     info = task_for(task).info
     if not info.class_weights:
-        return task_for(task).objective(JobFacts({}, training=Training(label_smoothing=0.1)))
+        facts = JobFacts({}, training=Training(label_smoothing=0.1), spread=SPREAD)
+        return task_for(task).objective(facts)
     labels, counts = (LABELS, (9, 4)) if info.exclusive else (TOPICS, (6, 5, 0))
     training = Training(label_smoothing=0.1, class_weights="balanced")
     return task_for(task).objective(JobFacts({}, labels, counts, training=training, rows=ROWS))

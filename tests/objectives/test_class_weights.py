@@ -79,6 +79,8 @@ def test_several_classes_are_one_loss_a_row_whatever_the_numbers_types(precision
 
 
 def test_a_number_is_missed_by_its_square() -> None:
-    found = squared_error(saying(torch.tensor([[1.5], [-2.0]])), batch([1.0, 1.0]))
+    found = squared_error()(saying(torch.tensor([[1.5], [-2.0]])), batch([1.0, 1.0]))
     assert found.sums.tolist() == [0.25, 9.0]
     assert found.counts.tolist() == [1, 1]
+    found = squared_error(0.5)(saying(torch.tensor([[1.5], [-2.0]])), batch([1.0, 1.0]))
+    assert found.sums.tolist() == [1.0, 36.0], "in units of half"

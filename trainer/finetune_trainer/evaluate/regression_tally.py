@@ -52,7 +52,7 @@ class RegressionTally:
         np.add.at(self.vector, 10 + self.bins_of(predicted) * BINS + self.bins_of(true), 1)
 
     def metrics(self) -> dict[str, float]:
-        """loss (the mean square), rmse, mae, pearson, spearman."""
+        """loss (the mean square, in the objective's unit), rmse, mae, pearson, spearman."""
         loss, rows, absolute, squares = self.vector[:4]
         if not rows:
             return dict.fromkeys(("loss", "rmse", "mae", "pearson", "spearman"), math.nan)

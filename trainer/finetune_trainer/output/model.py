@@ -17,6 +17,7 @@ import torch
 from finetune_trainer.methods import AdapterFormat
 from finetune_trainer.model.load import FORMATS, reload
 from finetune_trainer.model.pooled import PooledModel, save_head, with_head_of
+from finetune_trainer.model.units import folded_weights
 from finetune_trainer.model.weights import headers
 from finetune_trainer.output.base_files import copy_processor, write_config, write_generation_config
 from finetune_trainer.output.verify import Probe, verify
@@ -93,12 +94,14 @@ def _write_pooled(folder: Path, model: PooledModel, source: Path, probe: Probe, 
 
 
 def _round(model: Any, source: Path) -> None:
-    """Give every weight the number format that it has in the base's files; new ones the format of most of them."""
+    """Give every weight the number format that it has in the base's files; new ones the format of most of them, but for
+    those that hold the data's units.
+    """
     stored = {name: FORMATS.get(s.dtype) for name, s in headers(source).items()}
     formats = {name: kind for name, kind in stored.items() if kind is not None and kind.is_floating_point}
     usual = next((kind for kind, _ in Counter(formats.values()).most_common(1)), torch.float32)
-    prefix = f"{model.base_model_prefix}."
+    prefix, exact = f"{model.base_model_prefix}.", folded_weights(model)
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and id(tensor) not in exact:
             same = (name, name.removeprefix(prefix), prefix + name)
             tensor.data = tensor.data.to(next((formats[n] for n in same if n in formats), usual))

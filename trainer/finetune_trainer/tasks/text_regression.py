@@ -74,10 +74,10 @@ def config_of_head(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def objective(facts: JobFacts) -> Objective:
-    """The square of the error."""
+    """The square of the error, in units of the training rows' deviation."""
     from finetune_trainer.objectives.squared_error import squared_error
 
-    return squared_error
+    return squared_error((facts.spread and facts.spread.deviation) or 1.0)
 
 
 def tally(facts: JobFacts, decision: Decision) -> Tally:

@@ -12,6 +12,7 @@ import torch
 from finetune_trainer.batches.example import Example
 from finetune_trainer.methods import method_for
 from finetune_trainer.model.pooled import PooledModel
+from finetune_trainer.model.units import fold_units
 from finetune_trainer.output import ClassScore, Pairs, Result, Sample, Table, versions
 from finetune_trainer.output.model import write_model
 from finetune_trainer.output.provenance import license_of
@@ -82,6 +83,7 @@ def _marks(marks: list[list[Any]] | None) -> Marks:
 def write_model_files(s: Session, folder: Path) -> None:
     """The tuned model as `from_pretrained` and serving engines load it, judged by a few examples."""
     profile, examples = s.data.profile, some_examples(s.data)
+    fold_units(s.model)
     write_model(
         folder,
         s.model,

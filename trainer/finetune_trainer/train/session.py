@@ -27,6 +27,7 @@ from finetune_trainer.methods import Phases, apply_method, method_for, phases_of
 from finetune_trainer.methods.modules import depths
 from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
+from finetune_trainer.model.units import answer_in_units
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.optimizers import optimizer_for
 from finetune_trainer.optimizers.average import WeightAverage
@@ -121,6 +122,10 @@ def open_session(
         model = load_model(
             folder, task.head, labels=profile.labels, seed=seed, pad_id=tokenizer.pad_id, dropout=training.dropout
         )
+        if profile.spread is not None and not answer_in_units(
+            model, folder, profile.spread.mean, profile.spread.deviation
+        ):
+            log.warning("the model's output layer was not found: numbers are learned in the units of the data")
         embeddings = token_embeddings(model)
         task = within_embeddings(task, tokenizer.beyond(embeddings), embeddings)
         if config.training.gradient_checkpointing:
