@@ -177,6 +177,13 @@ TASKS = {
             pipeline_tag="text-classification",
             example_model="hf://sentence-transformers/all-MiniLM-L6-v2",
             example_call="('Great food, slow service')",
+            notes=(
+                "Numbers may be of any size: they are learned in units of their own spread, the model that is written"
+                " answers in yours, and so do `rmse` and `mae`. `loss` is the mean square of the errors in units of the"
+                " training rows' variance: at 1 the model knows no more than the mean. Heads without a bias (of"
+                " decoders) cannot take the mean along; numbers that lie far from 0 beside their spread are learned"
+                " better by an encoder.",
+            ),
         ),
         TaskInfo(
             name="causal-lm",
