@@ -226,6 +226,9 @@ class Folds(Model):
     group_by: Column | None = Field(None, description="Column whose rows of one value are all in one fold, as those of one customer or document. The model sees nothing of it. Rows without a value stand for themselves.")
 
 
+DEFAULT_WRONG_ANSWERS = 20
+
+
 class Evaluation(Model):
     """When and by what the model is judged."""
 
@@ -233,6 +236,7 @@ class Evaluation(Model):
     every_epochs: float | None = Field(None, gt=0, le=1000, description="Evaluate every so many epochs; 1 when everySteps is absent too.")
     metric: MetricChoice = Field(AUTO, description=f"Which metric chooses the best checkpoint; {AUTO}: {_defaults()}.")
     early_stopping: EarlyStopping | None = Field(None, description="Stop when the metric no longer improves; off when absent.")
+    wrong_answers: int | None = Field(None, ge=0, le=100, description="How many of the answers that are most wrong, of each kind, the output shows with their rows' texts, in report.html and errors.jsonl: of the test rows, or of the validation rows where there are no test rows. The model card never has texts of rows; leave these two files out where you publish the model and not its data, or set 0: none. " f"{DEFAULT_WRONG_ANSWERS} when absent.")
     folds: Folds | None = Field(None, description="Cross-validation over the training rows; off when absent.")
     sets: Annotated[tuple[EvaluationSet, ...], Field(max_length=8), Keyed("name")] | None = Field(None, description="More sets of rows on which the result is judged once at the end, beside test; they choose nothing.")
     base: bool | None = Field(None, description="Whether the result is compared with what it started from, on the test rows (without these the validation rows): with the model before tuning, where that has a trained head of the task, and with the best constant answer; true when absent.")

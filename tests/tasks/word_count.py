@@ -13,6 +13,7 @@ from finetune_api.sources import Columns
 from finetune_api.tasks import Role, TaskInfo
 from finetune_trainer.batches.example import PlainExample, TextExample
 from finetune_trainer.batches.micro_batch import MicroBatch
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.objectives.base import Losses
@@ -90,7 +91,7 @@ class ErrorTally:
     def __init__(self) -> None:
         self.vector = np.zeros(2)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         self.vector += [float(losses.sums.double().sum()), batch.rows]
 
     def metrics(self) -> dict[str, float]:

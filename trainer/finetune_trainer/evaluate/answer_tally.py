@@ -18,6 +18,7 @@ from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.evaluate.best_answer import Gathered
 from finetune_trainer.evaluate.intervals import ratio_interval, wilson
 from finetune_trainer.evaluate.squad import scores
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
 GRID = np.arange(-32 * 16, 32 * 16 + 1) / 16
@@ -30,6 +31,8 @@ HAS, HAS_NONE = 0, 1
 ROWS, EXACT, F1, F1_SQUARED, RIGHT_WITHOUT = range(5)
 """What is summed over the rows of a bin: the rows; exact match, F1 and its square if they are answered; and how many
 are right if they are not (there exact match and F1 are the same)."""
+WRONG_ANSWER = "wrong"
+"""Rows by the F1 of their answer, among equals by its score."""
 CHOOSE = "choose"
 """In the place of a threshold: the rows that are counted choose it."""
 
@@ -48,11 +51,18 @@ class AnswerTally:
         """A view of the vector, [2, 5, BINS]."""
         return self.vector[2:].reshape(2, 5, BINS)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """Any windows of any rows; the examples of the batch say which."""
         self.vector[:2] += [float(losses.sums.double().sum()), float(losses.counts.double().sum())]
         for asked, best in self._gathered.add(losses, batch):
-            self.count(best.null - best.score, asked.context[best.start : best.end], asked.answers)
+            text, margin = asked.context[best.start : best.end], best.null - best.score
+            self.count(margin, text, asked.answers)
+            if worst is not None and self.threshold != CHOOSE:
+                none = self.threshold is not None and margin > float(self.threshold)
+                f1 = scores("" if none else text, asked.answers)[1]
+                if f1 < 1:
+                    start, end, score = (-1, -1, best.null) if none else (best.start, best.end, best.score)
+                    worst.take(WRONG_ANSWER, asked.key, 1 - f1, score, (start, end, score))
 
     def count(self, margin: float, text: str, right: tuple[str, ...]) -> None:
         """A row: how far "no answer" is above its best span, that span's text, and the right answers."""

@@ -14,8 +14,11 @@ from finetune_trainer.evaluate import score_bins
 from finetune_trainer.evaluate.intervals import bootstrap_macro_f1, wilson
 from finetune_trainer.evaluate.score_bins import BINS, MOST_CLASSES, auroc, average_precision, mean_where_defined
 from finetune_trainer.evaluate.scores import class_scores, macro_f1, mcc, weighted_f1
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
+CERTAIN, UNLIKELY = "certain", "unlikely"
+"""Rows that are taken for another class, by how likely that is held to be, and by how unlikely the true one."""
 COUNTED = ("loss", "accuracy", "macro-f1", "weighted-f1", "mcc")
 RANKED = (*COUNTED, "auroc", "average-precision")
 
@@ -61,11 +64,13 @@ class ClassTally:
         n = len(self.labels)
         return self.vector[1 + n * n :].reshape(2, n, BINS)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """outputs [rows, classes], labels [rows]."""
         assert losses.outputs is not None
         n, true, predicted = len(self.labels), batch.labels, losses.outputs.argmax(-1)
         self.vector[0] += float(losses.sums.double().sum())
+        if worst is not None:
+            _tell(worst, losses.outputs, batch)
         if not self.few:
             parts = (true[true == predicted], true, predicted)
             self.vector[1:] += np.concatenate([_counted(part, n) for part in parts])
@@ -114,6 +119,18 @@ class ClassTally:
             return {**found, "confusion": self.confusion.astype(int).tolist()}
         more = f"With more than {MOST_CLASSES} classes neither which is taken for which is kept, nor how scores rank;"
         return {**found, "notes": [f"{more} macro-f1 has no interval then."]}
+
+
+def _tell(worst: Worst, outputs: torch.Tensor, batch: MicroBatch) -> None:
+    """Values: the class that a row is taken for, its share and that of the true one."""
+    scores = outputs.double().log_softmax(-1)
+    best, said = scores.max(-1)
+    true = scores.gather(1, batch.labels[:, None])[:, 0]
+    for n in (said != batch.labels).nonzero()[:, 0].tolist():
+        row, taken, lost = worst.row_of(batch.examples[n]), float(best[n]), -float(true[n])
+        values = (int(said[n]), math.exp(taken), math.exp(-lost))
+        worst.take(CERTAIN, row, taken, lost, values)
+        worst.take(UNLIKELY, row, lost, taken, values)
 
 
 def log_odds(logits: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,8 @@ import numpy as np
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.batches.tagged import TaggedExample, TaggedRow
 from finetune_trainer.evaluate.intervals import ratio_interval
-from finetune_trainer.evaluate.tag_tally import answers_by_example, ratio
+from finetune_trainer.evaluate.tag_tally import WRONG, answers_by_example, ratio
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
 Found = Callable[[Sequence[int]], set[tuple[int, int, int]]]
@@ -44,24 +45,28 @@ class EntityTally:
         rest = self.vector[3 * len(self.types) + 2 :]
         return float(rest[0]), rest[1:6], rest[6:].reshape(5, 5)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """outputs [losses, outputs], by examples and positions."""
         assert losses.outputs is not None
         sums = self.vector[3 * len(self.types) :]
         sums[:2] += [float(losses.sums.double().sum()), float(losses.counts.sum())]
         for example, answers in answers_by_example(losses.outputs, batch):
-            self._take(example, answers)
+            wrong = self._take(example, answers)
+            if worst is not None and wrong:
+                worst.take(WRONG, worst.row_of(example), wrong)
 
-    def _take(self, example: TaggedExample, answers: list[int]) -> None:
+    def _take(self, example: TaggedExample, answers: list[int]) -> int:
+        """How many entities of the row are wrong or missed; 0 while windows of it are to come."""
         row = example.row
         _, parts = self._waiting.setdefault(id(row), (row, {}))
         parts[example.first] = (answers, sum(map(eq, answers, example.learned)))
         if len(parts) == row.parts:
             del self._waiting[id(row)]
             whole = [number for _, (numbers, _) in sorted(parts.items()) for number in numbers]
-            self._count(row, whole, sum(hits for _, hits in parts.values()))
+            return self._count(row, whole, sum(hits for _, hits in parts.values()))
+        return 0
 
-    def _count(self, row: TaggedRow, answers: list[int], hits: int) -> None:
+    def _count(self, row: TaggedRow, answers: list[int], hits: int) -> int:
         true, found = set(row.spans), self._found(answers)
         figures = np.zeros((3, len(self.types)))
         for place, entities in enumerate((true & found, true, found)):
@@ -75,6 +80,7 @@ class EntityTally:
         rest[0] += 1
         rest[1:6] += own
         rest[6:] += np.outer(own, own).reshape(-1)
+        return len(true ^ found) + len(row.lost_spans)
 
     def metrics(self) -> dict[str, float]:
         """loss, f1, precision and recall of entities, macro-f1 over types that occur, accuracy of words."""

@@ -17,6 +17,7 @@ from finetune_trainer.batches.layout import micro_batches
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Objective
 
 WINDOW, WINDOW_BYTES = 512, 64 << 20
@@ -39,8 +40,9 @@ def evaluate(
     pad_id: int,
     max_length: int,
     stop: Callable[[], bool] = lambda: False,
+    worst: Worst | None = None,
 ) -> Tally:
-    """The tally over all ranks' rows, the same on every rank. Collective.
+    """The tally over all ranks' rows, the same on every rank; `worst` keeps this rank's worst answers. Collective.
 
     Raises Stopped on all ranks if one is to stop.
     """
@@ -50,7 +52,7 @@ def evaluate(
     try:
         with torch.inference_mode(), ranks.autocast():
             while True:
-                done = _round(model, work, objective, tally, ranks, stop)
+                done = _round(model, work, objective, tally, ranks, stop, worst)
                 stopping, unfinished = ranks.sum([float(stop()), float(not done)])
                 if stopping:
                     raise Stopped
@@ -63,13 +65,21 @@ def evaluate(
 
 
 def _round(
-    model: Any, work: Iterator[MicroBatch], objective: Objective, tally: Tally, ranks: Ranks, stop: Callable[[], bool]
+    model: Any,
+    work: Iterator[MicroBatch],
+    objective: Objective,
+    tally: Tally,
+    ranks: Ranks,
+    stop: Callable[[], bool],
+    worst: Worst | None,
 ) -> bool:
     """Work for a few seconds; whether all is done. What each micro-batch holds does not depend on the clock."""
     deadline = time.monotonic() + ROUND_SECONDS
     for batch in work:
         batch = batch.to(ranks.device)
-        tally.add(objective(model, batch), batch)
+        tally.add(objective(model, batch), batch, worst)
+        if worst is not None:
+            worst.forget(batch.examples)
         if time.monotonic() > deadline or stop():
             return False
     return True

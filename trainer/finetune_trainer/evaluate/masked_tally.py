@@ -6,7 +6,8 @@ import numpy as np
 
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.evaluate.intervals import ratio_interval
-from finetune_trainer.evaluate.token_tally import TokenTally
+from finetune_trainer.evaluate.token_tally import TokenTally, tell_surprising
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
 
@@ -16,11 +17,12 @@ class MaskedTally(TokenTally):
     def __init__(self) -> None:
         self.vector = np.zeros(9)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """outputs [rows]: right guesses."""
         assert losses.outputs is not None
         right, counts = (x.double().cpu().numpy() for x in (losses.outputs, losses.counts))
         self.vector += [*self.sums(losses), right.sum(), right @ right, right @ counts]
+        tell_surprising(worst, losses, batch)
 
     def metrics(self) -> dict[str, float]:
         """loss (nats a token), perplexity, and accuracy (of tokens)."""

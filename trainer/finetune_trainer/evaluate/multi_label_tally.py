@@ -22,12 +22,15 @@ from finetune_trainer.evaluate.score_bins import (
     mean_where_defined,
 )
 from finetune_trainer.evaluate.scores import binary_mcc, class_scores, f1
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
 EVEN = 0.5
 """The share from which a class counts as the row's, where nothing else was chosen."""
 CHOOSE = "choose"
 """In the place of thresholds: the rows that are counted choose them."""
+INVENTED, MISSED = "invented", "missed"
+"""Rows that are said to have a class which they do not have, by its share, and those that do not get one of theirs."""
 SUMS = 8
 COUNTED = ("loss", "micro-f1", "macro-f1", "sample-f1", "subset-accuracy", "mcc")
 RANKED = (*COUNTED, "auroc", "average-precision")
@@ -70,11 +73,13 @@ class MultiLabelTally:
         """[2, classes, BINS]: rows without and with each class by its score, where the classes are few."""
         return self.vector[SUMS + 3 * len(self.labels) :].reshape(2, len(self.labels), BINS)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """outputs [rows, classes], labels [rows, classes] of 0 and 1."""
         assert losses.outputs is not None
         scores, true = losses.outputs.double(), batch.labels > 0
         said = scores.sigmoid() >= torch.tensor(self._given, dtype=torch.float64, device=scores.device)
+        if worst is not None:
+            _tell(worst, scores, true, said, batch)
         hit = true & said
         y, x = (2 * hit.sum(1)).double(), (true.sum(1) + said.sum(1)).double()
         rows = torch.where(x > 0, y / x.clamp(min=1), 1.0)
@@ -137,6 +142,16 @@ class MultiLabelTally:
             more = f"With more than {MOST_CLASSES} classes no thresholds are chosen:"
             found["notes"] = [f"{more} each counts from a share of {EVEN}."]
         return found
+
+
+def _tell(worst: Worst, scores: torch.Tensor, true: torch.Tensor, said: torch.Tensor, batch: MicroBatch) -> None:
+    """Of each row the class that is furthest off. Values: the class, and its share."""
+    for kind, where, sign in ((INVENTED, said & ~true, 1.0), (MISSED, true & ~said, -1.0)):
+        furthest, classes = (sign * scores).masked_fill(~where, -math.inf).max(1)
+        for n in where.any(1).nonzero()[:, 0].tolist():
+            wrong, label = float(furthest[n]), int(classes[n])
+            share = float(scores[n, label].sigmoid())
+            worst.take(kind, worst.row_of(batch.examples[n]), wrong, 0.0, (label, share))
 
 
 def _share(odds: float) -> float:

@@ -10,8 +10,11 @@ import torch
 
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.evaluate.intervals import Z, ratio_interval
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
+OFF = "off"
+"""Rows by how far off their number is."""
 BINS = 512
 """Predictions and truths are ranked in so many bins each."""
 INSIDE = 400
@@ -41,7 +44,7 @@ class RegressionTally:
         """Values in the middle of neighbouring bins differ by `width`; those beyond the last bin count as in it."""
         return np.clip(np.floor((values - self.start) / self.width), 0, BINS - 1).astype(np.int64)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """outputs [rows, 1], labels [rows]."""
         assert losses.outputs is not None
         predicted, true = (_plain(values) for values in (losses.outputs.squeeze(1), batch.labels))
@@ -49,6 +52,10 @@ class RegressionTally:
         loss = float(losses.sums.double().sum())
         sums = [np.abs(e).sum(), e @ e, (e**2) @ (e**2), p.sum(), t.sum(), p @ p, t @ t, p @ t]
         self.vector[:10] += [loss, len(e), *sums]
+        if worst is not None:
+            for example, missed, said in zip(batch.examples, np.abs(e).tolist(), predicted.tolist(), strict=True):
+                if missed > 0:
+                    worst.take(OFF, worst.row_of(example), missed, 0.0, (said,))
         np.add.at(self.vector, 10 + self.bins_of(predicted) * BINS + self.bins_of(true), 1)
 
     def metrics(self) -> dict[str, float]:

@@ -13,7 +13,11 @@ from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.batches.tagged import TaggedExample
 from finetune_trainer.evaluate.intervals import ratio_interval
 from finetune_trainer.evaluate.scores import class_scores
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
+
+WRONG = "wrong"
+"""Rows by how many of their words have the wrong tag, or of their entities are wrong or missed."""
 
 
 class TagTally:
@@ -33,7 +37,7 @@ class TagTally:
         n = len(self.labels) + 1
         return self.vector[: n * n].reshape(n, n)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """outputs [losses, tags], by examples and positions."""
         assert losses.outputs is not None
         sums, counts = self.vector[-8:], self.confusion
@@ -43,6 +47,8 @@ class TagTally:
             true, found = [*example.learned, *lost], [*answers, *(len(self.labels) for _ in lost)]
             np.add.at(counts, (true, found), 1)
             hits, words = sum(a == b for a, b in zip(true, found, strict=True)), len(true)
+            if worst is not None:
+                worst.add(WRONG, example, words - hits)
             sums[2:] += [hits, words, hits * hits, words * words, hits * words, 1]
 
     def metrics(self) -> dict[str, float]:

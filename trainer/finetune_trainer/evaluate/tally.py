@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from finetune_trainer.batches.micro_batch import MicroBatch
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
 
@@ -19,8 +20,8 @@ class Tally(Protocol):
 
     vector: np.ndarray  # float64, to be added over ranks
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
-        """Count a micro-batch, by what its objective made of it."""
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
+        """Count a micro-batch, by what its objective made of it; tell `worst` of the answers that are wrong."""
 
     def metrics(self) -> dict[str, float]:
         """The metrics by name."""

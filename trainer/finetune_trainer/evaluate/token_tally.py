@@ -9,7 +9,11 @@ import numpy as np
 
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.evaluate.intervals import ratio_interval
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
+
+SURPRISING = "surprising"
+"""Rows by their loss a token."""
 
 
 class TokenTally:
@@ -18,9 +22,10 @@ class TokenTally:
     def __init__(self) -> None:
         self.vector = np.zeros(6)
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """Any number of losses a row."""
         self.vector += self.sums(losses)
+        tell_surprising(worst, losses, batch)
 
     @staticmethod
     def sums(losses: Losses) -> list[float]:
@@ -50,6 +55,13 @@ class TokenTally:
 
     def report(self) -> None:
         """Nothing beyond the metrics."""
+
+
+def tell_surprising(worst: Worst | None, losses: Losses, batch: MicroBatch) -> None:
+    """The loss a token of each row, over all of its examples."""
+    if worst is not None:
+        for example, loss, tokens in zip(batch.examples, losses.sums.tolist(), losses.counts.tolist(), strict=True):
+            worst.add(SURPRISING, example, loss, float(tokens))
 
 
 def perplexity(loss: float) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from finetune_trainer.batches.micro_batch import MicroBatch
 from finetune_trainer.evaluate.class_tally import ClassTally
 from finetune_trainer.evaluate.intervals import wilson
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.objectives.base import Losses
 
 TOP = 5
@@ -27,9 +28,9 @@ class TopTally:
         """How many were counted."""
         return float(self._classes.counts[1].sum())
 
-    def add(self, losses: Losses, batch: MicroBatch) -> None:
+    def add(self, losses: Losses, batch: MicroBatch, worst: Worst | None = None) -> None:
         """outputs [rows, classes], labels [rows]."""
-        self._classes.add(losses, batch)
+        self._classes.add(losses, batch, worst)
         assert losses.outputs is not None
         likeliest = losses.outputs.sort(dim=-1, descending=True, stable=True).indices[:, :TOP]
         self.vector[-1] += int((likeliest == batch.labels[:, None]).any(-1).sum())

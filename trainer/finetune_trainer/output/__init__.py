@@ -7,7 +7,7 @@ from finetune_trainer.output.commit import Completed, commit, completed
 from finetune_trainer.output.events import EventLog
 from finetune_trainer.output.export import export
 from finetune_trainer.output.provenance import versions
-from finetune_trainer.output.result import ClassScore, Pairs, Result, Sample, Table
+from finetune_trainer.output.result import ClassScore, Pairs, Result, Sample, Table, WrongAnswer
 
 __all__ = [
     "ClassScore",
@@ -17,6 +17,7 @@ __all__ = [
     "Result",
     "Sample",
     "Table",
+    "WrongAnswer",
     "commit",
     "completed",
     "export",

@@ -110,6 +110,11 @@ def _metrics(result: Result) -> str:
             text += f"\n\n{len(result.classes) - len(shown):,} more {title.lower()} are in metrics.json."
     for table in result.tables:
         text += "\n\n" + _table(table.head, list(table.rows))
+    if result.wrong_answers:  # but none of their texts: a card is published, rows may not be
+        text += (
+            "\n\nThe answers that are most wrong are in errors.jsonl and report.html, with texts of the rows: leave"
+            " these files out where the rows must not be published."
+        )
     return text
 
 

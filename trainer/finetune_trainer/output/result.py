@@ -12,7 +12,7 @@ from finetune_api.report import Report
 from finetune_api.run import RunConfig
 from finetune_trainer.methods import TuningMethod, method_for
 from finetune_trainer.output.judged import Scores, words_of_worst, worst
-from finetune_trainer.tasks.base import Decision, JobFacts, Picture
+from finetune_trainer.tasks.base import Decision, JobFacts, Mistake, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,22 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongAnswer:
+    """A row that the model got wrong, and where it stands: its object, its number there, its line if it has one."""
+
+    kind: str
+    file: str
+    row: int
+    line: int | None
+    mistake: Mistake
+
+    @property
+    def place(self) -> str:
+        """file:line, or the file and the number of the row."""
+        return f"{self.file}:{self.line}" if self.line else f"{self.file}, row {self.row:,}"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Figures that a tally has beside its metrics, ready to be shown; the first column is text."""
 
@@ -76,6 +92,7 @@ class Result:
     `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
     `sets`: the scores on those of spec.evaluation.sets, by name;
     `head`: the description of a head of our own (PooledModel), which lies beside the model; None for all others.
+    `wrong_answers`: the worst ones of each kind, the worst first; `wrong_kinds`: the kinds' titles.
     `averaged`: which checkpoints' mean the weights are, as a sentence; None where they are one's.
     `attempts`: {"number", "fromStep", "lastStep", "seconds": {cause: seconds}} each, oldest first. `notes`: warnings
     that the reader should see.
@@ -95,6 +112,8 @@ class Result:
     pairs: Pairs | None = None
     samples: tuple[Sample, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    wrong_answers: tuple[WrongAnswer, ...] = ()
+    wrong_kinds: Mapping[str, str] = field(default_factory=dict)
     attempts: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     license: str | None = None

@@ -15,7 +15,16 @@ from typing import Any, BinaryIO
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.forms import in_form
-from finetune_api.records import Fault, Unreadable, array_records, bounded_lines, csv_header, csv_records, json_records
+from finetune_api.records import (
+    Fault,
+    Record,
+    Unreadable,
+    array_records,
+    bounded_lines,
+    csv_header,
+    csv_records,
+    json_records,
+)
 from finetune_trainer.storage import Location, ObjectStore
 from finetune_trainer.stream.files import as_text
 from finetune_trainer.stream.formats.decompress import DamagedStream, plain_reader
@@ -43,6 +52,17 @@ def block_rows(
     if len(rows) != block.rows:
         raise _differs(store, item, f"has {len(rows)} rows where {block.rows} were counted")
     return rows
+
+
+def block_lines(store: ObjectStore, item: DataObject, block: Block) -> list[int]:
+    """The first line of each row of a block of text, bad ones included."""
+    with _unchanged(store, item):
+        if item.format.splittable:
+            data = store.get(item.key, start=block.start, end=block.end, if_match=item.etag)
+            return [record.line for record in _records(io.BytesIO(data), item, block, spaces=True)]
+        with store.open(item.key, if_match=item.etag) as source:
+            plain, _ = plain_reader(source, item.format.compression)
+            return [record.line for record in _records(plain, item, block, spaces=True, header=item.header is not None)]
 
 
 class RowGroup:
@@ -89,18 +109,23 @@ def _text(
 def _rows(
     source: BinaryIO, item: DataObject, block: Block, columns: Sequence[str], spaces: bool, header: bool = False
 ) -> Iterator[bytes]:
+    for record in _records(source, item, block, spaces, header):
+        yield record.raw if item.header is None else to_bytes(record.values, columns)
+
+
+def _records(source: BinaryIO, item: DataObject, block: Block, spaces: bool, header: bool = False) -> Iterator[Record]:
+    """Those that are rows."""
     if item.format.name == "json-array":
-        yield from (record.raw for record in array_records(source))
+        yield from array_records(source)
         return
     lines = bounded_lines(source)
     if item.format.name == "jsonl":
-        yield from (record.raw for record in json_records(lines, block.line) if not record.blank)
-        return
-    if header:
-        csv_header(lines)
-    for record in csv_records(lines, item.header or (), item.delimiter, block.line, spaces=spaces):
-        if not record.blank:
-            yield to_bytes(record.values, columns)
+        found = json_records(lines, block.line)
+    else:
+        if header:
+            csv_header(lines)
+        found = csv_records(lines, item.header or (), item.delimiter, block.line, spaces=spaces)
+    yield from (record for record in found if not record.blank)
 
 
 def to_bytes(values: Any, columns: Sequence[str]) -> bytes:

@@ -6,7 +6,10 @@ What was held out by a fraction is read from the job's own copy, so that no eval
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,18 +20,32 @@ from finetune_api.forms import in_form
 from finetune_api.records import Fault, parse_json
 from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, location
-from finetune_trainer.stream.blocks import RowGroup, block_rows
+from finetune_trainer.stream.blocks import RowGroup, block_lines, block_rows
 from finetune_trainer.stream.manifest import Block, DataManifest, Source
 from finetune_trainer.stream.parts import load_parts
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.sources.source import open_source
 from finetune_trainer.stream.splits import SplitBlock, SplitRows, copied_blocks, part_of, split_blocks
 
+LINE_BYTES = 64 << 20
+"""So much of a source's objects is read, at most, to count lines."""
+TEXTS = ("jsonl", "csv")
+"""Formats whose rows have lines."""
 PIECE_BYTES = 16 << 20
 """So much of a row group at a time is held where rows are read in file order."""
 
 Span = tuple[int, int]
 """[low, high) of a block's usable rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands: its object, its number there (from 1; bad rows count), its first line, where it has one and
+    that was counted."""
+
+    file: str
+    row: int
+    line: int | None
 
 
 class PartReader:
@@ -85,6 +102,45 @@ class PartReader:
         Rows are counted over all objects in order, bad ones included; int64, as many as `numbers`.
         """
         return self._rows.positions(numbers)
+
+    def rows_at(self, numbers: Collection[int]) -> dict[int, dict[str, Any]]:
+        """The split's rows of these numbers; only the pieces that hold them are read."""
+        wanted, found, at = sorted(set(numbers)), dict[int, dict[str, Any]](), 0
+        for n, (low, high) in self.pieces():
+            first, at = self.blocks[n].first, bisect_left(wanted, self.blocks[n].first + low)
+            here = wanted[at : bisect_left(wanted, first + high)]
+            rows = self.read(n, (low, high)) if here else []
+            found |= {number: self.parse(rows[number - first - low]) for number in here}
+        return found
+
+    def places(self, numbers: Sequence[int]) -> list[Place]:
+        """Where the split's rows of these numbers stand in their source, in this order.
+
+        Lines are counted in the objects themselves, as far as these can be read and are not too large.
+        """
+        objects = self._source.objects
+        positions = self.positions(np.array(numbers, dtype=np.int64))
+        of = (np.searchsorted(self.before, positions, side="right") - 1).tolist()
+        rows = [int(position - self.before[n]) for position, n in zip(positions, of, strict=True)]
+        lines: dict[tuple[int, int], int] = {}
+        left = LINE_BYTES
+        blocks = {(n, row): self._block_at(n, row) for n, row in zip(of, rows, strict=True)}
+        for n, block in dict.fromkeys((n, blocks[n, row]) for n, row in sorted(blocks)):
+            item = objects[n]
+            cost = block.end - block.start if item.format.splittable else item.size
+            if item.format.name in TEXTS and cost <= left:
+                left -= cost
+                with suppress(JobError):  # what was held out has its copy, and the source may have changed since
+                    found = block_lines(self._reader(), item, block)
+                    lines |= {(n, block.row + i): line for i, line in enumerate(found)}
+        return [
+            Place(self._reader().uri(objects[n].key), row + 1, lines.get((n, row)))
+            for n, row in zip(of, rows, strict=True)
+        ]
+
+    def _block_at(self, number: int, row: int) -> Block:
+        blocks = self._source.objects[number].blocks
+        return blocks[bisect_right([block.row for block in blocks], row) - 1]
 
     def release_all_but(self, blocks: Collection[int]) -> None:
         """Let go of row groups of other blocks."""

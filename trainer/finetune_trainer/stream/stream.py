@@ -8,7 +8,7 @@ same order and takes rows[rank::world] of each batch. Resuming computes the plac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,7 @@ from finetune_trainer.stream import order
 from finetune_trainer.stream.batch import Batch, Cursor
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
-from finetune_trainer.stream.split_reader import SplitReader
+from finetune_trainer.stream.split_reader import Place, SplitReader
 from finetune_trainer.stream.windows import LoadedWindow, WindowLoader
 
 AHEAD = 2
@@ -140,6 +140,14 @@ class Stream:
             for number, raw in enumerate(ahead.popleft().result(), first):
                 if number % self._world == self._rank:
                     yield number, self._reader.parse(raw)
+
+    def rows_at(self, numbers: Collection[int]) -> dict[int, dict[str, Any]]:
+        """The split's rows of these numbers, whatever rank's they are."""
+        return self._reader.rows_at(numbers)
+
+    def places(self, numbers: Sequence[int]) -> list[Place]:
+        """Where the split's rows of these numbers stand in their source."""
+        return self._reader.places(numbers)
 
     def close(self) -> None:
         """Stop reading ahead; what is being read is not waited for."""

@@ -24,6 +24,7 @@ from finetune_trainer.stream.profile import Profile, Spread
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 Row = Mapping[str, Any]
@@ -137,6 +138,32 @@ class Picture:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row that was answered wrong, for people: what it says, what is true, what the model said instead, and how far
+    off or how sure it was, by name. Marks are [start, end, label] in characters of the text. `picture`: a data: URI,
+    where the row is looked at.
+    """
+
+    text: str
+    true: str
+    said: str
+    figures: Mapping[str, float]
+    true_marks: Sequence[Sequence[Any]] = ()
+    said_marks: Sequence[Sequence[Any]] = ()
+    picture: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistakes:
+    """How a task's wrong answers are shown: `kinds` are those that its tally tells of, each with its title."""
+
+    kinds: Mapping[str, str]
+    show: Callable[[Any, Sequence[Row], Sequence[Kept], Sampling], Sequence[Mistake]]
+    """(model, rows, kept, sampling) -> one for each row and what was kept of it. The model is in eval mode, the caller
+    in torch.inference_mode(); rows of files hold their content."""
+
+
 def role_of(entry: str) -> str:
     """The role of an entry of role -> column: labelColumns of labelColumns[0]."""
     return entry.partition("[")[0]
@@ -225,6 +252,8 @@ class Task:
     """(model, rows, sampling) -> what the model answers to a few rows, for the report: {prompt, text, reference} each,
     and `marks` and `referenceMarks` ([start, end, label] in characters) where parts of the texts are to be marked; None
     where it shows nothing."""
+    mistakes: Mistakes | None = None
+    """How its wrong answers are shown; None where none are."""
     omissions: Callable[..., Sequence[Omission]] = _nothing
     """(rows, hidden, columns, tokenizer) -> what encoding leaves out of a sample, from number -> row and number -> how
     many parts are hidden."""

@@ -15,7 +15,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import TokenExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Row, Sampling, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, NothingToLearn, Row, Sampling, Task
 from finetune_trainer.tasks.chats.encode import encode_chat
 from finetune_trainer.tasks.chats.messages import chat_of, messages_problem, tools_problem
 from finetune_trainer.tasks.chats.omissions import omissions
@@ -24,6 +24,7 @@ from finetune_trainer.tasks.completion import encode_completion, prompt_of
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["causal-lm"]
@@ -122,6 +123,17 @@ def samples(model: Any, rows: Iterable[Row], given: Sampling) -> list[dict[str, 
     return answers(model, rows, given)
 
 
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Rows whose learned text the model did not expect; `true` is that text."""
+    from finetune_trainer.tasks.generation import asked_and_answered
+
+    parts = (asked_and_answered(row, given.facts.columns, given.tokenizer) for row in rows)
+    return [
+        Mistake(asked, answered, "", {"loss a token": each.wrong})
+        for (asked, answered), each in zip(parts, kept, strict=True)
+    ]
+
+
 def check_input(row: Row, columns: Mapping[str, str]) -> str | None:
     """What keeps a row from being answered, or None: it needs no completion, and its chat no answer."""
     if "messages" in columns:
@@ -174,5 +186,6 @@ TASK = Task(
     predict=predict,
     check_input=check_input,
     samples=samples,
+    mistakes=Mistakes({"surprising": "The highest loss a token"}, mistakes),
     omissions=omissions,
 )

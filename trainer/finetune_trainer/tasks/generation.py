@@ -79,6 +79,15 @@ def _of_text(row: Mapping[str, Any], columns: Mapping[str, str], tokenizer: Toke
     return Prompt(text[:CHARACTERS], row[columns["completion"]][:CHARACTERS], tokenizer.start(text))
 
 
+def asked_and_answered(row: Mapping[str, Any], columns: Mapping[str, str], tokenizer: Tokenizer) -> tuple[str, str]:
+    """What a row asks and what it answers, for people; of a chat its last question and the answer to that."""
+    if "messages" not in columns:
+        return prompt_of(row, columns), row[columns["completion"]]
+    messages = chat_of(row[columns["messages"]], row.get(columns.get("tools", "")), tokenizer).messages
+    last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
+    return _words(messages[last - 1]) if last else "", _words(messages[last])
+
+
 def _words(message: Mapping[str, Any]) -> str:
     """What the message says, for people; its calls as JSON."""
     calls = message.get("tool_calls")

@@ -25,7 +25,7 @@ from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.image_processor import IMAGE_PROCESSOR, ImageProcessor
 from finetune_trainer.stream.files import held_bytes
 from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softmax
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Picture, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Picture, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick
 from finetune_trainer.tasks.images.augment import light
 from finetune_trainer.tasks.images.decode import BadImage, check, rgb
@@ -34,6 +34,7 @@ from finetune_trainer.tasks.text_classification import label_text
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["image-classification"]
@@ -182,6 +183,18 @@ def pictures(
     return [Picture(small[i], true[i], taken[i], scores[i]) for i in shown]
 
 
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Images that were taken for another class."""
+    found = []
+    for row, each in zip(rows, kept, strict=True):
+        said, share, of_true = each.values
+        figures = {"certainty": share, "share of the true class": of_true}
+        (true,) = classes(row, given.facts.columns)
+        picture = thumbnail(_opened(row, given.facts))
+        found.append(Mistake("", true, given.facts.labels[int(said)], figures, picture=picture))
+    return found
+
+
 def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """The class of an image, turned upright as it was learned."""
     few = len(facts.labels) <= 20
@@ -222,4 +235,5 @@ TASK = Task(
     predict=predict,
     pictures=pictures,
     usage=usage,
+    mistakes=Mistakes({"certain": "Taken for another class with the highest certainty"}, mistakes),
 )

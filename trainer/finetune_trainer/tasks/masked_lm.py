@@ -18,12 +18,13 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.example import IGNORE, MaskedExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import MODEL_FIELD, Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Row, Sampling, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, NothingToLearn, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 from finetune_trainer.tasks.masking import drawn, hidden, words_of
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["masked-lm"]
@@ -127,6 +128,12 @@ def predict(
     return [found[i] for i in range(len(texts))]
 
 
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Texts whose hidden words the model did not expect."""
+    texts = [row[given.facts.columns["text"]] for row in rows]
+    return [Mistake(text, "", "", {"loss a token": each.wrong}) for text, each in zip(texts, kept, strict=True)]
+
+
 def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """What belongs in a gap."""
     return [
@@ -158,4 +165,5 @@ TASK = Task(
     defaults=MaskedLm(),
     predict=predict,
     samples=samples,
+    mistakes=Mistakes({"surprising": "The highest loss a token"}, mistakes),
 )

@@ -16,14 +16,23 @@ from finetune_api.values import listed_in
 from finetune_trainer.batches.example import ClassesExample
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.answers import FEW, by_name, logits, sigmoid
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Row, Task, role_of
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task, role_of
 from finetune_trainer.tasks.class_weights import weights_beside
 from finetune_trainer.tasks.columns import by_entry, missing, pick
 from finetune_trainer.tasks.names import label_text
-from finetune_trainer.tasks.texts import asked, named_outputs, text_columns, text_head, texts_problem, tokens
+from finetune_trainer.tasks.texts import (
+    asked,
+    named_outputs,
+    text_columns,
+    text_head,
+    texts_problem,
+    tokens,
+    whole_text,
+)
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["multi-label-classification"]
@@ -150,6 +159,24 @@ def predict(
     return answers
 
 
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Of each row the class that is furthest off, and its share."""
+    found = []
+    for row, each in zip(rows, kept, strict=True):
+        label, share = each.values
+        true = ", ".join(classes(row, given.facts.columns)) or "(none)"
+        named = given.facts.labels[int(label)]
+        said = named if each.kind == "invented" else f"not {named}"
+        found.append(Mistake(whole_text(row, given.facts.columns), true, said, {"share": share}))
+    return found
+
+
+MISTAKES = {
+    "invented": "Said to have a class that they do not have, by its share",
+    "missed": "Not said to have a class that they have, by its share",
+}
+
+
 def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """The classes of a text, by the thresholds that were chosen on the validation rows."""
     few, thresholds = len(facts.labels) <= 20, decision.get("thresholds")
@@ -180,4 +207,5 @@ TASK = Task(
     usage=usage,
     undecided=UNDECIDED,
     predict=predict,
+    mistakes=Mistakes(MISTAKES, mistakes),
 )

@@ -18,13 +18,25 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.span_example import Asked, SpanExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Pair, Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, NothingToLearn, Omission, Row, Sampling, Task
+from finetune_trainer.tasks.base import (
+    Decision,
+    Draw,
+    JobFacts,
+    Mistake,
+    Mistakes,
+    NothingToLearn,
+    Omission,
+    Row,
+    Sampling,
+    Task,
+)
 from finetune_trainer.tasks.columns import missing, pick, text_problem
 from finetune_trainer.tasks.gold import BadAnswers, Gold, gold_answers
 from finetune_trainer.tasks.windows import windows
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["question-answering"]
@@ -248,15 +260,35 @@ def samples(model: Any, rows: Iterable[Row], given: Sampling) -> list[dict[str, 
 
 def _sample(row: Row, given: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
     golds = gold_answers(row, columns)
-    right = " | ".join(dict.fromkeys(gold.text for gold in golds))
-    context, middle = row[columns["context"]], golds[0].start if golds else 0
+    return {
+        "prompt": _asked_of(row, columns, golds[0].start if golds else 0),
+        "text": given["answer"] or NO_ANSWER,
+        "reference": _right(golds),
+    }
+
+
+def _right(golds: Sequence[Gold]) -> str:
+    return " | ".join(dict.fromkeys(gold.text for gold in golds)) or NO_ANSWER
+
+
+def _asked_of(row: Row, columns: Mapping[str, str], middle: int) -> str:
+    """The question, and the context around a place of it."""
+    context = row[columns["context"]]
     low = max(0, min(middle - AROUND // 2, len(context) - AROUND))
     shown = ("…" if low else "") + context[low : low + AROUND] + ("…" if low + AROUND < len(context) else "")
-    return {
-        "prompt": f"{row[columns['question']]}\n\n{shown}",
-        "text": given["answer"] or NO_ANSWER,
-        "reference": right or NO_ANSWER,
-    }
+    return f"{row[columns['question']]}\n\n{shown}"
+
+
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Questions that were answered wrong."""
+    columns, found = given.facts.columns, []
+    for row, each in zip(rows, kept, strict=True):
+        start, end, score = each.values
+        golds = gold_answers(row, columns)
+        said = row[columns["context"]][int(start) : int(end)] if start >= 0 else ""
+        text = _asked_of(row, columns, golds[0].start if golds else max(0, int(start)))
+        found.append(Mistake(text, _right(golds), said or NO_ANSWER, {"F1": 1 - each.wrong, "score": score}))
+    return found
 
 
 def omissions(
@@ -340,5 +372,6 @@ TASK = Task(
     undecided=UNDECIDED,
     predict=predict,
     samples=samples,
+    mistakes=Mistakes({"wrong": "The lowest F1, of equals the highest score"}, mistakes),
     omissions=omissions,
 )

@@ -15,14 +15,23 @@ from finetune_api.values import listed_in
 from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softmax
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task
 from finetune_trainer.tasks.class_weights import class_weights
 from finetune_trainer.tasks.columns import missing, pick
 from finetune_trainer.tasks.names import label_text
-from finetune_trainer.tasks.texts import asked, named_outputs, text_columns, text_head, texts_problem, tokens
+from finetune_trainer.tasks.texts import (
+    asked,
+    named_outputs,
+    text_columns,
+    text_head,
+    texts_problem,
+    tokens,
+    whole_text,
+)
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["text-classification"]
@@ -108,6 +117,23 @@ def _answer(shares: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     return {"label": labels[best], "score": rounded(shares[best]), **scores}
 
 
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Rows that were taken for another class, with both classes and their shares."""
+    found = []
+    for row, each in zip(rows, kept, strict=True):
+        said, share, of_true = each.values
+        figures = {"certainty": share, "share of the true class": of_true}
+        (true,) = classes(row, given.facts.columns)
+        found.append(Mistake(whole_text(row, given.facts.columns), true, given.facts.labels[int(said)], figures))
+    return found
+
+
+MISTAKES = {
+    "certain": "Taken for another class with the highest certainty",
+    "unlikely": "Given the smallest share of their own class (the highest loss)",
+}
+
+
 def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """The class of a text."""
     few = len(facts.labels) <= 20
@@ -132,4 +158,5 @@ TASK = Task(
     tally=tally,
     usage=usage,
     predict=predict,
+    mistakes=Mistakes(MISTAKES, mistakes),
 )

@@ -12,12 +12,21 @@ from finetune_api.values import number_in
 from finetune_trainer.batches.example import NumberExample
 from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.answers import logits, rounded
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Row, Task
+from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick
-from finetune_trainer.tasks.texts import asked, named_outputs, text_columns, text_head, texts_problem, tokens
+from finetune_trainer.tasks.texts import (
+    asked,
+    named_outputs,
+    text_columns,
+    text_head,
+    texts_problem,
+    tokens,
+    whole_text,
+)
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["text-regression"]
@@ -95,6 +104,16 @@ def predict(
     return [{"score": rounded(scores[0])} for scores in found]
 
 
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Rows whose number is far off."""
+    found = []
+    for row, each in zip(rows, kept, strict=True):
+        true, (said,) = number(row, given.facts.columns), each.values
+        text = whole_text(row, given.facts.columns)
+        found.append(Mistake(text, f"{true:g}", f"{said:.6g}", {"off by": said - true}))
+    return found
+
+
 def usage(facts: JobFacts, decision: Decision) -> list[str]:
     """The number of a text."""
     return [
@@ -115,4 +134,5 @@ TASK = Task(
     tally=tally,
     usage=usage,
     predict=predict,
+    mistakes=Mistakes({"off": "Furthest off"}, mistakes),
 )

@@ -48,6 +48,11 @@ def asked(row: Row, facts: JobFacts, tokenizer: Tokenizer, max_length: int) -> P
     return PlainExample(*tokens(row, facts, tokenizer, max_length))
 
 
+def whole_text(row: Row, columns: Mapping[str, str]) -> str:
+    """The row's text or texts, for people."""
+    return "\n\n".join(str(row[columns[role]]) for role in ROLES if role in columns)
+
+
 def named_outputs(labels: Sequence[str]) -> dict[str, Any]:
     """Fields of the model's config: its outputs by name, in their order."""
     return {

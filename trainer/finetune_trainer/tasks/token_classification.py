@@ -16,7 +16,18 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.batches.tagged import TaggedExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Naming, Omission, Row, Sampling, Task
+from finetune_trainer.tasks.base import (
+    Decision,
+    Draw,
+    JobFacts,
+    Mistake,
+    Mistakes,
+    Naming,
+    Omission,
+    Row,
+    Sampling,
+    Task,
+)
 from finetune_trainer.tasks.columns import missing, pick
 from finetune_trainer.tasks.entities import encode as windows
 from finetune_trainer.tasks.entities.rows import input_problem, off_edges, passage, row_problem, tags_in, types_in
@@ -24,6 +35,7 @@ from finetune_trainer.tasks.entities.tags import OUTSIDE, is_plain, outputs_for,
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
+    from finetune_trainer.evaluate.worst import Kept
     from finetune_trainer.objectives.base import Objective
 
 INFO = TASKS["token-classification"]
@@ -171,6 +183,17 @@ def samples(model: Any, rows: Iterable[Row], given: Sampling) -> list[dict[str, 
     return marked_rows(model, rows, given.facts, given.tokenizer, given.max_length)
 
 
+def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
+    """Rows with what the data and what the model marks; named is what differs."""
+    from finetune_trainer.tasks.entities.answers import misread
+
+    found = misread(model, rows, given.facts, given.tokenizer, given.max_length)
+    return [
+        Mistake(text, missed, wrong, {"wrong or missed": each.wrong}, true, said)
+        for (text, missed, wrong, true, said), each in zip(found, kept, strict=True)
+    ]
+
+
 def omissions(
     rows: Mapping[int, Row], hidden: Mapping[int, int], columns: Mapping[str, str], tokenizer: Tokenizer
 ) -> list[Omission]:
@@ -228,5 +251,6 @@ TASK = Task(
     naming=Naming(allowed, outputs, row_classes),
     predict=predict,
     samples=samples,
+    mistakes=Mistakes({"wrong": "The most wrong and missed"}, mistakes),
     omissions=omissions,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from finetune_trainer.checkpoint.best import gain, is_better
 from finetune_trainer.distributed.ranks import Ranks
 from finetune_trainer.evaluate.loop import evaluate
 from finetune_trainer.evaluate.tally import Tally
+from finetune_trainer.evaluate.worst import Worst
 from finetune_trainer.stream.splits import rows_called
 from finetune_trainer.tasks.base import Decision
 from finetune_trainer.train.data import TrainingData
@@ -35,18 +37,28 @@ class Evaluator:
     metric: str
     stop: Callable[[], bool]
 
-    def judge(self, split: str, step: int, decision: Decision = NONE, *, strict: bool = True) -> Tally:
-        """Over all ranks. `decision`: how outputs become answers; `strict`: a loss that is no number is an error.
-        Collective.
+    def judge(
+        self, split: str, step: int, decision: Decision = NONE, *, strict: bool = True, worst: Worst | None = None
+    ) -> Tally:
+        """Over all ranks. `decision`: how outputs become answers; `strict`: a loss that is no number is an error;
+        `worst` keeps this rank's worst answers. Collective.
 
         Raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together.
         """
-        data, empty = self.data, 0
+        data, empty, numbers = self.data, 0, deque[int]()
+
+        def numbered() -> Iterator[tuple[int, dict[str, Any]]]:
+            for number, row in stream.numbered():
+                numbers.append(number)
+                yield number, row
 
         def examples() -> Iterator[Example]:
             nonlocal empty
-            for encoded in data.encoded(stream.numbered()):
+            for encoded in data.encoded(numbered()):
                 empty += not encoded
+                number = numbers.popleft()
+                if worst is not None:
+                    worst.expect(number, encoded)
                 yield from encoded
 
         with data.stream(split) as stream:
@@ -61,6 +73,7 @@ class Evaluator:
                 pad_id=data.tokenizer.pad_id,
                 max_length=data.max_length,
                 stop=self.stop,
+                worst=worst,
             )
         self.skipped_rows.add_evaluation(split, data.rows_in(split), int(self.ranks.sum([empty])[0]))
         if strict:

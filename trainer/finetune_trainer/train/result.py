@@ -25,6 +25,7 @@ from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.final import Final
 from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.session import Session
+from finetune_trainer.train.wrong_answers import shown
 
 EXAMPLES = 32
 """Rows by which what is exported is judged."""
@@ -34,7 +35,7 @@ PICTURES = 96
 
 def result_of(s: Session, final: Final, chosen: Chosen) -> Result:
     """All that the report is made of; `final`: its final evaluations; `chosen`: the weights that are the result."""
-    tally = final.test
+    tally, mistakes = final.test or final.again, s.data.task.mistakes
     details = (tally.report() if tally is not None else None) or {}
     confusion = details.get("confusion")
     pairs = details.get("pairs")
@@ -69,6 +70,8 @@ def result_of(s: Session, final: Final, chosen: Chosen) -> Result:
             for b, a in zip(before, after, strict=True)
         ),
         pictures=tuple(some_pictures(s, chosen.decision)),
+        wrong_answers=shown(s, "test" if final.test else "validation", final.kept, chosen.decision),
+        wrong_kinds=mistakes.kinds if mistakes else {},
         attempts=tuple(s.progress.attempts()),
         notes=tuple(notes),
         license=license_of(s.model_folder),

@@ -24,6 +24,7 @@ from finetune_trainer.output.page.sets import sets
 from finetune_trainer.output.page.settings import settings
 from finetune_trainer.output.page.tables import shorten
 from finetune_trainer.output.page.timing import timing
+from finetune_trainer.output.page.wrong_answers import wrong_answers
 from finetune_trainer.output.result import Result, bounds, headline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -43,6 +44,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         pictures(result),
         pairs(result),
         samples(result),
+        wrong_answers(result),
         data(result),
         settings(result),
         timing(result),

@@ -87,27 +87,44 @@ def marked_rows(
     was_training = model.training
     model.eval()
     try:
-        found = _tagged(model, said, facts, tokenizer, max_length)
+        found = _both_marked(model, said, facts, tokenizer, max_length)
     finally:
         model.train(was_training)
-    plain = types_of(facts.labels) is None
-    shown = []
-    for each, (units, tags, _) in zip(said, found, strict=True):
+    return [
+        {"prompt": each.text, "reference": each.text, "referenceMarks": true, "text": each.text, "marks": own}
+        for each, (true, own) in zip(said, found, strict=True)
+    ]
+
+
+def misread(
+    model: Any, rows: Sequence[Row], facts: JobFacts, tokenizer: Tokenizer, max_length: int
+) -> list[tuple[str, str, str, list[list[Any]], list[list[Any]]]]:
+    """Of each row its text, what the data alone and what the model alone marks in words, and all marks of both."""
+    said = [passage(row, facts.columns) for row in rows]
+    found = []
+    for each, (true, own) in zip(said, _both_marked(model, said, facts, tokenizer, max_length), strict=True):
+        missed, wrong = ([m for m in marks if m not in others] for marks, others in ((true, own), (own, true)))
+        found.append((each.text, _named(each.text, missed), _named(each.text, wrong), true, own))
+    return found
+
+
+def _both_marked(
+    model: Any, said: Sequence[Passage], facts: JobFacts, tokenizer: Tokenizer, max_length: int
+) -> list[tuple[list[list[Any]], list[list[Any]]]]:
+    """The marks of each passage as the data has them, and as the model does."""
+    plain, found = types_of(facts.labels) is None, []
+    for each, (units, tags, _) in zip(said, _tagged(model, said, facts, tokenizer, max_length), strict=True):
         true = list(each.tags or tags_of(each.spans, len(each.words)))
-        seen = [unit.first for unit in units]
         own = [OUTSIDE] * len(each.words)
-        for place, tag in zip(seen, tags, strict=True):
-            own[place] = tag
-        shown.append(
-            {
-                "prompt": each.text,
-                "reference": each.text,
-                "referenceMarks": _marks(each, true, plain),
-                "text": each.text,
-                "marks": _marks(each, own, plain),
-            }
-        )
-    return shown
+        for unit, tag in zip(units, tags, strict=True):
+            own[unit.first] = tag
+        found.append((_marks(each, true, plain), _marks(each, own, plain)))
+    return found
+
+
+def _named(text: str, marks: Sequence[Sequence[Any]]) -> str:
+    """Parts of a text with their labels, in words."""
+    return "; ".join(f"{text[start:end]} ({label})" for start, end, label in marks) or "(nothing)"
 
 
 def _marks(said: Passage, tags: Sequence[str], plain: bool) -> list[list[Any]]:
