@@ -6,6 +6,7 @@ The prepare step calls this once and stores the result, so that every rank of ev
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from finetune_api.job import TaskName
 from finetune_api.method import DEFAULT_EPOCHS, METHODS, MethodInfo
@@ -25,16 +26,17 @@ def resolve(
     longest_row: int,
     p99_length: int,
     width: int | None = None,
+    rounds: Sequence[int] = (),
 ) -> Resolved:
-    """The values in force. Lengths in tokens; train_rows counts usable rows; width: of the model's layers, if known."""
+    """The values in force. Lengths in tokens; train_rows counts usable rows; width: of the model's layers, if known.
+
+    `rounds`: how many rows the job learns from in each round before the last one, which learns from all. Only the total
+    of the steps counts them.
+    """
     t, task = config.training, TASKS[config.task]
     batch = t.global_batch_size or default_batch(t, train_rows)
     per_epoch = steps_per_epoch(train_rows, batch)
-    epochs = t.epochs if t.epochs is not None else (None if t.max_steps else METHODS[config.method.type].epochs)
-    total = t.max_steps if epochs is None else math.ceil(epochs * per_epoch)
-    assert total is not None
-    if t.max_steps is not None:
-        total = min(total, t.max_steps)
+    total = round_steps(config, train_rows, batch)
     processes = config.world.workers * config.world.processes_per_worker
     share = math.ceil(batch / processes)
     longest = max_length(t, task, model_max_length, longest_row, p99_length)
@@ -42,12 +44,12 @@ def resolve(
     every = e.every_steps or max(1, math.ceil((e.every_epochs or method.epochs / DEFAULT_EPOCHS) * per_epoch))
     return Resolved(
         epochs=round(total / per_epoch, 4),
-        total_steps=total,
+        total_steps=total + sum(round_steps(config, rows, batch) for rows in rounds),
         global_batch_size=batch,
         micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share * method.group),
         learning_rate=t.learning_rate or learning_rate(task, method, t.optimizer_info, width),
         learning_rate_rule=None if t.learning_rate else rate_rule(task, method, t.optimizer_info, width),
-        warmup_steps=min(total, math.ceil(t.warmup_ratio * total)),
+        warmup_steps=warmup_steps(t, total),
         max_length=longest,
         metric=metric(config.task, e.metric),
         evaluate_every_steps=every,
@@ -57,6 +59,19 @@ def resolve(
 def steps_per_epoch(train_rows: int, batch: int) -> int:
     """Optimizer steps of one pass; the last batch may be smaller."""
     return max(1, math.ceil(train_rows / batch))
+
+
+def round_steps(config: RunConfig, train_rows: int, batch: int) -> int:
+    """Optimizer steps of one tuning from start to end on so many rows."""
+    t = config.training
+    epochs = t.epochs if t.epochs is not None else (None if t.max_steps else METHODS[config.method.type].epochs)
+    most = [] if t.max_steps is None else [t.max_steps]
+    return min([*most, *([] if epochs is None else [math.ceil(epochs * steps_per_epoch(train_rows, batch))])])
+
+
+def warmup_steps(training: Training, steps: int) -> int:
+    """How many of them the learning rate rises in."""
+    return min(steps, math.ceil(training.warmup_ratio * steps))
 
 
 def default_batch(training: Training, train_rows: int) -> int:

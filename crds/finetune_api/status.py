@@ -173,7 +173,8 @@ class Progress(Model):
 
     step: int = Field(0, ge=0, description="Optimizer steps done.")
     total_steps: int = Field(0, ge=0, description="Optimizer steps of the whole job.")
-    epoch: float = Field(0.0, ge=0, description="Passes over the training rows done.")
+    part: Short | None = Field(None, description="What is being tuned, of a job with evaluation.folds: fold 2 of 5, or all rows.")
+    epoch: float = Field(0.0, ge=0, description="Passes over the training rows done; of a job with evaluation.folds, in this part.")
     percent: float = Field(0.0, ge=0, le=100, description="Share of the steps done.")
     loss: float | None = Field(None, description="Mean training loss of the last reporting interval.")
     learning_rate: float | None = Field(None, description="Current learning rate.")

@@ -31,7 +31,7 @@ def frozen(model: Any, *, last_step: int = 100, **settings: Any) -> tuple[Any, A
     method = Method(type="freeze", freeze=Freeze(**settings))
     head = NEW if "Sequence" in type(model).__name__ else KEPT
     apply_method(model, method, head, seed=0)
-    return model, phases_of(model, method, head, steps_per_epoch=10, last_step=last_step)
+    return model, phases_of(model, method, head, [(10, last_step)])[0]
 
 
 def trained(model: Any) -> set[str]:

@@ -120,13 +120,21 @@ class Checkpointer:
         return self._reader.load(ref, only=only)
 
     @property
+    def generation(self) -> int:
+        """The one that was claimed. Rank 0."""
+        assert self._generation is not None, "claim() first"
+        return self._generation.number
+
+    @property
     def notes(self) -> list[str]:
         """What people should know of the checkpoints that were found."""
         return self._reader.warnings
 
     # ------------------------------------------------------------------ saving
 
-    def save(self, snapshot: Snapshot, *, metrics: Mapping[str, float] | None = None, wait: bool = False) -> None:
+    def save(
+        self, snapshot: Snapshot, *, metrics: Mapping[str, float] | None = None, wait: bool = False, moved: bool = False
+    ) -> None:
         """Copy the state and commit it in the background; `wait`: return when it is committed. Does nothing on other
         ranks.
 
@@ -134,8 +142,8 @@ class Checkpointer:
         of the best: then this one is not taken, and `missed`. Two snapshots at most are in memory.
 
         A step that is saved already is not saved again, but for one that this group resumed from before it was judged:
-        with its metrics it is saved as this group's own, since manifests are never changed. Raises what an earlier
-        background save failed with.
+        with its metrics it is saved as this group's own, since manifests are never changed. So is one with `moved`:
+        the state is no longer that of the step's checkpoint. Raises what an earlier background save failed with.
         """
         if self._rank != 0:
             return
@@ -144,7 +152,7 @@ class Checkpointer:
         resume = self._generation.resume
         resumed = resume is not None and resume.generation is not None and resume.step == snapshot.step
         judged_anew = resumed and bool(metrics) and resume is not None and not resume.metrics
-        if not (snapshot.step in self._saved or (resumed and not judged_anew)):
+        if not (snapshot.step in self._saved or (resumed and not judged_anew and not moved)):
             if wait and self._uploader.busy:
                 self._uploader.drain()
             self._take(snapshot, {k: float(v) for k, v in metrics.items()} if metrics else None)

@@ -28,6 +28,7 @@ _FIELDS = {
     "seed": "spec.training.seed",
     "globalBatchSize": "spec.training.globalBatchSize",
     "dataManifest": "spec.data",
+    "folds": "spec.evaluation.folds",
 }
 """Where the user wrote what an identity is made of; a method says so of its own settings."""
 
@@ -57,7 +58,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
 
 def check_identity(uri: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], field: str | None) -> None:
     """Raise CHECKPOINT_MISMATCH that says what differs, in the manifest's words."""
-    theirs = {"optimizer": DEFAULT_OPTIMIZER, **theirs}  # there was no other when it was not written down
+    theirs = {"optimizer": DEFAULT_OPTIMIZER, "folds": 0, **theirs}  # there were no others when they were not written
     both = {k for k in set(theirs) & set(ours) if theirs[k] != ours[k]}
     if both:
         fields = _FIELDS | identity_fields()

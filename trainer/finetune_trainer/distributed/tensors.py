@@ -35,7 +35,8 @@ def of_optimizer(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torc
 
 
 def into_optimizer(model: Any, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Take the state over, on each parameter's device; plain numbers come back as such."""
+    """Take the state over in place of what there is, on each parameter's device; plain numbers come back as such."""
+    optimizer.state.clear()
     states: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

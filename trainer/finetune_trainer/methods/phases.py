@@ -14,17 +14,24 @@ from typing import Any
 from finetune_trainer.methods.base import Opening
 
 
-class Phases:
-    """Of a model in training. `rests`: parts in which a step trains nothing run in eval mode in that step."""
+def freeze_never_opened(model: Any, rounds: Sequence[tuple[Sequence[Opening], int]]) -> None:
+    """Of what is trained later than the rest, freeze what opens in no round: (openings, steps) of each."""
+    opened = {name for openings, steps in rounds for o in openings if o.step <= steps for name in o.names}
+    later = {name for openings, _ in rounds for o in openings for name in o.names}
+    for name in later - opened:
+        model.get_parameter(name).requires_grad_(False)
 
-    def __init__(self, model: Any, openings: Sequence[Opening], last_step: int, *, rests: bool) -> None:
+
+class Phases:
+    """Of a model in training. `rests`: parts in which a step trains nothing run in eval mode in that step.
+
+    Parts that no step trains do not require gradients.
+    """
+
+    def __init__(self, model: Any, openings: Sequence[Opening], *, rests: bool) -> None:
         self._model, self._rests = model, rests
-        self._parameters = dict(model.named_parameters())
-        self._openings = [opening for opening in openings if opening.step <= last_step]
-        for opening in openings:
-            if opening.step > last_step:  # never trained by this run
-                for name in opening.names:
-                    self._parameters[name].requires_grad_(False)
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._openings = [opening for opening in openings if opening.names & self._parameters.keys()]
         self._open: int | None = None
         self._resting: list[Any] = []
 
@@ -35,7 +42,7 @@ class Phases:
     def trained(self, step: int) -> int:
         """How many weights this step trains."""
         shut = {id(parameter) for parameter in self._shut(step)}
-        return sum(p.numel() for p in self._parameters.values() if p.requires_grad and id(p) not in shut)
+        return sum(p.numel() for p in self._parameters.values() if id(p) not in shut)
 
     @contextlib.contextmanager
     def at(self, step: int) -> Iterator[None]:

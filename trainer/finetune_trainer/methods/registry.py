@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from finetune_api.tuning import Method
 from finetune_trainer.methods import features, freeze, full, ia3, lora, prefix_tuning, prompt_tuning, setfit
 from finetune_trainer.methods.base import TuningMethod
-from finetune_trainer.methods.phases import Phases
+from finetune_trainer.methods.phases import Phases, freeze_never_opened
 from finetune_trainer.model.head import HeadPolicy
 
 LISTED = (
@@ -58,9 +59,10 @@ def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any
     return chosen.apply(model, chosen.settings(method), head, seed)
 
 
-def phases_of(model: Any, method: Method, head: HeadPolicy, *, steps_per_epoch: int, last_step: int) -> Phases:
-    """What each step of a run of `last_step` steps trains of the model that `apply_method` gave."""
+def phases_of(model: Any, method: Method, head: HeadPolicy, rounds: Sequence[tuple[int, int]]) -> tuple[Phases, ...]:
+    """What each step trains of the model that `apply_method` gave, round by round: (steps per epoch, steps) of each."""
     chosen = method_for(method)
     settings = chosen.settings(method)
-    openings = chosen.openings(model, settings, head, steps_per_epoch)
-    return Phases(model, openings, last_step, rests=chosen.rests(settings))
+    openings = [chosen.openings(model, settings, head, steps_per_epoch) for steps_per_epoch, _ in rounds]
+    freeze_never_opened(model, [(listed, steps) for listed, (_, steps) in zip(openings, rounds, strict=True)])
+    return tuple(Phases(model, listed, rests=chosen.rests(settings)) for listed in openings)

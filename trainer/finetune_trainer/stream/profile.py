@@ -72,6 +72,8 @@ class Profile:
     """split -> usable rows, of each set of spec.evaluation.sets."""
     parts: str | None = None
     """Digest of the parts of the training source; None where its splits have all of its rows."""
+    fold_rows: tuple[int, ...] = ()
+    """Training rows of each fold."""
 
     @property
     def moment(self) -> datetime | None:
@@ -98,6 +100,7 @@ class Profile:
             "labelNames": None if self.label_names is None else list(self.label_names),
             "heldOut": {split: [list(astuple(block)) for block in blocks] for split, blocks in self.held_out.items()},
             **({} if self.label_counts is None else {"labelCounts": list(self.label_counts)}),
+            **({"foldRows": list(self.fold_rows)} if self.fold_rows else {}),
             **({} if self.spread is None else {"spread": asdict(self.spread)}),
             **({"setRows": dict(self.set_rows)} if self.set_rows else {}),
             **({} if self.parts is None else {"parts": self.parts}),
@@ -128,6 +131,7 @@ class Profile:
             spread=Spread(**data["spread"]) if data.get("spread") else None,
             set_rows=data.get("setRows", {}),
             parts=data.get("parts"),
+            fold_rows=tuple(data.get("foldRows", ())),
         )
 
 

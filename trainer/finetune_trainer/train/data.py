@@ -14,9 +14,9 @@ from finetune_trainer.batches.example import Example
 from finetune_trainer.model.processor import Processor
 from finetune_trainer.stream import DataManifest, Profile, Stream
 from finetune_trainer.stream.files import Files
-from finetune_trainer.stream.splits import SET
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.columns import with_name
+from finetune_trainer.train.rounds import split_rows
 
 OPENERS = 4
 """Files that are opened at once."""
@@ -56,10 +56,7 @@ class TrainingData:
 
     def rows_in(self, split: str) -> int:
         """How many rows a split has, over all ranks."""
-        data = self.profile.data
-        if split.startswith(SET):
-            return self.profile.set_rows[split]
-        return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}[split]
+        return split_rows(self.profile)[split]
 
     @cached_property
     def facts(self) -> JobFacts:

@@ -95,9 +95,9 @@ def check_finite(metrics: dict[str, float], metric: str, split: str, step: int) 
             )
 
 
-def is_due(state: TrainState, every: int, *, last: bool) -> bool:
-    """After every so many steps and after the last; once for each step."""
-    return state.step > 0 and state.evaluated != state.step and (state.step % every == 0 or last)
+def is_due(state: TrainState, step: int, every: int, *, last: bool) -> bool:
+    """After every so many steps of the round, of which `step` are made, and after the last; once for each step."""
+    return step > 0 and state.evaluated != state.step and (step % every == 0 or last)
 
 
 def take_metrics(

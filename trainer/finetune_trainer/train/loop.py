@@ -14,6 +14,7 @@ from finetune_api.report import Stage
 from finetune_api.schedules import rate_at
 from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.train import evaluation
+from finetune_trainer.train.folds import end_fold
 from finetune_trainer.train.openings import tell_openings, tell_trained
 from finetune_trainer.train.prefetch import rank_batches
 from finetune_trainer.train.samples import write_samples
@@ -25,9 +26,8 @@ EVENTS = 4000
 
 
 def loop(s: Session) -> None:
-    """Train to the last step, or until the metric no longer improves. Collective."""
-    training, resolved, state = s.config.training, s.resolved, s.state
-    total = resolved.total_steps or 0
+    """Train all rounds to their ends; the last one perhaps only until the metric no longer improves. Collective."""
+    state = s.state
     if state.step == 0:
         state.samples = s.ranks.from_first(
             lambda: write_samples(s.model, s.data, s.ranks, s.stop, s.data.task.undecided)
@@ -35,22 +35,36 @@ def loop(s: Session) -> None:
     s.skipped_rows.report()
     if evaluate_if_due(s):  # the evaluation of the step that we resumed from was interrupted
         s.save(metrics=state.evaluation)
+    train(s)
+    while s.round.judged is not None:
+        try:
+            end_fold(s)
+        except Stopped:
+            interrupted(s)
+        train(s)
+    s.save(metrics=state.evaluation if state.evaluated == state.step else None, wait=True)
+
+
+def train(s: Session) -> None:
+    """The steps of the round that are still to be made. Collective."""
+    training, resolved, state, part = s.config.training, s.resolved, s.state, s.round
     saved_at = time.monotonic()
     s.progress.stage(Stage.TRAINING)
     tell_trained(s, state.step + 1)
     if not finished(s):
-        for rank_batch, rows, cursor in rank_batches(s.data, state.cursor, s.progress, s.comparison):
+        for rank_batch, rows, cursor in rank_batches(s.data, part.split, state.cursor, s.progress, s.comparison):
             step = state.step + 1
+            within = part.step(step)
             rate = rate_at(
-                step,
+                within,
                 peak=resolved.learning_rate or 0.0,
-                total=total,
-                warmup=resolved.warmup_steps or 0,
+                total=part.steps,
+                warmup=part.warmup,
                 schedule=training.schedule,
                 decay_ratio=training.decay_ratio,
                 cycles=training.schedule_cycles,
             )
-            with s.progress.clock("train"), s.phases.at(step):
+            with s.progress.clock("train"), s.phases.at(within):
                 done = train_step(
                     s.strategy,
                     s.objective,
@@ -62,32 +76,34 @@ def loop(s: Session) -> None:
                     max_norm=training.max_grad_norm,
                     seed=training.seed,
                     stop=s.stop,
+                    noise=within,
                 )
             if done is None:
                 interrupted(s)
             if s.average is not None:
-                s.average.update(step)
+                s.average.update(within)
             epoch = state.cursor.epoch
             state.step, state.cursor = step, cursor
             s.skipped_rows.add_step(done.learned, done.empty, epoch_before=epoch)
             tell_openings(s, step)
-            s.progress.stepped(step, done, rate, resolved, rows)
-            if step % max(1, total // EVENTS) == 0:
-                s.events.add(
-                    "step", step, loss=done.loss, learning_rate=rate, grad_norm=done.norm, rows=rows, tokens=done.tokens
-                )
+            s.progress.stepped(step, done, rate, resolved, rows, epoch=part.epoch(step), part=part.name)
+            if step % max(1, (resolved.total_steps or 0) // EVENTS) == 0:
+                of = {} if part.fold is None else {"fold": part.fold}
+                made = {"loss": done.loss, "learning_rate": rate, "grad_norm": done.norm}
+                s.events.add("step", step, **of, **made, rows=rows, tokens=done.tokens)
             improved = evaluate_if_due(s)
+            if finished(s) and part.judged is not None:
+                break  # saved once the fold is judged: a step has one checkpoint
             if improved or checkpoint_is_due(s, saved_at):
                 s.save(metrics=state.evaluation if state.evaluated == step else None)
                 saved_at = time.monotonic()
             if finished(s):
                 break
-    s.save(metrics=state.evaluation if state.evaluated == state.step else None, wait=True)
 
 
 def finished(s: Session) -> bool:
-    """Whether the last step is made."""
-    return s.state.stopped_early or s.state.step >= (s.resolved.total_steps or 0)
+    """Whether the last step of the round is made."""
+    return s.state.stopped_early or s.round.step(s.state.step) >= s.round.steps
 
 
 def checkpoint_is_due(s: Session, saved_at: float) -> bool:
@@ -101,10 +117,12 @@ def checkpoint_is_due(s: Session, saved_at: float) -> bool:
 
 
 def evaluate_if_due(s: Session) -> bool:
-    """Judge on the validation rows. Whether it is the best so far and to be kept. Collective."""
+    """Judge on the validation rows, in the last round. Whether it is the best so far and to be kept. Collective."""
     state, metric = s.state, s.evaluator.metric
     every = s.resolved.evaluate_every_steps or 1
-    if not s.data.rows_in("validation") or not evaluation.is_due(state, every, last=finished(s)):
+    if s.round.judged is not None or not s.data.rows_in("validation"):
+        return False
+    if not evaluation.is_due(state, s.round.step(state.step), every, last=finished(s)):
         return False
     s.progress.stage(Stage.EVALUATING)
     try:

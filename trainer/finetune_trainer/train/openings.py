@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 
 
 def tell_openings(s: Session, step: int) -> None:
-    """After a step: what it was the first to train. Each is told once, through any number of resumptions."""
-    opened = s.phases.opened(step)
+    """After a step of the job: what it was the first to train. Each is told once, through any number of resumptions."""
+    opened = s.phases.opened(s.round.step(step))
     for opening in opened:
         log.info("from step %d on %s is trained too", step, opening.part)
         s.events.add("opening", step, part=opening.part)
@@ -23,4 +23,6 @@ def tell_openings(s: Session, step: int) -> None:
 
 def tell_trained(s: Session, step: int) -> None:
     """How many weights this step trains."""
-    s.progress.report(resolved=s.resolved.model_copy(update={"trainable_parameters": s.phases.trained(step)}))
+    s.progress.report(
+        resolved=s.resolved.model_copy(update={"trainable_parameters": s.phases.trained(s.round.step(step))})
+    )

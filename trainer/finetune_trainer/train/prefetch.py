@@ -22,9 +22,14 @@ Item = tuple[RankBatch, int, Cursor]
 
 
 def rank_batches(
-    data: TrainingData, cursor: Cursor, progress: TrainingProgress, comparison: Comparison | None = None
+    data: TrainingData,
+    split: str,
+    cursor: Cursor,
+    progress: TrainingProgress,
+    comparison: Comparison | None = None,
 ) -> Iterator[Item]:
-    """This rank's part of each global batch from the cursor on, the rows of the whole batch, and the cursor after it.
+    """This rank's part of each global batch of the split from the cursor on, the rows of the whole batch, and the
+    cursor after it.
 
     `comparison`: where rows are learned from by comparing them. Endless.
     """
@@ -42,7 +47,7 @@ def rank_batches(
 
     def work() -> None:
         try:
-            with data.stream("train") as stream:
+            with data.stream(split) as stream:
                 for batch, after in stream.batches(cursor):
                     if not offer((rank_batch(data, batch, comparison), batch.size, after)):
                         return

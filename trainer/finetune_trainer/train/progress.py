@@ -72,8 +72,10 @@ class TrainingProgress:
         self._tick()
         return {cause: round(value, 3) for cause, value in self._seconds.items()}
 
-    def stepped(self, step: int, done: Stepped, rate: float, resolved: Resolved, rows: int) -> None:
-        """A step was made."""
+    def stepped(
+        self, step: int, done: Stepped, rate: float, resolved: Resolved, rows: int, *, epoch: float, part: str | None
+    ) -> None:
+        """A step was made; `epoch`, `part`: as the contract's Progress has them."""
         if not self._reporter:
             return
         now = time.monotonic()
@@ -93,8 +95,9 @@ class TrainingProgress:
             progress=Progress(
                 step=step,
                 total_steps=total,
-                epoch=round(_epoch(step, resolved), 4),
+                epoch=round(epoch, 4),
                 percent=round(min(100.0, 100.0 * step / total), 2),
+                part=part,
                 loss=sum(loss for _, loss in self._losses) / len(self._losses) if self._losses else None,
                 learning_rate=rate,
                 grad_norm=done.norm,
@@ -144,7 +147,3 @@ class TrainingProgress:
         if self._reporter:
             self._reporter.update(seconds=self.seconds())
             self._reporter.close()
-
-
-def _epoch(step: int, resolved: Resolved) -> float:
-    return step / resolved.total_steps * resolved.epochs if resolved.total_steps and resolved.epochs else 0.0

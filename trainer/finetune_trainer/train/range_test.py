@@ -54,7 +54,7 @@ def points(s: Session) -> list[tuple[float, float]]:
     """(rate, mean loss of the step that was made at it), as far as the loss is worth knowing."""
     training, found = s.config.training, list[tuple[float, float]]()
     wanted = rates(s.resolved.learning_rate or 0.0, s.resolved.total_steps or 0)
-    batches = rank_batches(s.data, s.state.cursor, s.progress, s.comparison)
+    batches = rank_batches(s.data, s.round.split, s.state.cursor, s.progress, s.comparison)
     for step, (rate, (batch, _, _)) in enumerate(zip(wanted, batches, strict=False), 1):
         try:
             with s.phases.at(len(wanted)):  # all that the method trains in the end

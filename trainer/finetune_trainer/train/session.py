@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from finetune_api.resolve import steps_per_epoch
 from finetune_api.run import RunConfig
 from finetune_api.status import Resolved
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
@@ -39,7 +38,9 @@ from finetune_trainer.tasks.registry import task_of
 from finetune_trainer.train.comparison import Comparison
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.evaluation import Evaluator
+from finetune_trainer.train.fold_results import FoldResults
 from finetune_trainer.train.progress import TrainingProgress
+from finetune_trainer.train.rounds import Round, rounds_of
 from finetune_trainer.train.skipped_rows import SkippedRows
 from finetune_trainer.train.state import TrainState
 
@@ -61,13 +62,17 @@ class Session:
     resolved: Resolved
     model_folder: Path
     model: Any
-    phases: Phases
+    rounds: tuple[Round, ...]
+    round_phases: tuple[Phases, ...]
     objective: Objective
     strategy: GradientStrategy
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None
+    fresh: Mapping[str, torch.Tensor]
+    """The trained weights as a round starts with them, as a checkpoint has them; none where there is one round only."""
     checkpoints: Checkpointer
     events: EventLog
+    folds: FoldResults
     state: TrainState
     skipped_rows: SkippedRows
     evaluator: Evaluator
@@ -79,17 +84,35 @@ class Session:
         """Whether this is rank 0."""
         return self.ranks.rank == 0
 
+    @property
+    def round(self) -> Round:
+        """The one that is being made."""
+        return self.rounds[self.state.round]
+
+    @property
+    def phases(self) -> Phases:
+        """What each of its steps trains."""
+        return self.round_phases[self.state.round]
+
+    def next_round(self) -> None:
+        """Go on to it with model, mean and optimizer as they were at the job's start."""
+        self.state.next_round()
+        self.strategy.load_state(self.optimizer, self.fresh)
+        if self.average is not None:
+            self.average.load({})
+
     def snapshot(self) -> Snapshot:
         """All that the next step depends on, by reference: the checkpointer copies what it saves."""
         state = self.state
         tensors = self.strategy.state(self.optimizer) | (self.average.state() if self.average else {})
         meta = {"run": state.meta() | {"attempts": self.progress.attempts()}, "history": self.progress.history()}
-        return Snapshot(state.step, dataclasses.asdict(state.cursor), tensors, meta, {"events": self.events.blob()})
+        blobs = {"events": self.events.blob(), **self.folds.blobs()}
+        return Snapshot(state.step, dataclasses.asdict(state.cursor), tensors, meta, blobs)
 
     @property
     def comparison(self) -> Comparison | None:
         """Of the rows that are learned from, where they are compared."""
-        return self.compare("train") if self.compare else None
+        return self.compare(self.round.split) if self.compare else None
 
     @contextmanager
     def judged_weights(self) -> Iterator[None]:
@@ -103,11 +126,14 @@ class Session:
         if self.comparison is not None:
             self.comparison.fit(self.model, self.ranks)
 
-    def save(self, *, metrics: dict[str, float] | None = None, wait: bool = False) -> None:
-        """Checkpoint the state; in the background unless `wait`. Only rank 0 writes: the state is the same on all."""
+    def save(self, *, metrics: dict[str, float] | None = None, wait: bool = False, moved: bool = False) -> None:
+        """Checkpoint the state; in the background unless `wait`. Only rank 0 writes: the state is the same on all.
+
+        `moved`: it is no longer that of the checkpoint that this step may have.
+        """
         if self.first:
             with self.progress.clock("checkpoint"):
-                self.checkpoints.save(self.snapshot(), metrics=metrics, wait=wait)
+                self.checkpoints.save(self.snapshot(), metrics=metrics, wait=wait, moved=moved)
 
 
 def open_session(
@@ -134,13 +160,8 @@ def open_session(
         if ranks.device.type == "cpu":
             use_fast_kernels(model, ranks.precision)
         check_same_weights(model, ranks)
-        phases = phases_of(
-            model,
-            config.method,
-            task.head,
-            steps_per_epoch=steps_per_epoch(profile.data.train_rows, profile.resolved.global_batch_size or 1),
-            last_step=profile.resolved.total_steps or 0,
-        )
+        rounds = rounds_of(config, profile)
+        phases = phases_of(model, config.method, task.head, [(each.steps_per_epoch, each.steps) for each in rounds])
         total, trained = parameter_counts(model)
         resolved = profile.resolved.model_copy(
             update={
@@ -155,8 +176,11 @@ def open_session(
         deep = depths(model, task.head) if training.layer_decay else None
         optimizer, strategy = optimizer_for(model, training, deep), strategy_for(model, ranks)
         average = WeightAverage(model, training.ema_decay) if training.ema_decay else None
+        fresh = {}
+        if len(rounds) > 1:
+            fresh = {name: tensor.clone() for name, tensor in strategy.state(optimizer).items()}
         checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress)
-        state, events = _resume(checkpoints, strategy, optimizer, average, ranks, progress)
+        state, events, folds = _resume(checkpoints, strategy, optimizer, average, ranks, progress)
     data = TrainingData(config, manifest, profile, task, tokenizer, ranks.rank, ranks.size)
     lesson = method_for(config.method).lesson
     skipped_rows = SkippedRows(state, profile.data, data.max_length, progress)
@@ -170,13 +194,16 @@ def open_session(
         resolved=resolved,
         model_folder=folder,
         model=model,
-        phases=phases,
+        rounds=rounds,
+        round_phases=phases,
         objective=lesson.objective() if lesson else task.objective(data.facts),
         strategy=strategy,
         optimizer=optimizer,
         average=average,
+        fresh=fresh,
         checkpoints=checkpoints,
         events=events,
+        folds=folds,
         state=state,
         skipped_rows=skipped_rows,
         compare=lru_cache(1)(partial(Comparison, data, lesson)) if lesson else None,
@@ -193,7 +220,11 @@ def _checkpointer(
         micro_batch=resolved.micro_batch_size or 0,
         device=ranks.device.type,
     )
-    identity = {"dataManifest": profile.digest, "globalBatchSize": resolved.global_batch_size}
+    identity = {
+        "dataManifest": profile.digest,
+        "globalBatchSize": resolved.global_batch_size,
+        "folds": len(profile.fold_rows),
+    }
     return Checkpointer(
         config,
         out,
@@ -211,7 +242,7 @@ def _resume(
     average: WeightAverage | None,
     ranks: Ranks,
     progress: TrainingProgress,
-) -> tuple[TrainState, EventLog]:
+) -> tuple[TrainState, EventLog, FoldResults]:
     """Rank 0 claims a generation, which fixes the checkpoint that all ranks go on from. Collective."""
 
     def claim() -> dict[str, Any] | None:
@@ -222,7 +253,7 @@ def _resume(
         checkpoints.read_ahead()
     chosen = ranks.from_first(claim)
     if chosen is None:
-        return TrainState(), EventLog()
+        return TrainState(), EventLog(), FoldResults()
     ref = CheckpointRef.from_json(chosen)
     snapshot = checkpoints.load(ref)
     strategy.load_state(optimizer, snapshot.tensors)
@@ -233,4 +264,4 @@ def _resume(
         state = state.handed_over()
     log.info("going on from step %d, %s", state.step, ref.uri)
     progress.resumed(state, snapshot.meta["history"])
-    return state, EventLog.restore(snapshot.blobs["events"])
+    return state, EventLog.restore(snapshot.blobs["events"]), FoldResults.restore(snapshot.blobs)

@@ -13,7 +13,7 @@ from finetune_trainer.stream import Cursor
 
 _STORED_NAMES = {"skipped_rows": "dropped"}
 """Fields that checkpoints hold under another name."""
-_STORED_IF_ANY = ("decision", "best_decision")
+_STORED_IF_ANY = ("decision", "best_decision", "round")
 """Fields that most runs have nothing in."""
 
 
@@ -22,6 +22,7 @@ class TrainState:
     """The state of the run between two steps; JSON but for the tensors, which stay in the model and the optimizer."""
 
     step: int = 0
+    round: int = 0  # the number of the one that is being made
     cursor: Cursor = field(default_factory=Cursor)
     best: Best | None = None
     best_evaluation: dict[str, float] | None = None  # all figures of that step
@@ -44,6 +45,10 @@ class TrainState:
             if f.name not in ("step", "cursor", "best") and (f.name not in _STORED_IF_ANY or getattr(self, f.name))
         }
         return plain | {"best": self.best and self.best.to_json()}
+
+    def next_round(self) -> None:
+        """The one that is being made is done: what counts within a round starts anew."""
+        self.round, self.cursor, self.learned = self.round + 1, Cursor(), 0
 
     def handed_over(self) -> TrainState:
         """The state for another job, which trains on: what was judged, and whether that was enough, was the other

@@ -46,8 +46,11 @@ def train_step(
     max_norm: float,
     seed: int,
     stop: Callable[[], bool],
+    noise: int | None = None,
 ) -> Stepped | None:
     """Make step number `step` (from 1). None: a rank was told to stop, and nothing changed. Collective.
+
+    `noise`: by which number it is drawn; the step's where absent.
 
     Raises JobError on all ranks together: NonFiniteLoss, OutOfMemory. Nothing is reduced unless all ranks made their
     parts.
@@ -59,7 +62,9 @@ def train_step(
         if stop():
             break
         try:
-            total += _micro_batch(strategy, objective, batch.to(ranks.device), ranks, seed, step, i)
+            total += _micro_batch(
+                strategy, objective, batch.to(ranks.device), ranks, seed, step if noise is None else noise, i
+            )
         except Exception as error:
             if not memory.ran_out(error):
                 raise
