@@ -14,11 +14,12 @@ from finetune_api.predict import PredictConfig, PredictReport
 from finetune_api.run import World
 from finetune_trainer.failures.problems import problem_for
 from finetune_trainer.predict.described import Described, describe
-from finetune_trainer.predict.rows import ADVICE, Row, check_columns, good_rows, written
+from finetune_trainer.predict.rows import ADVICE, Row, check_columns, good_rows
 from finetune_trainer.prepare.rows.bad_rows import BadRows
 from finetune_trainer.prepare.rows.files import FileChecks, checks_for
 from finetune_trainer.stream.files import Files
 from finetune_trainer.stream.sources.source import list_source
+from finetune_trainer.tasks.answers import written
 
 log = logging.getLogger(__name__)
 WINDOW = 256

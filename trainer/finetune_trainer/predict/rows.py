@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -96,14 +95,3 @@ def _problem(row: Row, task: Task, columns: Mapping[str, str]) -> Fault | None:
         return Fault("InvalidRow", "is nested too deeply to be read; write it flat")
     message = task.check_tokens(row, columns)
     return None if message is None else Fault("InvalidRow", message)
-
-
-def written(value: Any) -> Any:
-    """A row's value as JSON holds it: bytes (of an image, say) are left out, what else it does not know is text."""
-    if isinstance(value, dict):
-        return {str(key): written(each) for key, each in value.items() if not isinstance(each, bytes)}
-    if isinstance(value, list | tuple):
-        return [written(each) for each in value if not isinstance(each, bytes)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

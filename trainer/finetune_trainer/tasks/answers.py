@@ -6,6 +6,7 @@ order; a task says what to read. The rest turns scores into shares, and numbers 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -88,3 +89,14 @@ def input_problem(task: Task, row: Row, columns: Mapping[str, str]) -> str | Non
         return task.check_input(row, columns)
     asked = (column for role, column in columns.items() if role_of(role) not in task.learned_roles)
     return next(filter(None, (text_problem(row, column) for column in asked)), None)
+
+
+def written(value: Any) -> Any:
+    """A row's value as JSON holds it: bytes (of an image, say) are left out, what else it does not know is text."""
+    if isinstance(value, dict):
+        return {str(key): written(each) for key, each in value.items() if not isinstance(each, bytes)}
+    if isinstance(value, list | tuple):
+        return [written(each) for each in value if not isinstance(each, bytes)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from finetune_api.report import Stage
 from finetune_trainer.tasks.base import Decision
 from finetune_trainer.train.evaluation import NONE
+from finetune_trainer.train.out_of_fold import store_answers
 from finetune_trainer.train.session import Session
 
 
@@ -23,7 +24,8 @@ def end_fold(s: Session) -> None:
     with s.progress.clock("evaluate"), s.judged_weights():
         decision = _decision(s)
         tally = s.evaluator.judge(part.judged, step, decision)
-    s.folds.add(tally, s.data.rows_in(part.judged), decision, ())
+        answers = store_answers(s, part, decision)
+    s.folds.add(tally, s.data.rows_in(part.judged), decision, answers)
     s.events.add("fold", step, fold=part.fold, **tally.metrics())
     s.next_round()
     s.save(wait=True, moved=True)
