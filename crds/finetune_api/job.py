@@ -151,6 +151,13 @@ class Spec(Model):
             lambda s: s.evaluation.early_stopping is None or s.data.validation is not None,
             field="evaluation.earlyStopping",
         ),
+        Rule(
+            "!has(self.evaluation.folds) || !has(self.checkpoints.resumeFrom)",
+            "each fold starts from the model of model.uri, and a checkpoint would bring what was learned of its rows;"
+            " remove it, or remove evaluation.folds",
+            lambda s: s.evaluation.folds is None or s.checkpoints.resume_from is None,
+            field="checkpoints.resumeFrom",
+        ),
         merge_rule(METHODS),
         recompute_rule(METHODS),
         *suits_rules(TASKS, METHODS),

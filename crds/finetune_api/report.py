@@ -21,6 +21,7 @@ from finetune_api.status import (
     Best,
     Checkpoint,
     DataProfile,
+    FoldScores,
     MetricName,
     Metrics,
     OutputStatus,
@@ -74,6 +75,7 @@ class Report(Model):
     sets: tuple[SetScore, ...] | None = Field(None, max_length=SETS, description="The final evaluations on the rows of evaluation.sets.")
     verdicts: tuple[Verdict, ...] | None = Field(None, max_length=VERDICTS, description="What the final evaluations show.")
     best: Best | None = None
+    folds: FoldScores | None = None
     history: tuple[Point, ...] = Field((), max_length=HISTORY_POINTS, description="Thinned out by the trainer, over all attempts.")
     checkpoints: tuple[Checkpoint, ...] = Field((), max_length=CHECKPOINTS, description="Those that exist now, newest first.")
     resumed_from_step: int | None = Field(None, ge=0, description="The step this attempt started from.")
@@ -95,6 +97,7 @@ class Outcome(Model):
     step: int | None = Field(None, ge=0, description="Last step done.")
     resumed_from_step: int | None = Field(None, ge=0)
     best: Best | None = None
+    folds: FoldScores | None = None
     test: Metrics | None = None
     sets: tuple[SetScore, ...] | None = Field(None, max_length=SETS)
     verdicts: tuple[Verdict, ...] | None = Field(None, max_length=VERDICTS)
@@ -107,7 +110,9 @@ class Outcome(Model):
     def to_message(self) -> str:
         """JSON of at most TERMINATION_BYTES; the least important parts are dropped until it fits."""
         value = self
-        for drop in (None, "seconds", "data.findings", "data", "sets", "verdicts", "checkpoint", "test", "resolved"):
+        for drop in (
+            None, "seconds", "data.findings", "data", "sets", "verdicts", "checkpoint", "folds", "test", "resolved"
+        ):
             if drop == "data.findings":
                 value = value.model_copy(update={"data": value.data and value.data.model_copy(update={"findings": ()})})
             elif drop:

@@ -20,6 +20,7 @@ Text = Annotated[str, StringConstraints(max_length=1024)]
 Short = Annotated[str, StringConstraints(max_length=128)]
 MetricName = Annotated[str, StringConstraints(max_length=64)]
 Metrics = Annotated[dict[MetricName, float], Field(max_length=12)]
+FoldMetrics = Annotated[dict[MetricName, float], Field(max_length=2)]
 ImageName = Annotated[str, StringConstraints(max_length=512)]
 
 
@@ -173,7 +174,7 @@ class Progress(Model):
 
     step: int = Field(0, ge=0, description="Optimizer steps done.")
     total_steps: int = Field(0, ge=0, description="Optimizer steps of the whole job.")
-    part: Short | None = Field(None, description="What is being tuned, of a job with evaluation.folds: fold 2 of 5, or all rows.")
+    part: Annotated[str, StringConstraints(max_length=32)] | None = Field(None, description="What is being tuned, of a job with evaluation.folds: fold 2 of 5, or all rows.")
     epoch: float = Field(0.0, ge=0, description="Passes over the training rows done; of a job with evaluation.folds, in this part.")
     percent: float = Field(0.0, ge=0, le=100, description="Share of the steps done.")
     loss: float | None = Field(None, description="Mean training loss of the last reporting interval.")
@@ -190,6 +191,16 @@ class Point(Model):
     step: int = Field(ge=0, description="Optimizer step.")
     loss: float | None = Field(None, description="Training loss.")
     metrics: Annotated[dict[MetricName, float], Field(max_length=2)] | None = Field(None, description="Evaluation metrics, if the model was evaluated here: the chosen one and eval_loss.")
+
+
+class FoldScores(Model):
+    """What the folds of evaluation.folds came to so far; of the metric that chooses and of the loss."""
+
+    count: int = Field(0, ge=0, description="How many folds there are.")
+    done: int = Field(0, ge=0, description="How many are judged.")
+    last: FoldMetrics | None = Field(None, description="Of the last one that was judged.")
+    mean: FoldMetrics | None = Field(None, description="Mean over those that are judged.")
+    deviation: FoldMetrics | None = Field(None, description="Sample standard deviation over them, from the second on.")
 
 
 class Best(Model):
@@ -284,6 +295,7 @@ class Status(Model):
     sets: tuple[SetScore, ...] | None = Field(None, max_length=SETS, description="The final evaluations on the rows of evaluation.sets.")
     verdicts: tuple[Verdict, ...] | None = Field(None, max_length=VERDICTS, description="What the final evaluations show: against the model before tuning, and against a constant answer.")
     best: Best | None = Field(None, description="The best evaluation so far.")
+    folds: FoldScores | None = Field(None, description="Cross-validation, of a job with evaluation.folds.")
     history: tuple[Point, ...] = Field((), max_length=HISTORY_POINTS, description="Loss and metrics over the steps, thinned out.")
     checkpoints: tuple[Checkpoint, ...] = Field((), max_length=CHECKPOINTS, description="Verified checkpoints, newest first.")
     attempt: int | None = Field(None, ge=0, description="Number of the current attempt.")

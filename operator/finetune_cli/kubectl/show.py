@@ -11,7 +11,7 @@ from finetune_api.lenient import parse_lenient
 from finetune_api.method import DEFAULT_METHOD
 from finetune_api.status import AttemptStatus, Checkpoint, Phase, Status, Verdict
 from finetune_api.times import seconds
-from finetune_cli.progress_lines import columns, data_lines, metrics, progress, score_line, verdict_line
+from finetune_cli.progress_lines import columns, data_lines, folds, metrics, progress, score_line, verdict_line
 from finetune_cli.terminal import size
 from finetune_operator.job.status.display import duration
 
@@ -49,6 +49,8 @@ def job_lines(body: dict[str, Any], now: float) -> Iterator[str]:
         yield _row("Because", f"{status.reason}: {status.message}" if status.reason else status.message)
     if status.progress:
         yield _row("Progress", f"{bar(status.progress.percent)} {progress(status.progress)}")
+    if status.folds and status.folds.done:
+        yield _row("Folds", folds(status.folds))
     if status.evaluation:
         yield _row("Evaluation", metrics(status.evaluation))
     if status.best:

@@ -111,7 +111,7 @@ class Bar:
         training = value is not None and value.total_steps > 0 and report.stage is not Stage.PREPARING
         self._bar.update(
             self._task,
-            description=STAGES[report.stage],
+            description=_doing(report),
             total=value.total_steps if value and training else None,
             completed=value.step if value else 0,
             facts=_facts(report) if training else "",
@@ -123,6 +123,11 @@ class Bar:
 
     def log(self, line: str) -> None:
         self._console.print(f"| {line}", style="dim", markup=False, soft_wrap=True)
+
+
+def _doing(report: Report) -> str:
+    part = report.progress.part if report.progress and report.stage is Stage.TRAINING else None
+    return f"{STAGES[report.stage]} {part}" if part else STAGES[report.stage]
 
 
 def _facts(report: Report) -> str:

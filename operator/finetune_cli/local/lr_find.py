@@ -80,6 +80,7 @@ def as_test(manifest: Manifest, folder: Path, steps: int) -> Manifest:
     own = {
         "output": Output(uri=(folder / "out").absolute().as_uri()),
         "training": spec.training.model_copy(update={"epochs": None, "max_steps": steps}),
+        "evaluation": spec.evaluation.model_copy(update={"folds": None}),
         "checkpoints": spec.checkpoints.model_copy(update={"resume_from": None}),
     }
     return manifest.model_copy(update={"spec": spec.model_copy(update=own)})

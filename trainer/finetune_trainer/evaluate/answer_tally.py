@@ -4,7 +4,8 @@ A row is answered with nothing where the score of "no answer" is above that of i
 The scores under every threshold of a grid follow from sums: rows are counted by their margin (the one score less the
 other) in bins between the grid's points, once for the case that they are answered and once for the case that they are
 not. So a threshold of the grid is chosen, and judged, exactly, and memory does not grow with the rows: beside the sums
-only rows of which windows are still to come are held.
+only rows of which windows are still to come are held. Under a threshold that was chosen before, rows are counted by it
+alone, in the first bin or the last, so that sums under different ones add up.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ GRID = np.arange(-32 * 16, 32 * 16 + 1) / 16
 NEVER = len(GRID)
 """The place of a threshold above all margins, at which every row is answered."""
 BINS = len(GRID) + 1
+FIRST = 0
+"""The bin of rows that are answered, under a threshold that was chosen before; the others are in the last one."""
 HAS, HAS_NONE = 0, 1
 """Rows with a right answer, and rows without."""
 ROWS, EXACT, F1, F1_SQUARED, RIGHT_WITHOUT = range(5)
@@ -68,6 +71,8 @@ class AnswerTally:
         """A row: how far "no answer" is above its best span, that span's text, and the right answers."""
         exact, f1 = scores(text, right)
         place = int(np.searchsorted(GRID, margin))  # GRID[place - 1] < margin <= GRID[place]
+        if self.threshold != CHOOSE:
+            place = FIRST if place <= self.place else NEVER
         self.sums[HAS if right else HAS_NONE, :, place] += [1, exact, f1, f1 * f1, scores("", right)[0]]
 
     def _at(self, place: int, sums: np.ndarray | None = None) -> np.ndarray:
@@ -88,6 +93,11 @@ class AnswerTally:
             return self._best()
         return int(np.abs(GRID - float(self.threshold)).argmin())
 
+    @property
+    def _last_answered(self) -> int:
+        """The last bin whose rows are answered."""
+        return self.place if self.threshold == CHOOSE else FIRST
+
     def _best(self) -> int:
         """Where F1 is highest, then exact match, then nearest to 0. Without a row that has no answer: NEVER."""
         if not self.sums[HAS_NONE, ROWS].sum():
@@ -101,7 +111,7 @@ class AnswerTally:
         """loss, answer-f1, exact-match."""
         assert not self._gathered.open, "windows of a row are missing"
         loss, weight = self.vector[:2]
-        rows, exact, f1 = self._at(self.place).sum(0)[:3]
+        rows, exact, f1 = self._at(self._last_answered).sum(0)[:3]
         return {
             "loss": float(loss / weight) if weight else math.nan,
             "answer-f1": float(f1 / rows) if rows else math.nan,
@@ -110,7 +120,7 @@ class AnswerTally:
 
     def intervals(self) -> dict[str, float]:
         """Of exact match by Wilson's interval, of F1 from the spread of the rows."""
-        rows, exact, f1, squared, _ = self._at(self.place).sum(0)
+        rows, exact, f1, squared, _ = self._at(self._last_answered).sum(0)
         low, high = ratio_interval(f1, rows, squared, rows, f1, rows)
         exact_low, exact_high = wilson(exact, rows)
         return {
@@ -127,7 +137,7 @@ class AnswerTally:
 
     def report(self) -> dict[str, Any]:
         """Rows with and rows without a right answer apart."""
-        parts = self._at(self.place)
+        parts = self._at(self._last_answered)
         names = ("rows with an answer", "rows without an answer")
         rows = [
             (name, f"{int(rows):,}", f"{exact / rows:.3f}", f"{f1 / rows:.3f}", f"{answered / rows:.1%}")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.output.judged import score_table
-from finetune_trainer.output.result import Result, bounds, class_table, headline, loadable, name_of
+from finetune_trainer.output.page.folds import sentences
+from finetune_trainer.output.result import Result, bounds, class_table, fold_table, headline, loadable, name_of
 from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.registry import task_for
 
@@ -23,6 +24,7 @@ def model_card(result: Result) -> str:
         _summary(result),
         _metrics(result),
         _sets(result),
+        _folds(result),
         _usage(result),
         _data(result),
         _training(result),
@@ -86,6 +88,8 @@ def _summary(result: Result) -> str:
 
 def _metrics(result: Result) -> str:
     metrics = result.metrics
+    if not metrics and result.folds is not None:
+        return ""
     if not metrics:
         return (
             "## Evaluation\n\nNo rows were held out, so the model was not evaluated. Set `data.validation` or"
@@ -124,6 +128,15 @@ def _sets(result: Result) -> str:
     head, rows = score_table(result.with_sets, result.metric, result.judged_on)
     text = "## Further sets\n\n" + _table(head, rows)
     return f"{text}\n\n{result.words_of_sets}" if result.words_of_sets else text
+
+
+def _folds(result: Result) -> str:
+    found = result.folds
+    if found is None:
+        return ""
+    head, rows = fold_table(found, lambda value: f"{value:.4f}")
+    said = "\n\n".join(sentences(result, found))
+    return f"## Cross-validation\n\n{_table(head, rows)}\n\n{said}"
 
 
 def _row_count(result: Result) -> str:

@@ -19,6 +19,7 @@ def metrics(result: Result) -> dict[str, object]:
         "validation": report.evaluation,
         "sets": {name: scores.to_json() for name, scores in result.sets.items()},
         "best": report.best and report.best.to_json(),
+        **({} if result.folds is None else {"folds": dataclasses.asdict(result.folds)}),
         "classes": [dataclasses.asdict(c) for c in result.classes],
         "labels": list(result.labels),
         "pairs": result.pairs and dataclasses.asdict(result.pairs),

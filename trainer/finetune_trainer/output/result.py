@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -83,6 +83,22 @@ class Table:
         return cls(plain["title"], tuple(plain["head"]), tuple(tuple(row) for row in plain["rows"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """What cross-validation came to. `pooled`: over the rows of all folds together, with bounds; `decided`: a sentence
+    on how outputs became answers, where that is chosen; `predictions`: the file in the output with an answer to each
+    row.
+    """
+
+    rows: tuple[int, ...]
+    metrics: tuple[Mapping[str, float], ...]
+    mean: Mapping[str, float]
+    deviation: Mapping[str, float]
+    pooled: Mapping[str, float]
+    decided: str | None = None
+    predictions: str | None = None
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run came to.
@@ -110,6 +126,7 @@ class Result:
     tables: tuple[Table, ...] = ()
     sets: Mapping[str, Scores] = field(default_factory=dict)
     pairs: Pairs | None = None
+    folds: Folds | None = None
     samples: tuple[Sample, ...] = ()
     pictures: tuple[Picture, ...] = ()
     wrong_answers: tuple[WrongAnswer, ...] = ()
@@ -203,6 +220,28 @@ def class_table(classes: Sequence[ClassScore], one: str, counted: str) -> tuple[
         for c in classes
     ]
     return head, rows
+
+
+def fold_table(folds: Folds, shown: Callable[[float], str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of the table of folds, for people: each fold, their mean and spread, all rows together."""
+    names = headline(dict(folds.mean))
+    head = ("fold", "rows", *names)
+    each = zip(folds.rows, folds.metrics, strict=True)
+    rows = [(str(n), f"{count:,}", *(shown(metrics[m]) for m in names)) for n, (count, metrics) in enumerate(each, 1)]
+    total = f"{sum(folds.rows):,}"
+    pooled = dict(folds.pooled)
+    bounded = {m: bounds(pooled, m) for m in names}
+    return head, [
+        *rows,
+        ("mean", "", *(shown(folds.mean[m]) for m in names)),
+        ("standard deviation", "", *(shown(folds.deviation[m]) if m in folds.deviation else "" for m in names)),
+        ("all rows together", total, *(shown(pooled[m]) if m in pooled else "" for m in names)),
+        *(
+            [("95 % interval", "", *(f"{shown(b[0])} to {shown(b[1])}" if (b := bounded[m]) else "" for m in names))]
+            if any(bounded.values())
+            else []
+        ),
+    ]
 
 
 def name_of(uri: str) -> str:

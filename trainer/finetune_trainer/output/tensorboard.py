@@ -27,10 +27,18 @@ def write_tensorboard(folder: Path, events: Iterable[dict[str, Any]]) -> None:
 
 
 def scalars(event: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """(tag, value) of an event's numbers: train/… of steps, eval/… of evaluations."""
-    prefix = {"step": "train", "evaluation": "eval"}.get(event["kind"])
+    """(tag, value) of an event's numbers: train/… of steps, eval/… of evaluations; fold-1/… of a fold's steps, and
+    folds/… of what each fold came to.
+    """
+    prefix = {"step": "train", "evaluation": "eval", "fold": "folds"}.get(event["kind"])
+    if prefix == "train" and "fold" in event:
+        prefix = f"fold-{event['fold']}"
     if prefix:
         numbers = {**event, **event.get("metrics", {})} if isinstance(event.get("metrics"), dict) else event
         for name, value in numbers.items():
-            if name not in ("kind", "step", "time") and isinstance(value, int | float) and not isinstance(value, bool):
+            if (
+                name not in ("kind", "step", "time", "fold")
+                and isinstance(value, int | float)
+                and not isinstance(value, bool)
+            ):
                 yield f"{prefix}/{name}", float(value)

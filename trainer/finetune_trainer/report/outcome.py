@@ -30,6 +30,7 @@ def outcome_for(
             for name in (
                 "resumed_from_step",
                 "best",
+                "folds",
                 "test",
                 "sets",
                 "verdicts",

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import zstandard
 
+from finetune_api.status import FoldScores
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.tasks.base import Decision
 
@@ -51,6 +52,17 @@ class FoldResults:
     def deviation(self) -> Metrics:
         """The sample standard deviation of each metric over the folds; empty before the second."""
         return {name: statistics.stdev(values) for name, values in self._columns().items() if len(values) > 1}
+
+    def scores(self, count: int, metric: str) -> FoldScores:
+        """For the status of a job of so many folds; `metric`: the one that chooses."""
+        names = dict.fromkeys((metric, "loss"))
+
+        def shown(values: Metrics) -> Metrics | None:
+            return {name: values[name] for name in names if name in values} or None
+
+        last = self.done[-1].metrics if self.done else {}
+        found = {"last": shown(last), "mean": shown(self.mean()), "deviation": shown(self.deviation())}
+        return FoldScores(count=count, done=len(self.done), **found)
 
     def _columns(self) -> dict[str, list[float]]:
         names = self.done[0].metrics if self.done else ()

@@ -14,7 +14,7 @@ from finetune_api.report import Stage
 from finetune_api.schedules import rate_at
 from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.train import evaluation
-from finetune_trainer.train.folds import end_fold
+from finetune_trainer.train.folds import end_fold, tell_folds
 from finetune_trainer.train.openings import tell_openings, tell_trained
 from finetune_trainer.train.prefetch import rank_batches
 from finetune_trainer.train.samples import write_samples
@@ -33,6 +33,7 @@ def loop(s: Session) -> None:
             lambda: write_samples(s.model, s.data, s.ranks, s.stop, s.data.task.undecided)
         )
     s.skipped_rows.report()
+    tell_folds(s)
     if evaluate_if_due(s):  # the evaluation of the step that we resumed from was interrupted
         s.save(metrics=state.evaluation)
     train(s)

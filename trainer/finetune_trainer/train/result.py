@@ -23,6 +23,7 @@ from finetune_trainer.tasks.ends import learned_ends
 from finetune_trainer.train.chosen_weights import Chosen
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.final import Final
+from finetune_trainer.train.folds import folds_result
 from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.session import Session
 from finetune_trainer.train.wrong_answers import shown
@@ -59,6 +60,7 @@ def result_of(s: Session, final: Final, chosen: Chosen) -> Result:
         tables=tuple(Table.of(table) for table in details.get("tables", ())),
         sets=final.sets,
         pairs=None if pairs is None else Pairs(tuple(pairs["bounds"]), tuple(map(tuple, pairs["counts"]))),
+        folds=folds_result(s),
         samples=tuple(
             Sample(
                 b["prompt"],

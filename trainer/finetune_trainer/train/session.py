@@ -94,6 +94,11 @@ class Session:
         """What each of its steps trains."""
         return self.round_phases[self.state.round]
 
+    @property
+    def folds_wanted(self) -> int:
+        """How many folds the job has."""
+        return len(self.rounds) - 1
+
     def next_round(self) -> None:
         """Go on to it with model, mean and optimizer as they were at the job's start."""
         self.state.next_round()

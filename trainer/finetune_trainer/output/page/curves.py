@@ -11,7 +11,7 @@ from finetune_trainer.output.result import Result
 
 
 def curves(result: Result, events: list[dict[str, Any]]) -> str:
-    steps = [e for e in events if e["kind"] == "step"]
+    steps = [e for e in events if e["kind"] == "step" and "fold" not in e]
     evaluations = [{**e, **(e.get("metrics") or {})} for e in events if e["kind"] == "evaluation"]
     loss = _points(steps, "loss")
     held_out = _points(evaluations, "eval_loss") or _points(evaluations, "loss")

@@ -16,6 +16,7 @@ from finetune_trainer.output.page.classes import classes
 from finetune_trainer.output.page.curves import curves
 from finetune_trainer.output.page.data import data
 from finetune_trainer.output.page.figures import figures
+from finetune_trainer.output.page.folds import folds
 from finetune_trainer.output.page.numbers import figure, number
 from finetune_trainer.output.page.pairs import pairs
 from finetune_trainer.output.page.pictures import pictures
@@ -37,6 +38,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         _head(result),
         _notes(result),
         _tiles(result, events),
+        folds(result, events),
         curves(result, events),
         sets(result),
         classes(result),
@@ -72,7 +74,7 @@ def _head(result: Result) -> str:
 
 def _notes(result: Result) -> str:
     notes = list(result.notes)
-    if not result.metrics:
+    if not result.metrics and result.folds is None:
         notes.append(
             "No rows were held out, so nothing here says how good the model is on new rows. Set data.validation or"
             " data.test."
@@ -85,6 +87,11 @@ def _tiles(result: Result, events: list[dict[str, Any]]) -> str:
     chosen = (report.resolved and report.resolved.metric) or (report.best and report.best.metric) or ""
     names = sorted(headline(metrics), key=lambda n: n != chosen)
     tiles = [_metric_tile(result, name, name == names[0]) for name in names[:5]]
+    if result.folds:
+        name = chosen or "loss"
+        spread = f"± {figure(result.folds.deviation[name])}" if name in result.folds.deviation else ""
+        more = f"{spread} over {len(result.folds.rows)} folds"
+        tiles.append(_tile(f"{name}, cross-validated", figure(result.folds.mean[name]), more, main=not names))
     if report.best:
         tiles.append(
             _tile(
@@ -95,7 +102,7 @@ def _tiles(result: Result, events: list[dict[str, Any]]) -> str:
         )
     if report.progress:
         tiles.append(_tile("steps", f"{report.progress.step:,}", f"{report.progress.epoch:.3g} epochs"))
-    losses = [e["loss"] for e in events if e["kind"] == "step" and e.get("loss") is not None]
+    losses = [e["loss"] for e in events if e["kind"] == "step" and "fold" not in e and e.get("loss") is not None]
     if losses:
         tiles.append(_tile("training loss", figure(losses[-1]), f"from {figure(losses[0])}"))
     if report.progress and report.progress.rows_per_second:
