@@ -49,6 +49,7 @@ def chosen(
     task: str = "text-classification",
     world: World | None = None,
     width: int | None = None,
+    rounds: tuple[int, ...] = (),
     **spec: Any,
 ) -> Resolved:
     return resolve(
@@ -58,6 +59,7 @@ def chosen(
         longest_row=longest,
         p99_length=p99,
         width=width,
+        rounds=rounds,
     )
 
 
@@ -65,6 +67,13 @@ def test_three_epochs_of_32_rows_a_step() -> None:
     got = chosen()
     assert (got.epochs, got.global_batch_size, got.total_steps, got.micro_batch_size) == (3.0, 32, 300, 8)
     assert got.evaluate_every_steps == 100
+
+
+def test_the_rounds_of_folds_count_as_steps_and_change_nothing_else() -> None:
+    plain, folded = chosen(rows=320), chosen(rows=320, rounds=(256, 255))
+    assert folded == plain.model_copy(update={"total_steps": 30 + 24 + 24})
+    assert chosen(rows=320, rounds=(256, 64), training={"maxSteps": 25}).total_steps == 25 + 25 + 25
+    assert chosen(rows=320, rounds=(256, 64), training={"maxSteps": 25, "epochs": 3}).total_steps == 25 + 24 + 6
 
 
 def test_what_the_user_gave_is_kept() -> None:
