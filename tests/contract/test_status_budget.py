@@ -46,6 +46,7 @@ def test_the_fullest_status_fits(letter: str) -> None:
         "failure",
         "progress",
         "best",
+        "folds",
         "test",
         "evaluation",
         "resolved",

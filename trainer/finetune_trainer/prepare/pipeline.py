@@ -122,7 +122,8 @@ def _check(
     label_counts = tuple(splits.classes.get(name, 0) for name in labels) if labels and classes == labels else None
     facts = JobFacts.of(config, task, columns, labels, label_counts, splits.rows["train"], spread)
     check_metric(config, task, facts)
-    lengths = check_lengths(config, task, model, facts, evidence, splits.rows)
+    fold_rows = () if assigned is None else assigned.fold_rows
+    lengths = check_lengths(config, task, model, facts, evidence, splits.rows, fold_rows)
     drawn = None if parts is None else digest_of(parts)
     layout = lay_out(config, out, listings, evidence.surveys, columns, evidence.bad_rows.rows, drawn)
     copies = copy_held_out(config, out, layout.manifest, columns.values(), parts)
@@ -178,6 +179,7 @@ def _check(
         spread=spread,
         set_rows={split: rows for split, rows in splits.rows.items() if split.startswith(SET)},
         parts=drawn,
+        fold_rows=fold_rows,
     )
     return layout.manifest, profile, parts
 

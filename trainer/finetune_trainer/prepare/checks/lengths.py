@@ -5,7 +5,7 @@ A job that would learn nothing is refused. What the model's chat template leaves
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +37,18 @@ class LengthCheck:
 
 
 def check_lengths(
-    config: RunConfig, task: Task, model: ModelFacts, facts: JobFacts, evidence: Evidence, split_rows: Mapping[str, int]
+    config: RunConfig,
+    task: Task,
+    model: ModelFacts,
+    facts: JobFacts,
+    evidence: Evidence,
+    split_rows: Mapping[str, int],
+    fold_rows: Sequence[int] = (),
 ) -> LengthCheck:
-    """Resolve what depends on the rows' lengths, and judge the sample of each source by it. Raises JobError."""
+    """Resolve what depends on the rows' lengths, and judge the sample of each source by it. Raises JobError.
+
+    `fold_rows`: training rows of each fold.
+    """
 
     def measured(role: str) -> Measured:
         return measure(evidence.rows_to_measure(role, model.tokenizer), task, facts, model.tokenizer)
@@ -57,6 +66,7 @@ def check_lengths(
         longest_row=train.longest,
         p99_length=train.quantile(0.99),
         width=width(model.config),
+        rounds=[split_rows["train"] - held for held in fold_rows],
     )
     assert resolved.max_length is not None
     max_length = resolved.max_length

@@ -37,6 +37,11 @@ class Assigned:
     findings: tuple[Finding, ...]
     alone: frozenset[str] = frozenset()
 
+    @property
+    def fold_rows(self) -> tuple[int, ...]:
+        """How many rows each fold has; empty without folds."""
+        return tuple(np.bincount(self.parts)[FIRST_FOLD:].tolist())
+
 
 def assign(config: RunConfig, task: Task, seen: SourceSurvey) -> Assigned | None:
     """None where every split has all rows of a source. `seen`: of the training source. Raises JobError."""
