@@ -20,7 +20,6 @@ Text = Annotated[str, StringConstraints(max_length=1024)]
 Short = Annotated[str, StringConstraints(max_length=128)]
 MetricName = Annotated[str, StringConstraints(max_length=64)]
 Metrics = Annotated[dict[MetricName, float], Field(max_length=12)]
-FoldMetrics = Annotated[dict[MetricName, float], Field(max_length=2)]
 ImageName = Annotated[str, StringConstraints(max_length=512)]
 
 
@@ -194,13 +193,17 @@ class Point(Model):
 
 
 class FoldScores(Model):
-    """What the folds of evaluation.folds came to so far; of the metric that chooses and of the loss."""
+    """What the folds of evaluation.folds came to so far."""
 
     count: int = Field(0, ge=0, description="How many folds there are.")
     done: int = Field(0, ge=0, description="How many are judged.")
-    last: FoldMetrics | None = Field(None, description="Of the last one that was judged.")
-    mean: FoldMetrics | None = Field(None, description="Mean over those that are judged.")
-    deviation: FoldMetrics | None = Field(None, description="Sample standard deviation over them, from the second on.")
+    metric: MetricName | None = Field(None, description="Name of the metric that chooses.")
+    last: float | None = Field(None, description="Its value on the last fold that was judged.")
+    mean: float | None = Field(None, description="Its mean over those that are judged.")
+    deviation: float | None = Field(None, description="Its sample standard deviation over them, from the second on.")
+    last_loss: float | None = Field(None, description="The loss on the last fold that was judged.")
+    mean_loss: float | None = Field(None, description="The mean of the loss.")
+    loss_deviation: float | None = Field(None, description="The sample standard deviation of the loss.")
 
 
 class Best(Model):

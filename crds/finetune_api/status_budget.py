@@ -103,9 +103,13 @@ def _no_sets(status: Status) -> Status:
     return status.model_copy(update={"sets": None})
 
 
-def _message(status: Status) -> Status:
+def _message(length: int) -> Callable[[Status], Status]:
     """Of a failed job the failure says it in full."""
-    return status.model_copy(update={"message": status.message and clip(status.message, 256)})
+
+    def reduce(status: Status) -> Status:
+        return status.model_copy(update={"message": status.message and clip(status.message, length)})
+
+    return reduce
 
 
 _STEPS = (
@@ -122,7 +126,7 @@ _STEPS = (
     _checkpoints(3),
     _condition_messages(64),
     _verdicts(128),
-    _message,
+    _message(256),
     _checkpoints(1),
     _attempts(1),
     _points(2),
@@ -131,4 +135,5 @@ _STEPS = (
     _verdicts(64),
     _no_sets,
     _verdicts(16),
+    _message(64),
 )

@@ -41,9 +41,10 @@ def lines(before: Report | None, now: Report) -> Iterator[str]:
     if now.evaluation and (before is None or before.evaluation != now.evaluation):
         better = now.best is not None and (before is None or before.best != now.best)
         yield f"step {step}: {metrics(now.evaluation)}{'  (best so far)' if better else ''}"
-    if now.folds and now.folds.last and (before is None or before.folds != now.folds):
-        yield f"fold {now.folds.done} of {now.folds.count}: {metrics(now.folds.last)}"
-        if now.folds.done == now.folds.count:
+    if now.folds and now.folds.done and (before is None or before.folds != now.folds):
+        done, count = now.folds.done, now.folds.count
+        yield f"fold {done} of {count}: {_both(now.folds, now.folds.last, now.folds.last_loss)}"
+        if done == count:
             yield f"{folds(now.folds)}; now all training rows"
     known = {c.digest for c in before.checkpoints} if before else set()
     for checkpoint in reversed(now.checkpoints if before else ()):
@@ -136,13 +137,25 @@ def metrics(values: dict[str, float]) -> str:
 
 def folds(value: FoldScores) -> str:
     """mean of 5 folds: macro-f1 0.931 ± 0.021, loss 0.214 ± 0.03; the spread is the standard deviation."""
-    spread = value.deviation or {}
-    shown = (
-        f"{name} {mean:.4g}" + (f" ± {spread[name]:.2g}" if name in spread else "")
-        for name, mean in (value.mean or {}).items()
-    )
     which = plural(value.count, "fold") if value.done == value.count else f"{value.done} of {value.count} folds"
-    return f"mean of {which}: {', '.join(shown)}"
+    spread = value.deviation, value.loss_deviation
+    return f"mean of {which}: {_both(value, value.mean, value.mean_loss, *spread)}"
+
+
+def _both(
+    of: FoldScores,
+    value: float | None,
+    loss: float | None,
+    deviation: float | None = None,
+    loss_deviation: float | None = None,
+) -> str:
+    """The metric and the loss, each with its spread."""
+    parts = ((of.metric, value, deviation), ("loss", loss, loss_deviation))
+    return ", ".join(
+        f"{name} {number:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+        for name, number, spread in parts
+        if number is not None
+    )
 
 
 def progress(value: Progress) -> str:

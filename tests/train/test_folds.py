@@ -120,8 +120,9 @@ def test_what_the_folds_came_to_is_told_everywhere(job: Make) -> None:
     assert report.resolved.total_steps == len(steps)
     assert report.folds is not None
     assert (report.folds.done, report.folds.count) == (3, 3)
-    assert report.folds.mean == {name: found["mean"][name] for name in ("macro-f1", "loss")}
-    assert report.folds.deviation == {name: found["deviation"][name] for name in ("macro-f1", "loss")}
+    assert (report.folds.metric, report.folds.mean) == ("macro-f1", found["mean"]["macro-f1"])
+    assert (report.folds.deviation, report.folds.mean_loss) == (found["deviation"]["macro-f1"], found["mean"]["loss"])
+    assert (report.folds.last, report.folds.last_loss) == (events[-1]["macro-f1"], events[-1]["loss"])
 
     answered = predictions(bench)
     assert [line["row"] for line in answered] == list(range(1, ROWS + 1)), "each row once, in the order of the file"

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import zstandard
 
+from finetune_api.metrics import LOSS
 from finetune_api.status import FoldScores
 from finetune_trainer.evaluate.tally import Tally
 from finetune_trainer.tasks.base import Decision
@@ -55,14 +56,13 @@ class FoldResults:
 
     def scores(self, count: int, metric: str) -> FoldScores:
         """For the status of a job of so many folds; `metric`: the one that chooses."""
-        names = dict.fromkeys((metric, "loss"))
-
-        def shown(values: Metrics) -> Metrics | None:
-            return {name: values[name] for name in names if name in values} or None
-
         last = self.done[-1].metrics if self.done else {}
-        found = {"last": shown(last), "mean": shown(self.mean()), "deviation": shown(self.deviation())}
-        return FoldScores(count=count, done=len(self.done), **found)
+        found: dict[str, Any] = {"count": count, "done": len(self.done), "metric": metric}
+        for name, values in (("last", last), ("mean", self.mean()), ("deviation", self.deviation())):
+            found[name] = values.get(metric)
+            if metric != LOSS:
+                found["loss_deviation" if name == "deviation" else f"{name}_loss"] = values.get(LOSS)
+        return FoldScores(**found)
 
     def _columns(self) -> dict[str, list[float]]:
         names = self.done[0].metrics if self.done else ()
