@@ -22,11 +22,7 @@ Item = tuple[RankBatch, int, Cursor]
 
 
 def rank_batches(
-    data: TrainingData,
-    split: str,
-    cursor: Cursor,
-    progress: TrainingProgress,
-    comparison: Comparison | None = None,
+    data: TrainingData, split: str, cursor: Cursor, progress: TrainingProgress, comparison: Comparison | None = None
 ) -> Iterator[Item]:
     """This rank's part of each global batch of the split from the cursor on, the rows of the whole batch, and the
     cursor after it.
