@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_api.exits import Reason
+from finetune_trainer.prepare.checks import many_rows
 from support.jobs import job_config
 from support.models import chats, mails, write_jsonl
 from support.rows import write_lines
@@ -28,6 +29,20 @@ def test_chats_of_which_nothing_is_left_are_refused(folder: Path, llama: Path, r
     found = {f.kind: f for f in run(job_config(folder, task="causal-lm", training={"maxLength": 64})).data.findings}
     assert found["NothingToLearn"].count == 20
     assert found["NothingToLearn"].line == 1
+
+
+def test_a_method_for_few_rows_says_so_where_there_are_many(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(folder / "data" / "a.jsonl", mails(60))
+    monkeypatch.setattr(many_rows, "MANY", 59)
+    for method, said in (("setfit", ["ManyRows"]), ("full", [])):
+        found = [f for f in run(job_config(folder, method={"type": method})).data.findings if f.kind == "ManyRows"]
+        assert [f.kind for f in found] == said
+        assert all(f.count == 60 and "full, freeze or lora" in f.message for f in found)
+    monkeypatch.setattr(many_rows, "MANY", 60)
+    found = run(job_config(folder, method={"type": "setfit"})).data.findings
+    assert "ManyRows" not in {f.kind for f in found}
 
 
 def test_a_length_above_the_models_is_refused(folder: Path, run: Any) -> None:

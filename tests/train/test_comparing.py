@@ -70,6 +70,9 @@ def test_classes_come_apart_and_rows_that_were_never_seen_are_told_apart(undistu
     losses = [e["loss"] for e in steps]
     assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
     assert undisturbed.metrics()["test"]["macro-f1"] > 0.8
+    judged = undisturbed.events("evaluation")
+    assert [e["step"] for e in judged] == [8, 16, 24]
+    assert max(e["macro-f1"] for e in judged) > 0.8, "the head is fitted before it is judged"
     resolved = undisturbed.snapshot().resolved
     assert resolved is not None
     assert (resolved.total_steps, resolved.global_batch_size) == (24, 4)

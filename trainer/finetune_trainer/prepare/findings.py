@@ -20,6 +20,7 @@ _SEVERITY = (
     "Contradiction",
     "UngroupedRows",
     "FewRows",
+    "ManyRows",
     "UnusedRows",
     "SingleRows",
     "HiddenTurns",

@@ -26,6 +26,7 @@ from finetune_trainer.prepare.checks import storage as storage_checks
 from finetune_trainer.prepare.checks.columns import check_columns, check_group_column, columns_left_out
 from finetune_trainer.prepare.checks.labels import balance, check_labels, given_labels
 from finetune_trainer.prepare.checks.lengths import check_lengths
+from finetune_trainer.prepare.checks.many_rows import many_rows
 from finetune_trainer.prepare.checks.metric import check_metric
 from finetune_trainer.prepare.checks.model import ModelFacts, check_model
 from finetune_trainer.prepare.checks.model_fits import check_model_fits
@@ -133,6 +134,7 @@ def _check(
         *row_checks.empty_objects(evidence.surveys),
         *(finding for listing in listings.values() for finding in listing.findings),
         *splits.findings,
+        *many_rows(config, splits.rows["train"]),
         *(() if assigned is None else assigned.findings),
         *columns_left_out(config, task, columns, evidence.columns, splits.rows["train"], group),
         *lengths.findings,
