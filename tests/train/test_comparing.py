@@ -161,6 +161,22 @@ def test_the_head_is_the_best_one_whatever_was_judged_before(
         assert never.weights(name) == keep_last.weights(name)
 
 
+def test_a_fold_is_judged_by_a_model_and_a_head_that_have_not_seen_it(inputs: dict[str, Any], tmp_path: Path) -> None:
+    data = {"train": inputs["data"]["train"]}
+    made = bench(tmp_path / "folds", inputs | {"data": data}, evaluation={"folds": {"count": 2}})
+    found, lesson = data_of(made), method_for(made.config().method).lesson
+    assert lesson is not None
+    seen = {str(m.input_ids) for n in range(8) for m in Comparison(found, lesson, "train-but-1").group(n, 0)[0].members}
+    with found.stream("fold-1") as stream:
+        judged = {str(found.encode(row)[0].input_ids) for row in stream.rows()}
+    assert len(judged) == 8
+    assert not seen & judged
+    made.attempt()
+    folds = made.events("fold")
+    assert [e["fold"] for e in folds] == [1, 2]
+    assert all(e["macro-f1"] > 0.7 for e in folds), folds
+
+
 def test_a_running_mean_has_a_head_of_its_own(inputs: dict[str, Any], tmp_path: Path) -> None:
     made = bench(tmp_path / "mean", inputs, training=SPEC["training"] | {"emaDecay": 0.9})
     report = made.attempt()
