@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finetune_api.families import FAMILIES, VISION
-from finetune_api.method import METHODS
+from finetune_api.method import METHODS, methods_for
 from finetune_api.tasks import TASKS, Role, TaskInfo
+from finetune_api.text import listed
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -60,20 +61,17 @@ def _lines(task: TaskInfo) -> Iterator[str]:
     yield f"- Metrics: {', '.join(metrics)}\n"
     if task.settings:
         yield f"- Settings of its own: `spec.{task.settings_field}` ([reference](reference.md))\n"
-    some = (
-        f"; where the model takes them {_methods(task, everywhere=False)}" if _methods(task, everywhere=False) else ""
+    some = "".join(
+        f"; `{m.name}` with {listed([family.name for family in m.families(task)])}"
+        for m in METHODS.values()
+        if m.fits(task) and m.name not in methods_for(task)
     )
-    yield f"- Methods: {_methods(task, everywhere=True)}{some}\n"
+    yield f"- Methods: {', '.join(f'`{name}`' for name in methods_for(task))}{some}\n"
     if VISION not in task.kinds:
         yield f"- Tokens of a row, unless `maxLength` says otherwise: {task.default_max_length:,} at most\n"
     yield f"- Families: {', '.join(family.name for family in task.families)}\n"
     yield f"- In transformers' words: `{task.pipeline_tag}`\n"
     yield "".join(f"- {note}\n" for note in task.notes) + "\n"
-
-
-def _methods(task: TaskInfo, *, everywhere: bool) -> str:
-    """Names of the methods that fit the task with each family, or of those that fit with some."""
-    return ", ".join(f"`{m.name}`" for m in METHODS.values() if m.everywhere is everywhere and m.fits(task))
 
 
 def _role(role: Role) -> str:
@@ -91,13 +89,12 @@ def _examples(task: TaskInfo) -> list[str]:
 
 
 def _matrix() -> str:
-    every = [(task, method) for task in TASKS.values() for method in METHODS.values() if method.everywhere]
-    count = sum(len(task.families) for task, method in every if method.fits(task))
+    count = sum(len(method.families(task)) for task in TASKS.values() for method in METHODS.values())
     head = f"| | {' | '.join(TASKS)} |\n|---|{'---|' * len(TASKS)}\n"
     rows = (
         f"| {family.name} ([{family.example.rpartition('/')[2]}](https://huggingface.co/{family.example})) |"
         f" {' | '.join('●' if family in task.families else '' for task in TASKS.values())} |\n"
         for family in FAMILIES.values()
     )
-    below = "● by the methods that the task's section names first."
+    below = "● by the methods that the task's section names."
     return f"{_MATRIX.format(count=count, few=len(FAMILIES))}{head}{''.join(rows)}\n{below}\n"

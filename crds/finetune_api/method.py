@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finetune_api.families import Family
 from finetune_api.tasks import IMAGE, ROW, TOKEN, WORDS, TaskInfo
 from finetune_api.text import camel_case
 
@@ -26,12 +27,13 @@ class MethodInfo:
     settings: bool = False  # spec.method has a field of its name (settings_field)
     merges: bool = False  # its result can be merged into the model that it started from
     recomputes: bool = True  # goes with spec.training.gradientCheckpointing
-    everywhere: bool = True  # fits every task and family of the tables; else the prepare step says where it does not
+    slight: bool = False  # bends a trained model, and trains too little to teach a random one much
     pools: bool = False  # its result has a head of our own on one vector a row, which no pipeline loads
     suits: tuple[str, ...] = ()  # what may carry a task's answer (tasks.py); empty: anything
     reason: str = ""  # why only those, for people
     group: int = 1  # rows that are compared with each other, for tasks whose rows are of exactly one class; 1: none are
     epochs: float = DEFAULT_EPOCHS  # where the spec leaves them open
+    unfit: tuple[tuple[str, str], ...] = ()  # (what carries the answer, model type): families that it does not fit
 
     @property
     def settings_field(self) -> str:
@@ -47,6 +49,22 @@ class MethodInfo:
         """Whether it makes sense for the task."""
         return (not self.suits or task.answer in self.suits) and (task.exclusive or self.group == 1)
 
+    def takes(self, task: TaskInfo, model_type: str) -> bool:
+        """Whether it is known to fit models of the type with the task."""
+        return self.fits(task) and (task.answer, model_type) not in self.unfit
+
+    def families(self, task: TaskInfo) -> tuple[Family, ...]:
+        """Those of the task's families that it fits."""
+        return tuple(family for family in task.families if self.takes(task, family.model_type))
+
+
+_PREFIXED_NOWHERE = tuple(
+    (answer, family)
+    for answer in (ROW, TOKEN)
+    for family in ("distilbert", "albert", "modernbert", "deberta-v2", "mpnet")
+)
+"""Their layers take no keys and values from outside. Those of RoBERTa, XLM-R and ELECTRA do, and their classifiers of
+texts have heads that peft cannot call behind a prefix."""
 
 METHODS = {
     method.name: method
@@ -83,8 +101,9 @@ METHODS = {
             60.0,
             60.0,
             settings=True,
+            slight=True,
             merges=True,
-            everywhere=False,
+            unfit=((IMAGE, "convnext"), (IMAGE, "resnet")),  # they have no keys and values
         ),
         MethodInfo(
             "prompt-tuning",
@@ -92,7 +111,7 @@ METHODS = {
             500.0,
             100.0,
             settings=True,
-            everywhere=False,
+            slight=True,
             suits=(ROW, WORDS),
             reason="peft knows what to make of virtual tokens for such models",
         ),
@@ -102,10 +121,11 @@ METHODS = {
             250.0,
             100.0,
             settings=True,
+            slight=True,
             recomputes=False,
-            everywhere=False,
             suits=(ROW, TOKEN, WORDS),
             reason="peft knows what to make of virtual tokens for such models",
+            unfit=(*_PREFIXED_NOWHERE, (ROW, "roberta"), (ROW, "electra"), (ROW, "xlm-roberta")),
         ),
     )
 }
@@ -118,3 +138,12 @@ of language models before the first (Lester et al. 2021 took 0.3 with Adafactor,
 """
 
 DEFAULT_METHOD = "full"
+
+
+def methods_for(task: TaskInfo, model_type: str | None = None) -> list[str]:
+    """Names of the methods that fit the task: with models of the type, or else with every family."""
+    return [
+        method.name
+        for method in METHODS.values()
+        if (method.takes(task, model_type) if model_type else method.families(task) == task.families)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from cli.conftest import Terminal
 from cli.manifests import jsonl, written
 from finetune_api.base import parse
 from finetune_api.job import Manifest
+from finetune_api.method import METHODS
 from finetune_api.run import StorageAccess
+from finetune_api.tasks import TASKS
 from finetune_cli.local.next_steps import after_success
 from finetune_trainer.storage import open_store
 
@@ -63,6 +66,17 @@ def test_mails_are_for_classification(terminal: Terminal, name: str, content: by
     assert "label holds the classes: 2 different values in 40 rows" in said
     assert "classes: ham (26), spam (14)" in said
     assert "finetune run made.yaml" in said
+
+
+def test_every_method_that_suits_the_task_is_listed_and_no_other(terminal: Terminal) -> None:
+    for name, rows in (("mails.jsonl", MAILS), ("pairs.jsonl", PAIRS)):
+        (terminal.folder / name).write_bytes(jsonl(rows))
+        text = terminal.run("init", name).stdout
+        task = TASKS[yaml.safe_load(text)["spec"]["task"]]
+        fit = {method.name: method.trains for method in METHODS.values() if method.fits(task)}
+        listed = dict(re.findall(r"^    # ([a-z0-9-]+): (.*)$", text.partition("  training:")[0], re.MULTILINE))
+        assert listed == fit
+    assert "features" not in fit
 
 
 def test_parquet(terminal: Terminal) -> None:

@@ -25,13 +25,13 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """All that the tables claim. Methods that do not fit everywhere are tried in tests/methods where they do."""
+    """All that the tables claim."""
     return [
         Cell(task.name, family.model_type, method.name)
         for task in TASKS.values()
         for family in task.families
         for method in METHODS.values()
-        if method.everywhere and method.fits(task)
+        if method.takes(task, family.model_type)
     ]
 
 
@@ -62,6 +62,17 @@ def short(wanted: Iterable[Cell]) -> list[Cell]:
 
 def _names(cell: Cell) -> set[str]:
     return {f"task {cell.task}", f"family {cell.family}", f"method {cell.method}"}
+
+
+def refused() -> list[Cell]:
+    """Those of methods that the task suits, and the family, and that do not fit both."""
+    return [
+        Cell(task.name, family.model_type, method.name)
+        for task in TASKS.values()
+        for family in task.families
+        for method in METHODS.values()
+        if method.fits(task) and not method.takes(task, family.model_type)
+    ]
 
 
 def unclaimed() -> list[tuple[str, str]]:

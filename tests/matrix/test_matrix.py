@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.families import DECODER, ENCODER, FAMILIES, VISION
-from finetune_api.method import METHODS
+from finetune_api.method import METHODS, methods_for
 from finetune_api.report import Stage
 from finetune_api.tasks import TASKS
 from finetune_trainer.methods import METHODS as OURS
@@ -30,7 +30,7 @@ from finetune_trainer.report.reporter import Reporter
 from finetune_trainer.tasks.registry import task_for
 from finetune_trainer.train import result
 from matrix import rows
-from matrix.cells import Cell, cells, short, unclaimed
+from matrix.cells import Cell, cells, refused, short, unclaimed
 from support import cards
 from support.attempts import Bench
 from support.zoo import BARE, folder_of
@@ -96,7 +96,22 @@ def said_plainly(cell: Cell, out: Path, probe: Probe) -> list[torch.Tensor]:
     head of our own."""
     if METHODS[cell.method].pools:
         return cards.logits_of(cards.model_of(out), probe.rows)
-    return probe.logits(loaded_plainly(cell, out).eval())
+    plain = loaded_plainly(cell, out).eval()
+    if OURS[cell.method].extra_positions(OURS[cell.method].defaults) and task_for(cell.task).head.writes:
+        at_their_own_tokens(plain)
+    return probe.logits(plain)
+
+
+def at_their_own_tokens(model: Any) -> None:
+    """Plain peft answers for virtual tokens, too, that stand before a row's."""
+    plain = model.forward
+
+    def forward(input_ids: torch.Tensor) -> Any:
+        output = plain(input_ids=input_ids)
+        output.logits = output.logits[:, -input_ids.shape[1] :]
+        return output
+
+    model.forward = forward
 
 
 def loaded_plainly(cell: Cell, out: Path) -> Any:
@@ -141,13 +156,36 @@ def test_a_cell(cell: Cell, data: dict[str, str], tmp_path: Path, monkeypatch: p
         assert broken.weights(name) == whole.weights(name)
 
 
+def test_a_method_that_does_not_fit_the_family_is_refused_by_naming_those_that_do(
+    data: dict[str, str], tmp_path: Path
+) -> None:
+    kinds: set[tuple[str, str]] = set()
+    for cell in refused():
+        if (cell.method, cell.family) in kinds:
+            continue  # the tasks of one kind are alike
+        kinds.add((cell.method, cell.family))
+        folder = tmp_path / str(cell)
+        folder.mkdir()
+        config = bench(cell, folder, data[cell.task]).config()
+        reporter = Reporter(config, stage=Stage.PREPARING)
+        with pytest.raises(JobError) as caught:
+            prepare(config, reporter)
+        reporter.close(final=False)
+        error = caught.value
+        assert error.reason is Reason.INVALID_CONFIG, str(cell)
+        assert error.field.startswith("spec.method"), str(cell)
+        fits = methods_for(TASKS[cell.task], cell.family)
+        assert cell.method not in fits
+        assert all(name in error.hint for name in fits), (str(cell), error.hint)
+
+
 def test_the_short_form_leaves_out_no_task_family_or_method() -> None:
     chosen = short(CLAIMED)
     assert {cell.task for cell in chosen} == set(TASKS)
     assert {cell.family for cell in chosen} == {
         family.model_type for task in TASKS.values() for family in task.families
     }
-    assert {cell.method for cell in chosen} == {name for name, method in METHODS.items() if method.everywhere}
+    assert {cell.method for cell in chosen} == set(METHODS)
     assert len(chosen) < 2 * len(FAMILIES), "it stays short"
 
 

@@ -11,13 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_api.method import MethodInfo
+from finetune_api.method import MethodInfo, methods_for
 from finetune_api.status import Finding
+from finetune_api.tasks import TASKS
+from finetune_api.text import listed
 from finetune_api.tuning import Method
 from finetune_trainer.model.head import HeadPolicy
 
 if TYPE_CHECKING:  # it brings torch
     from finetune_trainer.objectives.base import Objective
+
+
+def instead(model: Any, head: HeadPolicy) -> str:
+    """A hint: the methods that are known to fit models of the type with the task."""
+    fit = [
+        name
+        for task in TASKS.values()
+        if task.name == head.serves
+        for name in methods_for(task, model.config.model_type)
+    ]
+    return f"Use method {listed(fit or ['full'], 'or')}."
 
 
 @dataclass(frozen=True, slots=True)

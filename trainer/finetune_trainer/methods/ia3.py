@@ -15,7 +15,7 @@ from finetune_api.exits import JobError, Reason
 from finetune_api.method import METHODS
 from finetune_api.status import Finding
 from finetune_api.tuning import Ia3
-from finetune_trainer.methods.base import Identity, TuningMethod
+from finetune_trainer.methods.base import Identity, TuningMethod, instead
 from finetune_trainer.methods.modules import head_modules, linear_layers, near
 from finetune_trainer.methods.peft_adapter import (
     MERGING,
@@ -41,7 +41,7 @@ def apply(model: Any, settings: Ia3, head: HeadPolicy, seed: int) -> Any:
     from peft import IA3Config, get_peft_model
 
     heads = head_modules(model, head)
-    targets = target_layers(model, settings, heads)
+    targets = target_layers(model, settings, head, heads)
     scales = IA3Config(
         task_type=head.peft_task or None,
         target_modules=list(targets),
@@ -57,7 +57,7 @@ def apply(model: Any, settings: Ia3, head: HeadPolicy, seed: int) -> Any:
     return scaled
 
 
-def target_layers(model: Any, settings: Ia3, heads: Mapping[str, Any]) -> dict[str, Any]:
+def target_layers(model: Any, settings: Ia3, head: HeadPolicy, heads: Mapping[str, Any]) -> dict[str, Any]:
     """The layers by their whole names: those that the user names, or keys, values and ends of feed-forward blocks.
 
     Raises JobError where these are none.
@@ -71,8 +71,9 @@ def target_layers(model: Any, settings: Ia3, heads: Mapping[str, Any]) -> dict[s
             if KEYS_AND_VALUES.fullmatch(last_part(name)) or (re.search(r"\.\d+\.", name) and narrows(name, layer))
         }
         if not any(KEYS_AND_VALUES.fullmatch(last_part(name)) for name in found):
+            hint = f"Name the layers that make them. {instead(model, head)}"
             message = f"no linear layer of {type(model).__name__} has a usual name for keys or values"
-            raise JobError(Reason.INVALID_CONFIG, message, field=FIELD, hint="Name the layers that make them.")
+            raise JobError(Reason.INVALID_CONFIG, message, field=FIELD, hint=hint)
         return found
     for target in settings.target_modules:
         if not any(fits(name, [target]) for name in layers):
@@ -90,7 +91,7 @@ def narrows(name: str, layer: Any) -> bool:
 def check(model: Any, settings: Ia3, head: HeadPolicy) -> list[Finding]:
     """Raises JobError as `apply` does; finds a mixture's experts, which stay as they are."""
     heads = head_modules(model, head)
-    target_layers(model, settings, heads)
+    target_layers(model, settings, head, heads)
     whole_modules(model, head, heads, settings.modules_to_save or (), WHOLE)
     return untrained_experts(model)
 

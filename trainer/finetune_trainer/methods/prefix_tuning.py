@@ -28,7 +28,7 @@ def apply(model: Any, settings: PrefixTuning, head: HeadPolicy, seed: int) -> An
         num_virtual_tokens=settings.virtual_tokens,
         modules_to_save=whole_modules(model, head, head_modules(model, head)),
     )
-    return with_virtual_tokens(model, config, seed)
+    return with_virtual_tokens(model, head, config, seed)
 
 
 def check(model: Any, settings: PrefixTuning, head: HeadPolicy) -> tuple[()]:
@@ -40,14 +40,14 @@ def check(model: Any, settings: PrefixTuning, head: HeadPolicy) -> tuple[()]:
     from torch.nn import Linear
 
     check_task(model, head, TASKS)
-    refuse_unless(not model.config.is_encoder_decoder, model, "it has an encoder and a decoder")
+    refuse_unless(not model.config.is_encoder_decoder, model, head, "it has an encoder and a decoder")
     if _takes_past(model):
         return ()
     base = getattr(model, model.base_model_prefix)
-    refuse_unless(_takes_past(base), model, "its layers take no keys and values from outside")
+    refuse_unless(_takes_past(base), model, head, "its layers take no keys and values from outside")
     pooled = head.peft_task != "SEQ_CLS" or getattr(base, "pooler", None) is not None
     plain = isinstance(getattr(model, "classifier", None), Linear)
-    refuse_unless(pooled and plain, model, "peft cannot call its head behind a prefix")
+    refuse_unless(pooled and plain, model, head, "peft cannot call its head behind a prefix")
     return ()
 
 

@@ -47,7 +47,7 @@ def apply(model: Any, settings: PromptTuning, head: HeadPolicy, seed: int) -> An
         modules_to_save=whole_modules(model, head, head_modules(model, head)),
     )
     tokens = first_tokens(model, settings, len(embeddings), seed)
-    tuned = with_virtual_tokens(model, config, seed)
+    tuned = with_virtual_tokens(model, head, config, seed)
     with torch.no_grad():
         tuned.prompt_encoder["default"].embedding.weight.copy_(embeddings[tokens])
     return tuned
@@ -56,10 +56,10 @@ def apply(model: Any, settings: PromptTuning, head: HeadPolicy, seed: int) -> An
 def check_model(model: Any, head: HeadPolicy) -> None:
     """Raises JobError where the method does not fit."""
     check_task(model, head, TASKS)
-    refuse_unless(not model.config.is_encoder_decoder, model, "it has an encoder and a decoder")
+    refuse_unless(not model.config.is_encoder_decoder, model, head, "it has an encoder and a decoder")
     vocabulary = model.get_input_embeddings().weight
     first = next((p for p in model.parameters() if p.shape[:1] == vocabulary.shape[:1]), None)
-    refuse_unless(first is vocabulary, model, "peft does not find its embeddings")
+    refuse_unless(first is vocabulary, model, head, "peft does not find its embeddings")
 
 
 def first_tokens(model: Any, settings: PromptTuning, vocabulary: int, seed: int) -> Any:

@@ -14,26 +14,26 @@ from typing import Any
 
 import finetune_trainer.methods.peft_adapter as peft_adapter
 from finetune_api.exits import JobError, Reason
-from finetune_trainer.methods.base import AdapterFormat
+from finetune_trainer.methods.base import AdapterFormat, instead
 from finetune_trainer.model.head import HeadPolicy
 
 TYPE = "spec.method.type"
 
 
-def refuse_unless(fits: bool, model: Any, why: str) -> None:
-    """Raises JobError that says why virtual tokens do not fit."""
+def refuse_unless(fits: bool, model: Any, head: HeadPolicy, why: str) -> None:
+    """Raises JobError that says why virtual tokens do not fit, and which methods do."""
     if not fits:
         message = f"{type(model).__name__} takes no such virtual tokens: {why}"
-        raise JobError(Reason.INVALID_CONFIG, message, field=TYPE, hint="Use method lora, ia3, freeze or full.")
+        raise JobError(Reason.INVALID_CONFIG, message, field=TYPE, hint=instead(model, head))
 
 
 def check_task(model: Any, head: HeadPolicy, kinds: Mapping[str, str]) -> None:
     """peft knows what to do for models of these kinds, in its words and in ours."""
     known = " and ".join(kinds.values())
-    refuse_unless(head.peft_task in kinds, model, f"they are for {known} only, not for {head.serves}")
+    refuse_unless(head.peft_task in kinds, model, head, f"they are for {known} only, not for {head.serves}")
 
 
-def with_virtual_tokens(model: Any, config: Any, seed: int) -> Any:
+def with_virtual_tokens(model: Any, head: HeadPolicy, config: Any, seed: int) -> Any:
     """The peft model; new numbers are drawn from the seed. Raises JobError where peft refuses the model."""
     import torch
     from peft import get_peft_model
@@ -46,7 +46,7 @@ def with_virtual_tokens(model: Any, config: Any, seed: int) -> Any:
             Reason.INVALID_CONFIG,
             f"{type(model).__name__} takes no virtual tokens: {error}",
             field=TYPE,
-            hint="Use method lora, ia3, freeze or full.",
+            hint=instead(model, head),
         ) from error
     return aligned(tuned)
 
