@@ -89,12 +89,18 @@ def _examples(task: TaskInfo) -> list[str]:
 
 
 def _matrix() -> str:
-    count = sum(len(method.families(task)) for task in TASKS.values() for method in METHODS.values())
+    slight = [method.name for method in METHODS.values() if method.slight]
+    held = (method.families(task) for task in TASKS.values() for method in METHODS.values() if not method.slight)
+    count = sum(map(len, held))
     head = f"| | {' | '.join(TASKS)} |\n|---|{'---|' * len(TASKS)}\n"
     rows = (
         f"| {family.name} ([{family.example.rpartition('/')[2]}](https://huggingface.co/{family.example})) |"
         f" {' | '.join('●' if family in task.families else '' for task in TASKS.values())} |\n"
         for family in FAMILIES.values()
     )
-    below = "● by the methods that the task's section names."
+    below = (
+        f"● by the methods that the task's section names. Of {listed([f'`{name}`' for name in slight])}, which train"
+        " too little to teach a tiny random\nmodel much, one family of each kind is tuned a task, and the others are"
+        " built."
+    )
     return f"{_MATRIX.format(count=count, few=len(FAMILIES))}{head}{''.join(rows)}\n{below}\n"

@@ -24,6 +24,7 @@ class MethodInfo:
     rate_factor: float  # on the task's learning rate
     rate_factor_new_head: float  # the same, for a task whose model gets an untrained head
     by_width: bool = False  # wide models take a lower rate
+    slower: tuple[str, str, float] | None = None  # (setting, a value of it, the factor on the rate that it takes)
     settings: bool = False  # spec.method has a field of its name (settings_field)
     merges: bool = False  # its result can be merged into the model that it started from
     recomputes: bool = True  # goes with spec.training.gradientCheckpointing
@@ -44,6 +45,11 @@ class MethodInfo:
     def attribute(self) -> str:
         """The same field in Python."""
         return self.name.replace("-", "_")
+
+    @property
+    def universal(self) -> bool:
+        """Whether it fits every task and family of the tables."""
+        return not self.suits and not self.unfit
 
     def fits(self, task: TaskInfo) -> bool:
         """Whether it makes sense for the task."""
@@ -74,8 +80,9 @@ METHODS = {
         MethodInfo(
             "features",
             "a new head on what the model makes of each row, the model as it was",
-            20.0,
-            20.0,
+            200.0,
+            200.0,
+            slower=("head", "mlp", 0.3),
             settings=True,
             pools=True,
             suits=(ROW, IMAGE),
@@ -135,6 +142,9 @@ METHODS = {
 What is fewer and starts anew takes higher rates still: 3e-3 for scales (Liu et al. 2022, arXiv 2205.05638), 5e-3 for
 virtual tokens of classifiers (Liu et al. 2022, arXiv 2110.07602) and of language models in each layer, 1e-2 for those
 of language models before the first (Lester et al. 2021 took 0.3 with Adafactor, which is slower at the same rate).
+
+A head on frozen vectors: 1e-2, and 3e-3 with a hidden layer, measured with MiniLM on mails, sentences, 51 sections and
+ratings (500 to 1,000 rows): at 10 epochs within 0.03 of the best macro-F1 of seven rates, where 1e-3 loses up to 0.2.
 """
 
 DEFAULT_METHOD = "full"

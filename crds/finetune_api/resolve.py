@@ -40,15 +40,15 @@ def resolve(
     processes = config.world.workers * config.world.processes_per_worker
     share = math.ceil(batch / processes)
     longest = max_length(t, task, model_max_length, longest_row, p99_length)
-    e, method = config.evaluation, METHODS[config.method.type]
+    e, method, settings = config.evaluation, METHODS[config.method.type], config.method.settings
     every = e.every_steps or max(1, math.ceil((e.every_epochs or method.epochs / DEFAULT_EPOCHS) * per_epoch))
     return Resolved(
         epochs=round(total / per_epoch, 4),
         total_steps=total + sum(round_steps(config, rows, batch) for rows in rounds),
         global_batch_size=batch,
         micro_batch_size=min(t.micro_batch_size or default_micro_batch(longest), share * method.group),
-        learning_rate=t.learning_rate or learning_rate(task, method, t.optimizer_info, width),
-        learning_rate_rule=None if t.learning_rate else rate_rule(task, method, t.optimizer_info, width),
+        learning_rate=t.learning_rate or learning_rate(task, method, t.optimizer_info, width, settings),
+        learning_rate_rule=None if t.learning_rate else rate_rule(task, method, t.optimizer_info, width, settings),
         warmup_steps=warmup_steps(t, total),
         max_length=longest,
         metric=metric(config.task, e.metric),
@@ -103,24 +103,29 @@ def learning_rate(
     method: MethodInfo,
     optimizer: OptimizerInfo = OPTIMIZERS[DEFAULT_OPTIMIZER],
     width: int | None = None,
+    settings: object = None,
 ) -> float:
-    """The peak rate: the task's, by the method's factor, by the optimizer's, by the width's."""
-    return math.prod(factor for factor, _ in _rate_factors(task, method, optimizer, width))
+    """The peak rate: the task's, by the factors of the method and its settings, the optimizer and the width."""
+    return math.prod(factor for factor, _ in _rate_factors(task, method, optimizer, width, settings))
 
 
-def rate_rule(task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo, width: int | None) -> str:
+def rate_rule(
+    task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo, width: int | None, settings: object = None
+) -> str:
     """How the peak rate came about, for people: its factors that are not 1."""
-    (base, kind), *factors = _rate_factors(task, method, optimizer, width)
+    (base, kind), *factors = _rate_factors(task, method, optimizer, width, settings)
     return " ".join((f"{base:g} for {kind}", *(f"× {value:.3g} for {why}" for value, why in factors if value != 1)))
 
 
 def _rate_factors(
-    task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo, width: int | None
+    task: TaskInfo, method: MethodInfo, optimizer: OptimizerInfo, width: int | None, settings: object
 ) -> tuple[tuple[float, str], ...]:
+    setting, value, slower = method.slower or ("", "", 1.0)
     by_method = method.rate_factor_new_head if task.new_head else method.rate_factor
     return (
         (task.learning_rate, task.kind),
         (by_method, f"method {method.name}"),
+        (slower if setting and getattr(settings, setting, None) == value else 1.0, f"{setting} {value}"),
         (optimizer.rate_factor, optimizer.name),
         (width_factor(width) if method.by_width and width else 1.0, f"width {width}"),
     )

@@ -129,7 +129,7 @@ def suits_rules(tasks: Mapping[str, TaskInfo], methods: Mapping[str, MethodInfo]
 
 def _suits_rule(tasks: Mapping[str, TaskInfo], methods: Mapping[str, MethodInfo], method: MethodInfo) -> Rule:
     fit = [task.name for task in tasks.values() if method.fits(task)]
-    others = [other.name for other in methods.values() if not other.suits and not other.unfit]
+    others = [other.name for other in methods.values() if other.universal]
     return Rule(
         f"self.method.type != {cel_text(method.name)} || {_one_of('self.task', fit)}",
         f"{method.name} is for {listed(fit)} only, since {method.reason}; set {listed(others, 'or')}",

@@ -161,10 +161,10 @@ RATES = {
     ("token-classification", "full"): 5e-5,
     ("token-classification", "freeze"): 1e-3,
     ("token-classification", "lora"): 5e-4,
-    ("text-classification", "features"): 1e-3,
-    ("multi-label-classification", "features"): 1e-3,
-    ("text-regression", "features"): 1e-3,
-    ("image-classification", "features"): 1e-3,
+    ("text-classification", "features"): 1e-2,
+    ("multi-label-classification", "features"): 1e-2,
+    ("text-regression", "features"): 1e-2,
+    ("image-classification", "features"): 1e-2,
     ("text-classification", "ia3"): 0.003,
     ("text-classification", "prompt-tuning"): 0.005,
     ("text-classification", "prefix-tuning"): 0.005,
@@ -204,6 +204,14 @@ def test_the_rule_of_the_rate_is_told_unless_the_user_gave_it() -> None:
     lora = {"method": {"type": "lora"}, "training": {"optimizer": "lion"}}
     assert chosen(**lora).learning_rate_rule == "5e-05 for classification × 10 for method lora × 0.2 for lion"
     assert chosen(training={"learningRate": 1e-3}).learning_rate_rule is None
+
+
+def test_a_setting_may_take_a_lower_rate() -> None:
+    deep = {"method": {"type": "features", "features": {"head": "mlp"}}}
+    assert chosen(**deep).learning_rate == pytest.approx(3e-3)
+    assert chosen(**deep).learning_rate_rule == "5e-05 for classification × 200 for method features × 0.3 for head mlp"
+    flat = {"method": {"type": "features", "features": {"head": "linear"}}}
+    assert chosen(**flat).learning_rate == chosen(method={"type": "features"}).learning_rate == pytest.approx(1e-2)
 
 
 def test_an_optimizer_has_its_own_factor_on_the_rate() -> None:

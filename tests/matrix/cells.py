@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from finetune_api.families import FAMILIES
+from finetune_api.families import FAMILIES, Family
 from finetune_api.method import METHODS
 from finetune_api.tasks import TASKS
 
@@ -25,14 +25,18 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """All that the tables claim."""
+    """All that the tables claim; of methods that teach a random model little, one family of each kind a task."""
     return [
         Cell(task.name, family.model_type, method.name)
         for task in TASKS.values()
         for family in task.families
         for method in METHODS.values()
-        if method.takes(task, family.model_type)
+        if family in (_one_of_each_kind(method.families(task)) if method.slight else method.families(task))
     ]
+
+
+def _one_of_each_kind(families: Iterable[Family]) -> list[Family]:
+    return list({family.kind: family for family in reversed([*families])}.values())
 
 
 def short(wanted: Iterable[Cell]) -> list[Cell]:

@@ -16,7 +16,7 @@ def many_rows(config: RunConfig, rows: int) -> list[Finding]:
     method = METHODS[config.method.type]
     if method.group == 1 or rows <= MANY:
         return []
-    others = listed([m.name for m in METHODS.values() if m.everywhere and not m.suits], "or")
+    others = listed([m.name for m in METHODS.values() if m.universal], "or")
     message = (
         f"Method {method.name} is made for few rows: it takes each of these {rows:,} with {method.group - 1} more in"
         f" every pass, and holds all of them in memory. {others} learn as much from so many in less time; or set"
