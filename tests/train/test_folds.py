@@ -183,7 +183,7 @@ def test_kills_between_two_rounds_and_within_one_change_nothing(job: Make, monke
     undisturbed.attempt()
     border = next(event["step"] for event in undisturbed.events("fold"))
     kills = {
-        "before fold 1 is judged": kill(evaluation.Evaluator, "judge"),
+        "before fold 1 is judged": kill(folds, "_decision"),
         "before its answers are stored": kill(folds, "store_answers"),
         "after that": kill(folds, "store_answers", after=True),
         "when the model is as at the start": kill(session.Session, "next_round", after=True),
@@ -214,9 +214,9 @@ def test_a_stop_in_the_midst_of_judging_a_fold_is_a_stop_after_its_last_step(
     for number, place in enumerate((evaluation.Evaluator.judge, out_of_fold._round), 1):
         flag, real = Flag(), place
 
-        def stopped(*args: Any, flag: Flag = flag, real: Any = real) -> Any:
+        def stopped(*args: Any, flag: Flag = flag, real: Any = real, **more: Any) -> Any:
             flag.up = True
-            return real(*args)
+            return real(*args, **more)
 
         owner = evaluation.Evaluator if number == 1 else out_of_fold
         with monkeypatch.context() as patch:
@@ -236,8 +236,8 @@ def test_thresholds_of_a_fold_are_chosen_on_the_validation_rows(
     chosen: list[Any] = []
     real = evaluation.Evaluator.judge
 
-    def judge(evaluator: Any, split: str, step: int, decision: Any = evaluation.NONE) -> Any:
-        tally = real(evaluator, split, step, decision)
+    def judge(evaluator: Any, split: str, step: int, decision: Any = evaluation.NONE, **more: Any) -> Any:
+        tally = real(evaluator, split, step, decision, **more)
         chosen.append((split, decision if split != "validation" else tally.decision()))
         return tally
 
@@ -245,12 +245,14 @@ def test_thresholds_of_a_fold_are_chosen_on_the_validation_rows(
     several = {"task": "multi-label-classification", "training": {"maxSteps": 4}, "folds": 2}
     bench = job("chosen", data=data, **several)
     bench.attempt()
-    assert [split for split, _ in chosen[:4]] == ["validation", "fold-1", "validation", "fold-2"]
-    assert chosen[0][1] == chosen[1][1] != chosen[3][1] == chosen[2][1]
+    at = [i for i, (split, _) in enumerate(chosen) if split.startswith("fold-")]
+    assert [chosen[i - 1] for i in at] == [("validation", chosen[i][1]) for i in at]
+    assert chosen[at[0]][1] != chosen[at[1]][1]
     assert "was chosen for each fold" in bench.metrics()["folds"]["decided"]
+    chosen.clear()
     left = job("left", data={"train": data["train"]}, **several)
     left.attempt()
-    assert chosen[-2:] == [("fold-1", {"thresholds": None}), ("fold-2", {"thresholds": None})]
+    assert chosen[:2] == [("fold-1", {"thresholds": None}), ("fold-2", {"thresholds": None})]
     assert "was not chosen" in left.metrics()["folds"]["decided"]
 
 
