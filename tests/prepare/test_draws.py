@@ -108,13 +108,17 @@ def test_shares_go_by_the_largest_remainder_and_spare_those_without_room() -> No
 
 
 def test_sets_of_classes_that_hardly_two_rows_share_are_drawn_from_together() -> None:
-    prints = np.random.default_rng(3).integers(1, 2**63, 1000).astype(np.uint64)
-    strata = np.concatenate([np.zeros(500, dtype=np.int64), np.arange(1, 501)])
-    contents = contents_of(prints, strata, np.arange(1000), KEY)
-    taken = held_out(contents, 0.1, np.ones(1000, dtype=bool), KEY, pooled=True)
-    parts = np.zeros(1000, dtype=bool)
-    parts[contents.rows[contents.spread(taken)]] = True
-    assert (parts[:500].sum(), parts[500:].sum()) == (50, 50)
+    prints = np.random.default_rng(3).integers(1, 2**63, 1500).astype(np.uint64)
+    strata = np.concatenate([np.zeros(500, dtype=np.int64), 1 + np.arange(500) // 5, np.arange(101, 601)])
+    contents = contents_of(prints, strata, np.arange(1500), KEY)
+    for pooled in (True, False):
+        taken = held_out(contents, 0.1, np.ones(1500, dtype=bool), KEY, pooled=pooled)
+        parts = np.zeros(1500, dtype=bool)
+        parts[contents.rows[contents.spread(taken)]] = True
+        assert parts[:500].sum() == 50
+        assert parts[500:].sum() == 100
+        few_rows, lonely = parts[500:1000].sum(), parts[1000:].sum()
+        assert (30 < lonely < 70) if pooled else (few_rows, lonely) == (100, 0)
 
 
 def test_a_content_of_too_many_copies_stays_and_others_are_held_out() -> None:

@@ -23,6 +23,7 @@ from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.storage.file import FileStore
 from finetune_trainer.stream import Batch, Cursor, DataManifest, Profile, Stream, order
+from finetune_trainer.stream.blocks import RowGroup
 from finetune_trainer.stream.formats.parquet import ParquetReader
 from finetune_trainer.stream.sources.source import list_source
 from finetune_trainer.stream.windows import LoadedWindow, WindowLoader
@@ -160,6 +161,21 @@ def test_ranges_skip_what_other_splits_have_and_bad_rows(groups: Path, monkeypat
         rest = [row["text"] for row in stream.rows()]
     assert sorted(drawn) == sorted(in_order)
     assert sorted(drawn + rest) == sorted(row["text"] for n, row in enumerate(rows_of(2100)) if n not in (1803, 2050))
+
+
+def test_a_few_rows_of_large_row_groups_are_held_out_without_holding_the_groups(
+    groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_trainer.stream.split_reader.PIECE_BYTES", 3000)
+    data = {"train": {"uri": f"{groups.as_uri()}/data/*"}, "test": {"fraction": 0.004}}
+    config = job_config(groups, data=data)
+    asked: list[int] = []
+    rows = RowGroup.rows
+    monkeypatch.setattr(RowGroup, "rows", lambda self, low, high: asked.append(high - low) or rows(self, low, high))
+    _, profile = profiled(config)
+    assert sum(block.rows for block in profile.held_out["test"]) == 7
+    assert sum(asked) < 600
+    assert max(asked) < 200
 
 
 def test_an_earlier_profile_is_read_in_its_own_order(groups: Path) -> None:

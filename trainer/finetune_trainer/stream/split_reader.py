@@ -87,10 +87,10 @@ class PartReader:
         if of_split.rows != block.rows:
             wanted = self._rows.within(of_split.number, block, low, high) - block.row
         item = self._source.objects[of_split.number]
-        if self._is_row_group(of_split) and high - low < of_split.rows:
+        start, end = (low, high) if wanted is None else (int(wanted[0]), int(wanted[-1]) + 1)
+        if self._is_row_group(of_split) and (high - low < of_split.rows or 2 * (end - start) < block.rows):
             if n not in self._groups:
                 self._groups[n] = RowGroup(self._reader(), item, block, self._columns)
-            start, end = (low, high) if wanted is None else (int(wanted[0]), int(wanted[-1]) + 1)
             rows = self._groups[n].rows(start, end)
             return rows if wanted is None else [rows[row - start] for row in wanted]
         rows = block_rows(self._reader(), item, block, self._columns, self._out)

@@ -12,6 +12,8 @@ from finetune_trainer.output.result import Result
 def data(result: Result) -> str:
     data, source = result.report.data, result.config.data
     facts: list[tuple[str, str]] = [("train", source.train.uri)]
+    if source.train.per_class is not None:
+        facts.append(("rows of each class", f"{source.train.per_class:,}, drawn by seed {source.train.seed or 0}"))
     for name, held in (("validation", source.validation), ("test", source.test)):
         if held is not None:
             facts.append((name, held.uri or f"{held.fraction:.3g} of the training rows"))
