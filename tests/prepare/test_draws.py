@@ -122,10 +122,19 @@ def test_sets_of_classes_that_hardly_two_rows_share_are_drawn_from_together() ->
 
 
 def test_a_content_of_too_many_copies_stays_and_others_are_held_out() -> None:
-    prints = np.array([7] * 60 + list(range(100, 140)), dtype=np.uint64)
-    parts = draw(prints, np.zeros(100, dtype=np.int64), 0.1)
-    assert parts[:60].sum() == 0
-    assert parts.sum() == 10
+    for content in range(1, 20):
+        prints = np.array([content] * 60 + list(range(100, 140)), dtype=np.uint64)
+        parts = draw(prints, np.zeros(100, dtype=np.int64), 0.1)
+        assert (parts[:60].sum(), parts.sum()) == (0, 10)
+
+
+def test_the_only_content_of_a_class_stays_to_be_learned() -> None:
+    prints, classes = np.arange(1, 81).astype(np.uint64), np.array([0] * 40 + list(range(1, 41)))
+    parts = draw(prints, classes, 0.25, 0.25)
+    assert (parts[40:] == 0).all()
+    assert [(parts[:40] == n).sum() for n in (1, 2)] == [10, 10]
+    copies = draw(np.append(prints, 1), np.append(classes, 41), 0.25)  # class 41 is another name for a row of class 0
+    assert copies[0] == copies[-1] == 0
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -132,13 +132,16 @@ def test_held_out_rows_are_copied_from_their_blocks_alone(folder: Path, run: Any
 
 
 def test_a_class_of_one_text_stays_to_be_learned_and_is_told(folder: Path, run: Any) -> None:
-    rows = [*mails(), *({"text": text, "label": "rare", "sender": ""} for text in ("once", "ONCE", "once "))]
+    alone = {"rare": ["once", "ONCE", "once "], "alone": ["here"]}
+    rows = [*mails(), *({"text": text, "label": name, "sender": ""} for name, texts in alone.items() for text in texts)]
     write(folder / "data", "a.jsonl", rows)
     job = config(folder, validation={"fraction": 0.5})
     found = findings(run(job))
-    assert found["SingleRows"].startswith("Class 'rare' has one distinct text, which stays among the training rows")
+    assert found["SingleRows"].startswith(
+        "Classes 'alone', 'rare' have one distinct text each, which stays among the training rows"
+    )
     assert "UnjudgedLabel" not in found
-    assert sum(row["label"] == "rare" for row in rows_of(job, "train")) == 3
+    assert sum(row["label"] in alone for row in rows_of(job, "train")) == 4
 
 
 def test_copies_of_two_classes_are_on_one_side(folder: Path, run: Any) -> None:
