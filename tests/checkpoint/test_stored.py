@@ -8,14 +8,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import zstandard
 
+from finetune_api.exits import Reason
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, environment
 from finetune_trainer.checkpoint.compare import differences
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Cursor
+from finetune_trainer.stream.order import mix
+from finetune_trainer.stream.parts import PARTS_KEY, TEST, TRAIN, VALIDATION, digest_of
+from finetune_trainer.stream.profile import PROFILE_KEY
 from finetune_trainer.train.state import TrainState
 from support.attempts import Bench
 from support.checkpoints import same_bits
@@ -37,6 +43,15 @@ SPEC: dict[str, Any] = {
     "evaluation": {"everySteps": 3},
     "checkpoints": {"everySteps": 3, "keepLast": 1},
 }
+
+
+def as_parts(profile: bytes) -> tuple[bytes, bytes]:
+    """The profile and the parts, which that version did not write down: it held rows out by a hash of their place."""
+    rows = len((STORED / "data" / "train.jsonl").read_bytes().splitlines())
+    at = (mix(np.arange(rows), 0x66696E6574756E65_6F70657261746F72) >> np.uint64(11)).astype(np.float64) / (1 << 53)
+    parts = np.select([at < 0.2, at < 0.4], [VALIDATION, TEST], TRAIN).astype(np.uint8)
+    plain = {**json.loads(profile), "parts": digest_of(parts)}
+    return json.dumps(plain).encode(), zstandard.compress(parts.tobytes())
 
 
 @pytest.fixture
@@ -80,8 +95,17 @@ def test_all_of_the_state_is_read_as_it_was_written(bench: Bench) -> None:
     assert state.meta() == stored, "written as it was read"
 
 
+def test_rows_that_were_held_out_by_their_place_are_never_mixed_with_others(bench: Bench) -> None:
+    error = bench.failing(2)
+    assert error.reason is Reason.CHECKPOINT_MISMATCH
+    assert "prepared by an earlier version, which held out other rows" in error.message
+
+
 def test_the_run_goes_on_as_that_version_did(bench: Bench, s3: S3Server) -> None:
     """Bit for bit where CPU and libraries are the same; else within what rounding makes of it."""
+    written = as_parts((STORED / "out" / PROFILE_KEY).read_bytes())
+    for key, body in zip((PROFILE_KEY, PARTS_KEY), written, strict=True):
+        s3.client.put_object(Bucket=BUCKET, Key=f"out/{key}", Body=body)
     report = bench.attempt(2)
     assert report.resumed_from_step == 6
 

@@ -410,7 +410,7 @@ def test_a_profile_of_an_earlier_version_is_made_anew_unless_checkpoints_hang_on
     (folder / "out/ckpt/1/10/MANIFEST.json").write_text("{}")
     error = run.refused(job)
     assert error.reason is Reason.CHECKPOINT_MISMATCH
-    assert "checkpoints of an earlier version, which held out other rows" in error.message
+    assert "prepared by an earlier version, which held out other rows" in error.message
 
 
 def test_parts_are_read_once_a_process(folder: Path, prepared: tuple[RunConfig, Profile], monkeypatch: Any) -> None:

@@ -62,5 +62,5 @@ def test_a_stored_profile_that_held_rows_out_by_their_place_does_not_say_which_r
     manifest = DataManifest.from_json(
         json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(MANIFEST.read_bytes()))
     )
-    with pytest.raises(JobError, match="does not say which rows are validation rows"):
+    with pytest.raises(JobError, match="prepared by an earlier version, which held out other rows"):
         SplitReader(job_config(tmp_path, data=data), manifest, profile, "validation")

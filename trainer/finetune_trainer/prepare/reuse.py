@@ -13,7 +13,7 @@ from finetune_trainer.output import completed
 from finetune_trainer.storage import Location
 from finetune_trainer.stream.blocks import CACHE
 from finetune_trainer.stream.manifest import DataManifest
-from finetune_trainer.stream.parts import PARTS_KEY, are_drawn
+from finetune_trainer.stream.parts import PARTS_KEY, are_drawn, drawn_otherwise
 from finetune_trainer.stream.profile import Profile, find_profile
 from finetune_trainer.stream.sources.listing import Listing
 
@@ -50,13 +50,7 @@ def reusable_profile(config: RunConfig, out: Location, basis: str) -> Profile | 
     if next(iter(out.list("ckpt/")), None) is None:
         return None
     if found[1].basis == basis:
-        raise JobError(
-            Reason.CHECKPOINT_MISMATCH,
-            f"{out.uri('ckpt')} holds checkpoints of an earlier version, which held out other rows: going on from them"
-            " would judge the model on rows that it was taught",
-            field="spec.data",
-            hint="Start a new job with an output of its own, or finish this one with the trainer image that began it.",
-        )
+        raise drawn_otherwise(out)
     if found[1].basis.partition(":")[0] != basis.partition(":")[0]:
         raise JobError(
             Reason.CHECKPOINT_MISMATCH,

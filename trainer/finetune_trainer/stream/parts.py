@@ -30,6 +30,17 @@ def are_drawn(config: RunConfig) -> bool:
     return held or data.train.per_class is not None or config.evaluation.folds is not None
 
 
+def drawn_otherwise(out: Location) -> JobError:
+    """What was prepared by an earlier version, whose profiles do not say which rows each split has."""
+    return JobError(
+        Reason.CHECKPOINT_MISMATCH,
+        f"{out.uri()} was prepared by an earlier version, which held out other rows: going on from its checkpoints"
+        " would judge the model on rows that it was taught",
+        field="spec.data",
+        hint="Start a new job with an output of its own, or finish this one with the trainer image that began it.",
+    )
+
+
 def digest_of(parts: np.ndarray) -> str:
     """SHA-256 of all parts."""
     return hashlib.sha256(parts.astype(np.uint8, copy=False).tobytes()).hexdigest()

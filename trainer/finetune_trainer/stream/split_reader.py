@@ -22,7 +22,7 @@ from finetune_api.run import RunConfig
 from finetune_trainer.storage import ObjectStore, location
 from finetune_trainer.stream.blocks import RowGroup, block_lines, block_rows
 from finetune_trainer.stream.manifest import Block, DataManifest, Source
-from finetune_trainer.stream.parts import load_parts
+from finetune_trainer.stream.parts import drawn_otherwise, load_parts
 from finetune_trainer.stream.profile import Profile
 from finetune_trainer.stream.sources.source import open_source
 from finetune_trainer.stream.splits import SplitBlock, SplitRows, copied_blocks, part_of, split_blocks
@@ -178,13 +178,10 @@ class SplitReader(PartReader):
             raise JobError(Reason.INVALID_CONFIG, f"the job has no {split} rows", field=f"spec.data.{split}")
         parts = None
         if not part.whole:
+            out = location(config.output.uri, config.storage)
             if profile.parts is None:
-                raise JobError(
-                    Reason.INVALID_CONFIG,
-                    f"the job's profile does not say which rows are {split} rows",
-                    hint="Run the prepare step again; a profile of an earlier version is made anew.",
-                )
-            parts = load_parts(location(config.output.uri, config.storage), profile.parts)
+                raise drawn_otherwise(out)
+            parts = load_parts(out, profile.parts)
         source = manifest.sources[part.source]
         rows = SplitRows(source, part, profile.bad.get(part.source, {}), parts)
         super().__init__(config, source, part.source, profile.columns.values(), rows, profile.held_out.get(split, ()))
