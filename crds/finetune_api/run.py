@@ -87,6 +87,7 @@ class RunConfig(Model):
     hub: HubAccess = HubAccess()
     reporting: Reporting = Reporting()
     scratch: str = Field("/tmp/finetune", description="Folder for caches and temporary files.")
+    scratch_bytes: int | None = Field(None, ge=0, description="Most that may lie on its volume; None: as much as there is space.")
     grace_period_seconds: int = Field(120, ge=1, description="From SIGTERM to SIGKILL; the checkpoint must be written within it.")
 
     @property
@@ -107,6 +108,7 @@ def run_config(
     hub: HubAccess,
     reporting: Reporting,
     scratch: str = "/tmp/finetune",
+    scratch_bytes: int | None = None,
 ) -> RunConfig:
     """The RunConfig of a spec; what the environment decides is given."""
     return RunConfig(
@@ -125,6 +127,7 @@ def run_config(
         hub=hub,
         reporting=reporting,
         scratch=scratch,
+        scratch_bytes=scratch_bytes,
         grace_period_seconds=spec.workers.termination_grace_period_seconds,
         **{task.attribute: getattr(spec, task.attribute) for task in TASKS.values() if task.settings},
     )

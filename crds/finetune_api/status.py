@@ -128,6 +128,7 @@ class Resolved(Model):
     model_bytes: int | None = Field(None, ge=0, description="Size of the model's files that each node fetches.")
     parameters: int | None = Field(None, ge=0, description="Weights of the model.")
     trainable_parameters: int | None = Field(None, ge=0, description="Weights that are trained.")
+    frozen_trunk: Short | None = Field(None, description="What was kept of the frozen part of the model, which then runs once a row; absent where it runs in each pass.")
     precision: Short | None = Field(None, description="Number format of the computation.")
     device: Short | None = Field(None, description="Kind of device.")
 

@@ -21,11 +21,14 @@ def collate(examples: Sequence[Example], pad_id: int, max_length: int) -> MicroB
     rows = [example.inputs(width, pad_id) for example in examples]
     inputs = {name: _tensor([row[name] for row in rows]) for name in rows[0]}
     labels = _tensor([example.labels(width) for example in examples])
-    return MicroBatch(inputs, labels, len(examples), sum(example.tokens for example in examples), tuple(examples))
+    tokens, told = sum(example.tokens for example in examples), tuple(example.told for example in examples)
+    return MicroBatch(inputs, labels, len(examples), tokens, told)
 
 
 def _tensor(values: list[Any]) -> torch.Tensor:
-    """One tensor of numbers, of lists of them, or of arrays."""
+    """One tensor of numbers, of lists of them, of arrays, or of tensors."""
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values)
     return torch.from_numpy(np.stack(values)) if isinstance(values[0], np.ndarray) else torch.tensor(values)
 
 

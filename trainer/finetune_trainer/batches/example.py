@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 IGNORE = -100
@@ -31,7 +31,7 @@ class Example(ABC):
 
     @property
     def tokens(self) -> int:
-        """Positions that are counted where tokens are."""
+        """Positions that are counted where tokens are: of the whole input, also where what was made of it is given."""
         return self.length
 
     @property
@@ -50,6 +50,15 @@ class Example(ABC):
     @abstractmethod
     def alone(self, most: int) -> dict[str, Any]:
         """What the model takes of its first `most` positions, without padding: to compare models by."""
+
+    @property
+    def told(self) -> Example:
+        """What whoever judges the model's answers looks at."""
+        return self
+
+    @abstractmethod
+    def lean(self, places: slice) -> Example:
+        """What is left of it where the model's lower layers are not asked again, and these positions alone are read."""
 
     def learned_ends(self, special: Container[int | None]) -> Sequence[int]:
         """The special tokens that are learned as the end of a turn or of a text; none where no text is learned."""
@@ -84,6 +93,11 @@ class TextExample(Example):
     def alone(self, most: int) -> dict[str, Any]:
         """The ids."""
         return {"input_ids": self.input_ids[:most]}
+
+    def lean(self, places: slice) -> Example:
+        """The ids still tell what is padding."""
+        types = self.type_ids
+        return replace(self, input_ids=self.input_ids[places], type_ids=None if types is None else types[places])
 
 
 @dataclass(frozen=True, slots=True)

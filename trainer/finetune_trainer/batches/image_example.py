@@ -56,3 +56,50 @@ class ImageExample(Example):
     def alone(self, most: int) -> dict[str, Any]:
         """The whole image."""
         return {"pixel_values": self.values(self.pixels)}
+
+    def lean(self, places: slice) -> BlankImage:
+        """Without its pixels."""
+        values = self.values(self.pixels)
+        return BlankImage(values.shape, str(values.dtype), self.patches, self.label, self.hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class BlankImage(Example):
+    """An image whose pixels nobody looks at any more: of its form, and black."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    patches: int
+    label: int
+    hidden: int
+
+    @property
+    def length(self) -> int:
+        """Patches."""
+        return self.patches
+
+    @property
+    def full_length(self) -> int:  # type: ignore[override]
+        """Nothing is cut."""
+        return self.patches
+
+    @property
+    def losses(self) -> int:
+        """One, where there is something to learn."""
+        return int(self.label != IGNORE)
+
+    def inputs(self, width: int, pad_id: int) -> dict[str, Any]:
+        """Zeros."""
+        return {"pixel_values": np.zeros(self.shape, self.dtype)}
+
+    def labels(self, width: int) -> int:
+        """The class."""
+        return self.label
+
+    def alone(self, most: int) -> dict[str, Any]:
+        """Zeros."""
+        return self.inputs(most, 0)
+
+    def lean(self, places: slice) -> BlankImage:
+        """There is no less."""
+        return self

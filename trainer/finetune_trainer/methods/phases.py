@@ -35,6 +35,11 @@ class Phases:
         self._open: int | None = None
         self._resting: list[Any] = []
 
+    @property
+    def steady(self) -> bool:
+        """Whether all steps train the same, and all else is the same in each of them."""
+        return self._rests and not self._openings
+
     def opened(self, step: int) -> list[Opening]:
         """What this step is the first to train."""
         return [opening for opening in self._openings if opening.step == step]

@@ -8,7 +8,7 @@ same order and takes rows[rank::world] of each batch. Resuming computes the plac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -45,11 +45,15 @@ class Stream:
         global_batch_size: int | None = None,
         seed: int | None = None,
         limits: dict[str, int] | None = None,
+        unread: bool = False,
     ) -> None:
-        """`limits` sets full, window and least of `order.windows`, for tests."""
+        """`unread`: only the numbers of rows are wanted; batches come without rows, and nothing is read for them.
+
+        `limits` sets full, window and least of `order.windows`, for tests.
+        """
         assert 0 <= rank < world
         self._reader = SplitReader(config, manifest, profile, split)
-        self._loader = WindowLoader(self._reader)
+        self._loader = WindowLoader(self._reader, unread)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="stream-ahead")
         self._rank, self._world = rank, world
         self._digest, self._limits = profile.digest, {"version": profile.order} | (limits or {})
@@ -117,7 +121,8 @@ class Stream:
             loaded, positions = waiting.popleft()
             taken, rest = positions[:count], positions[count:]
             numbers.append(loaded.numbers[taken])
-            mine.extend(loaded.rows[p] for i, p in enumerate(taken, place) if i % self._world == self._rank)
+            if loaded.rows:
+                mine.extend(loaded.rows[p] for i, p in enumerate(taken, place) if i % self._world == self._rank)
             place += len(taken)
             count -= len(taken)
             if len(rest):
@@ -131,14 +136,22 @@ class Stream:
 
     def numbered(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The same, each with its number."""
-        pieces = list(self._reader.pieces())
+        return self.selected(lambda number: number % self._world == self._rank)
+
+    def selected(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(number, row) of the rows of the split with wanted numbers, in file order; the next piece is read ahead."""
+        firsts = [block.first for block in self._reader.blocks]
+        pieces = [
+            (n, (low, high))
+            for n, (low, high) in self._reader.pieces()
+            if any(map(wanted, range(firsts[n] + low, firsts[n] + high)))
+        ]
         ahead: deque[Future[list[bytes]]] = deque()
         for place, (n, span) in enumerate(pieces):
             while len(ahead) < AHEAD and place + len(ahead) < len(pieces):
                 ahead.append(self._ahead.submit(self._reader.read, *pieces[place + len(ahead)]))
-            first = self._reader.blocks[n].first + span[0]
-            for number, raw in enumerate(ahead.popleft().result(), first):
-                if number % self._world == self._rank:
+            for number, raw in enumerate(ahead.popleft().result(), firsts[n] + span[0]):
+                if wanted(number):
                     yield number, self._reader.parse(raw)
 
     def rows_at(self, numbers: Collection[int]) -> dict[int, dict[str, Any]]:

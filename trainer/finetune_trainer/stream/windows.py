@@ -21,7 +21,7 @@ Content = tuple[tuple[int, ...], tuple[Span, ...]]
 
 @dataclass(frozen=True, slots=True)
 class LoadedWindow:
-    """A window's rows by position, and the split's row number of each."""
+    """A window's rows by position, and the split's row number of each; no rows where only the numbers are wanted."""
 
     rows: list[bytes]
     numbers: np.ndarray
@@ -30,8 +30,9 @@ class LoadedWindow:
 class WindowLoader:
     """Loads windows of a split, and holds those that were asked for until they are released."""
 
-    def __init__(self, reader: SplitReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: SplitReader, unread: bool = False) -> None:
+        """`unread`: only the numbers of the rows are wanted."""
+        self._reader, self._unread = reader, unread
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="stream")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="stream-window")
         self._held: dict[Content, Future[LoadedWindow]] = {}
@@ -54,9 +55,8 @@ class WindowLoader:
         rows: list[bytes] = []
         numbers: list[np.ndarray] = []
         self._reader.release_all_but(blocks)
-        for n, (low, high), loaded in zip(
-            blocks, spans, self._readers.map(self._reader.read, blocks, spans), strict=True
-        ):
+        content = [()] * len(blocks) if self._unread else self._readers.map(self._reader.read, blocks, spans)
+        for n, (low, high), loaded in zip(blocks, spans, content, strict=True):
             first = self._reader.blocks[n].first
             rows.extend(loaded)
             numbers.append(np.arange(first + low, first + high, dtype=np.int64))

@@ -230,6 +230,8 @@ class Task:
     """(row, columns) -> the number to be learned of a row that has passed check_row; None where there is none."""
     processor: ProcessorKind = TOKENIZER
     """What encodes its raw inputs; `tokenizer` in the arguments of its functions is one."""
+    varies: Callable[[JobFacts], bool] = lambda facts: False
+    """Whether what is learned of a row, or its inputs, differs from epoch to epoch."""
     naming: Naming = SAME
     """How the classes of rows become outputs."""
     defaults: Any = None

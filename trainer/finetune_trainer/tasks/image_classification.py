@@ -90,12 +90,17 @@ def encode(row: Row, facts: JobFacts, processor: ImageProcessor, max_length: int
     settings = facts.settings or ImageClassification()
     (name,) = classes(row, facts.columns)
     image = rgb(content(row[facts.columns["image"]]))
-    if draw.epoch is None or settings.augmentation == "none":
+    if draw.epoch is None or not varies(facts):
         pixels = processor.prepared(image)
     else:
         flip = settings.flip is not False
         pixels = np.asarray(light(image, draw.generator(), processor.size, processor.resample, flip))
     return (_example(pixels, processor, facts.labels.index(name)),)
+
+
+def varies(facts: JobFacts) -> bool:
+    """Where training sees varied images."""
+    return (facts.settings or ImageClassification()).augmentation != "none"
 
 
 def content(value: Any) -> bytes:
@@ -230,6 +235,7 @@ TASK = Task(
     check_file=check_file,
     oddities="Images are read upright, in RGB of 8 bits, and of several frames the first: {counts}.",
     encode=encode,
+    varies=varies,
     objective=objective,
     tally=tally,
     predict=predict,

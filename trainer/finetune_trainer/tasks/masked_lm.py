@@ -159,6 +159,7 @@ TASK = Task(
     classes=classes,
     check_row=check_row,
     encode=encode,
+    varies=lambda facts: True,
     objective=objective,
     tally=tally,
     usage=usage,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from finetune_trainer.stream.files import Files
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.columns import with_name
 from finetune_trainer.train.rounds import split_rows
+from finetune_trainer.trunk.kept_rows import Kept
 
 OPENERS = 4
 """Files that are opened at once."""
@@ -33,6 +34,8 @@ class TrainingData:
     tokenizer: Processor
     rank: int
     size: int
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    """Of splits whose way through the frozen part of the model is behind them."""
 
     @property
     def max_length(self) -> int:
@@ -45,9 +48,10 @@ class TrainingData:
         """Most examples at once."""
         return self.profile.resolved.micro_batch_size or 8
 
-    def stream(self, split: str) -> Stream:
-        """This rank's rows of a split."""
-        return Stream(self.config, self.manifest, self.profile, split=split, rank=self.rank, world=self.size)
+    def stream(self, split: str, *, unread: bool = False) -> Stream:
+        """This rank's rows of a split; `unread`: their numbers alone."""
+        where = {"rank": self.rank, "world": self.size}
+        return Stream(self.config, self.manifest, self.profile, split=split, **where, unread=unread)
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -100,6 +104,24 @@ class TrainingData:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def judged(self, split: str) -> Generator[tuple[int, Sequence[Example]]]:
+        """(number, examples) of each of this rank's rows of a split, in file order, as they are judged."""
+        kept = self.kept.get(split)
+        if kept is not None:
+            for number in range(self.rank, kept.row_count, self.size):
+                yield number, kept.examples(number)
+            return
+        numbers: deque[int] = deque()
+
+        def noted(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, dict[str, Any]]]:
+            for number, row in rows:
+                numbers.append(number)
+                yield number, row
+
+        with self.stream(split) as stream:
+            for encoded in self.encoded(noted(stream.numbered())):
+                yield numbers.popleft(), encoded
 
     def opened(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row with the content of the files that it stands for."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -45,24 +45,18 @@ class Evaluator:
 
         Raises Stopped, NothingToLearn or NonFiniteLoss on all ranks together.
         """
-        data, empty, numbers = self.data, 0, deque[int]()
-
-        def numbered() -> Iterator[tuple[int, dict[str, Any]]]:
-            for number, row in stream.numbered():
-                numbers.append(number)
-                yield number, row
+        data, empty = self.data, 0
 
         def examples() -> Iterator[Example]:
             nonlocal empty
-            for encoded in data.encoded(numbered()):
+            for number, encoded in encodings:
                 empty += not encoded
-                number = numbers.popleft()
                 if worst is not None:
-                    worst.expect(number, encoded)
+                    worst.expect(number, [example.told for example in encoded])
                 yield from encoded
 
-        with data.stream(split) as stream:
-            tally = data.task.tally(data.facts, decision)
+        tally = data.task.tally(data.facts, decision)
+        with contextlib.closing(data.judged(split)) as encodings:
             evaluate(
                 self.model,
                 examples(),

@@ -43,9 +43,9 @@ def rank_batches(
 
     def work() -> None:
         try:
-            with data.stream(split) as stream:
+            with data.stream(split, unread=split in data.kept) as stream:
                 for batch, after in stream.batches(cursor):
-                    if not offer((rank_batch(data, batch, comparison), batch.size, after)):
+                    if not offer((rank_batch(data, split, batch, comparison), batch.size, after)):
                         return
             offer(None)
         except BaseException as error:
@@ -67,10 +67,13 @@ def rank_batches(
         thread.join(10.0)
 
 
-def rank_batch(data: TrainingData, batch: Batch, comparison: Comparison | None = None) -> RankBatch:
-    """Encode this rank's rows, and lay them out."""
-    numbers = batch.indices[data.rank :: data.size]
+def rank_batch(data: TrainingData, split: str, batch: Batch, comparison: Comparison | None = None) -> RankBatch:
+    """Encode this rank's rows of the split, or take what was kept of them, and lay them out."""
+    numbers, kept = batch.indices[data.rank :: data.size], data.kept.get(split)
     if comparison is not None:
         return comparison.rank_batch(numbers, batch.epoch)
-    rows = list(data.encoded(zip(numbers, batch.rows, strict=True), batch.epoch))
+    if kept is not None:
+        rows = list(map(kept.examples, numbers))
+    else:
+        rows = list(data.encoded(zip(numbers, batch.rows, strict=True), batch.epoch))
     return lay_out(rows, data.micro_batch_size, data.tokenizer.pad_id, data.max_length)

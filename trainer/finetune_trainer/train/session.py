@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from finetune_api.run import RunConfig
-from finetune_api.status import Resolved
+from finetune_api.status import FINDINGS, Resolved
 from finetune_trainer.checkpoint import Checkpointer, CheckpointRef, Snapshot, environment
 from finetune_trainer.cpu import use_fast_kernels
 from finetune_trainer.distributed.choose import strategy_for
@@ -39,6 +39,7 @@ from finetune_trainer.train.comparison import Comparison
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.evaluation import Evaluator
 from finetune_trainer.train.fold_results import FoldResults
+from finetune_trainer.train.frozen_trunk import keep_trunk
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.rounds import Round, rounds_of
 from finetune_trainer.train.skipped_rows import SkippedRows
@@ -177,18 +178,23 @@ def open_session(
                 "device": ranks.device.type,
             }
         )
-        progress.report(resolved=resolved, data=profile.data)
+        data = TrainingData(config, manifest, profile, task, tokenizer, ranks.rank, ranks.size)
+        trunk = keep_trunk(model, folder, data, all(each.steady for each in phases), ranks, progress, stop)
+        data = dataclasses.replace(data, kept=trunk.kept)
+        resolved = resolved.model_copy(update={"frozen_trunk": trunk.note})
+        findings = (*trunk.findings, *profile.data.findings)[:FINDINGS]
+        profiled = profile.data.model_copy(update={"findings": findings})
+        progress.report(resolved=resolved, data=profiled)
         deep = depths(model, task.head) if training.layer_decay else None
         optimizer, strategy = optimizer_for(model, training, deep), strategy_for(model, ranks)
         average = WeightAverage(model, training.ema_decay) if training.ema_decay else None
         fresh = {}
         if len(rounds) > 1:
             fresh = {name: tensor.clone() for name, tensor in strategy.state(optimizer).items()}
-        checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress)
+        checkpoints = _checkpointer(config, out, ranks, profile, resolved, progress, bool(trunk.kept))
         state, events, folds = _resume(checkpoints, strategy, optimizer, average, ranks, progress)
-    data = TrainingData(config, manifest, profile, task, tokenizer, ranks.rank, ranks.size)
     lesson = method_for(config.method).lesson
-    skipped_rows = SkippedRows(state, profile.data, data.max_length, progress)
+    skipped_rows = SkippedRows(state, profiled, data.max_length, progress)
     return Session(
         config=config,
         out=out,
@@ -217,13 +223,20 @@ def open_session(
 
 
 def _checkpointer(
-    config: RunConfig, out: Location, ranks: Ranks, profile: Profile, resolved: Resolved, progress: TrainingProgress
+    config: RunConfig,
+    out: Location,
+    ranks: Ranks,
+    profile: Profile,
+    resolved: Resolved,
+    progress: TrainingProgress,
+    cached: bool,
 ) -> Checkpointer:
     facts = environment(
         world_size=ranks.size,
         threads=torch.get_num_threads(),
         micro_batch=resolved.micro_batch_size or 0,
         device=ranks.device.type,
+        frozen_trunk="cached" if cached else "computed",
     )
     identity = {
         "dataManifest": profile.digest,

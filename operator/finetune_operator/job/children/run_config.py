@@ -11,6 +11,7 @@ from finetune_api.job import Spec
 from finetune_api.pod import Resources
 from finetune_api.quantity import quantity
 from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from finetune_operator.job.children import scratch
 from finetune_operator.job.observed import PlanSettings, Resource
 from finetune_operator.plan import names
 
@@ -45,6 +46,7 @@ def build(job: Resource, spec: Spec, settings: PlanSettings, component: str, num
         hub=HubAccess(endpoint=spec.hub.endpoint),
         reporting=reporting(job, settings),
         scratch=f"{SCRATCH_DIR}/finetune",
+        scratch_bytes=int(quantity(spec.workers.scratch_size or scratch.LEAST)),
     )
 
 
