@@ -163,7 +163,7 @@ demo: venv ## Tune MiniLM on real mails, streamed from a local S3 server, to a r
 	$(BIN)/python -m examples.demo
 
 .PHONY: bench
-bench: venv ## Measure and print one JSON line: NAME=footprint | start_up | report_lag | trainer_baseline | folds | few_shot
+bench: venv ## Measure and print one JSON line: NAME=footprint | start_up | report_lag | trainer_baseline | folds | few_shot | frozen_trunk
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=…; there are: $$(ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//' | tr '\n' ' ')"; exit 2; }
 	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
 

@@ -2,7 +2,7 @@
 end.
 
 `default` pads every row to the length, as transformers' own example scripts do unless told otherwise; `tuned` pads to
-the longest row of each batch.
+the longest row of each batch. `seconds` are those from the first row that is tokenized to the end of the last step.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ def main() -> None:
     parser.add_argument("--rate", required=True, type=float)
     parser.add_argument("--warmup", required=True, type=int)
     parser.add_argument("--kind", required=True, choices=("default", "tuned"))
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--trained", default="", help="beginnings of the names of trained weights, by commas; else all")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    began = time.time()
     rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
     labels = sorted({row["label"] for row in rows})
     tokenizer = AutoTokenizer.from_pretrained(given.model)
@@ -68,12 +71,14 @@ def main() -> None:
     ]
     torch.manual_seed(given.seed)
     model = AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=len(labels))
+    for name, weight in model.named_parameters() if given.trained else ():
+        weight.requires_grad_(name.startswith(tuple(given.trained.split(","))))
     stamps = Stamps()
     trainer = InOrder(
         model=model,
         args=TrainingArguments(
             output_dir=str(given.output),
-            num_train_epochs=1,
+            num_train_epochs=given.epochs,
             per_device_train_batch_size=given.batch,
             learning_rate=given.rate,
             warmup_steps=given.warmup,
@@ -92,7 +97,7 @@ def main() -> None:
     )
     loss = trainer.train().training_loss
     trainer.save_model()
-    print(json.dumps({"times": stamps.times, "loss": loss}))
+    print(json.dumps({"times": stamps.times, "loss": loss, "seconds": stamps.times[-1] - began}))
 
 
 if __name__ == "__main__":

@@ -56,9 +56,14 @@ class Example(ABC):
         """What whoever judges the model's answers looks at."""
         return self
 
-    @abstractmethod
+    @property
+    def rank(self) -> int:
+        """Positions that its place in a batch goes by, the longest first."""
+        return self.length
+
     def lean(self, places: slice) -> Example:
         """What is left of it where the model's lower layers are not asked again, and these positions alone are read."""
+        raise NotImplementedError(type(self).__name__)
 
     def learned_ends(self, special: Container[int | None]) -> Sequence[int]:
         """The special tokens that are learned as the end of a turn or of a text; none where no text is learned."""

@@ -29,4 +29,4 @@ def by_length(examples: Sequence[Example], size: int) -> Iterator[list[Example]]
 
 def order_by_length(examples: Sequence[Example]) -> list[int]:
     """The examples' places, the longest first."""
-    return sorted(range(len(examples)), key=lambda i: -examples[i].length)
+    return sorted(range(len(examples)), key=lambda i: -examples[i].rank)

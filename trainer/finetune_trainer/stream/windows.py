@@ -5,6 +5,7 @@ At most two are held, and only one where one holds everything; both are bounded 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -55,8 +56,10 @@ class WindowLoader:
         rows: list[bytes] = []
         numbers: list[np.ndarray] = []
         self._reader.release_all_but(blocks)
-        content = [()] * len(blocks) if self._unread else self._readers.map(self._reader.read, blocks, spans)
-        for n, (low, high), loaded in zip(blocks, spans, content, strict=True):
+        found: Iterable[list[bytes]] = ([] for _ in blocks)
+        if not self._unread:
+            found = self._readers.map(self._reader.read, blocks, spans)
+        for n, (low, high), loaded in zip(blocks, spans, found, strict=True):
             first = self._reader.blocks[n].first
             rows.extend(loaded)
             numbers.append(np.arange(first + low, first + high, dtype=np.int64))

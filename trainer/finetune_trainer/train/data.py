@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,8 +50,8 @@ class TrainingData:
 
     def stream(self, split: str, *, unread: bool = False) -> Stream:
         """This rank's rows of a split; `unread`: their numbers alone."""
-        where = {"rank": self.rank, "world": self.size}
-        return Stream(self.config, self.manifest, self.profile, split=split, **where, unread=unread)
+        config, rank, size = self.config, self.rank, self.size
+        return Stream(config, self.manifest, self.profile, split, rank=rank, world=size, unread=unread)
 
     @property
     def sets(self) -> tuple[str, ...]:

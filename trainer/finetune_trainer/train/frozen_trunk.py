@@ -29,7 +29,7 @@ from finetune_trainer.failures import disk, memory
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.rounds import rounds_of
-from finetune_trainer.trunk.cut import CannotCut, Cut, frozen_layers
+from finetune_trainer.trunk.cut import CannotCut, Cut, cut_of
 from finetune_trainer.trunk.kept_example import KeptExample
 from finetune_trainer.trunk.kept_rows import Kept, KeptPart, KeptRows, computed, digest_of, key_of, rows_of_chunk
 from finetune_trainer.trunk.trial import ALL, Keeping, trial
@@ -73,10 +73,9 @@ def keep_trunk(
     Raises JobError (Interrupted) on all ranks together if one is to stop.
     """
     splits = worth_keeping(data) if steady else []
-    layers = frozen_layers(model, data.task.head) if splits else ()
-    if not layers:
+    cut, training = cut_of(model, data.task.head) if splits else None, model.training
+    if cut is None:
         return FrozenTrunk()
-    cut, training = Cut(model, layers), model.training
     model.eval()
     try:
         with progress.clock("frozen trunk"), torch.inference_mode(), ranks.autocast():
@@ -136,8 +135,11 @@ class _Filling:
         """The splits of the rounds of folds, as parts of the training rows."""
         found: dict[str, KeptPart] = {}
         rounds = rounds_of(self._data.config, self._data.profile)
-        for split in (s for each in rounds[:-1] for s in (each.split, each.judged) if s) if train else ():
-            found[split] = KeptPart(train, np.searchsorted(self._places("train"), self._places(split)))
+        if train is None or len(rounds) == 1:
+            return found
+        places = self._places("train")
+        for split in (split for each in rounds[:-1] for split in (each.split, each.judged) if split):
+            found[split] = KeptPart(train, np.searchsorted(places, self._places(split)))
         return found
 
     def _places(self, split: str) -> np.ndarray:
@@ -247,7 +249,7 @@ class _Filling:
                 "weights": digest_of(self._cut.model),
                 "files": _digest_of_files(self._model_folder),
                 "depth": self._cut.depth,
-                "keeping": [keeping.ways, keeping.by_token],
+                "keeping": [keeping.ways, keeping.by_token, keeping.alone],
                 "task": [config.task, settings and settings.to_json(), profile.labels, config.training.seed],
                 "rows": [profile.digest, profile.label_names, profile.now],
                 "maxLength": data.max_length,

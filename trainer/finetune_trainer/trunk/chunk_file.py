@@ -98,7 +98,7 @@ class ChunkFile:
             if head["key"] != key:
                 raise DamagedChunk("it is of another run")
             content = np.memmap(path, np.uint8, "c", offset=len(line))
-            if len(content) != head["size"] or (check and zlib.crc32(content) != head["crc"]):
+            if len(content) != head["size"] or (check and zlib.crc32(content.data) != head["crc"]):
                 raise DamagedChunk("it is torn")
             self._bounds, self._tensors = head["rows"], [_tensor(content, each) for each in head["tensors"]]
             self._left = content[head["at"] :]

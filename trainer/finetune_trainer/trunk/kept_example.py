@@ -32,6 +32,11 @@ class KeptExample(Example):
         return self.rest.length
 
     @property
+    def rank(self) -> int:
+        """That of the whole input: batches are laid out as if nothing was kept."""
+        return self.tokens
+
+    @property
     def full_length(self) -> int:  # type: ignore[override]
         """As the rest has it."""
         return self.rest.full_length
@@ -68,7 +73,3 @@ class KeptExample(Example):
     def alone(self, most: int) -> dict[str, Any]:
         """As the rest has it."""
         return self.rest.alone(most)
-
-    def lean(self, places: slice) -> Example:
-        """There is no less."""
-        return self

@@ -29,14 +29,19 @@ COARSE = 3e-2
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """What is kept of each tensor that the last frozen layer gives. `by_token`: its positions are the input's."""
+    """What is kept of each tensor that the frozen part gives. `by_token`: its positions are the input's. `alone`: the
+    rest of the model takes nothing else.
+    """
 
     ways: tuple[str, ...]
     by_token: tuple[bool, ...]
+    alone: bool = False
 
     @property
     def narrow(self) -> str:
-        """The one way of all that is read, if it is a single position."""
+        """Which positions of the input the rest of the model is given."""
+        if self.alone:
+            return FIRST
         read = {way for way in self.ways if way != NOTHING}
         return read.pop() if len(read) == 1 else ALL
 
@@ -78,17 +83,12 @@ def trial(
     batch = collate(examples, pad_id, max_length).to(_device(cut.model))
     plain = objective(cut.model, batch)
     tensors = cut.tried(batch.inputs)
-    rows, ids = len(examples), batch.inputs.get("input_ids")
+    rows = len(examples)
     for tensor in tensors:
         if tensor.dim() < 2 or len(tensor) != rows or not tensor.is_floating_point():
             raise CannotCut(f"its layers give a tensor of shape {list(tensor.shape)} for {rows} rows")
-    by_token = tuple(ids is not None and tensor.shape[1] == ids.shape[1] for tensor in tensors)
-    if ids is not None and not all(by_token):
-        raise CannotCut("its layers give other positions than it takes")
     worst = float("inf")
-    whole = Keeping((ALL,) * len(tensors), by_token)
-    narrow = Keeping(tuple(_way(cut, objective, batch, tensors, i) for i in range(len(tensors))), by_token)
-    for keeping in dict.fromkeys((narrow, whole)):
+    for keeping in _ways(cut, objective, batch, tensors):
         if all(way == NOTHING for way in keeping.ways):
             continue
         kept = keeping.kept(tensors, examples, pad_id)
@@ -97,6 +97,18 @@ def trial(
         if worst <= _tolerance(tensors):
             return keeping, kept
     raise CannotCut(f"with what was kept the model gives something else, by {worst:.2g} of its largest output")
+
+
+def _ways(cut: Cut, objective: Objective, batch: MicroBatch, tensors: Sequence[torch.Tensor]) -> Sequence[Keeping]:
+    """What might do, the least first."""
+    ids, whole = batch.inputs.get("input_ids"), (ALL,) * len(tensors)
+    if cut.alone:
+        return [Keeping(whole, (False,) * len(tensors), alone=True)]
+    by_token = tuple(ids is not None and tensor.shape[1] == ids.shape[1] for tensor in tensors)
+    if ids is not None and not all(by_token):
+        raise CannotCut("its layers give other positions than it takes")
+    least = tuple(_way(cut, objective, batch, tensors, i) for i in range(len(tensors)))
+    return list(dict.fromkeys((Keeping(least, by_token), Keeping(whole, by_token))))
 
 
 def _way(cut: Cut, objective: Objective, batch: MicroBatch, tensors: Sequence[torch.Tensor], i: int) -> str:
