@@ -166,6 +166,7 @@ def main() -> None:
                 key = {
                     "set": given.set,
                     "arm": arm,
+                    "as": ARMS[arm],
                     "per_class": per_class,
                     "seed": seed,
                     "test": given.test,

@@ -54,6 +54,18 @@ def test_the_points_are_those_of_the_steps_and_end_where_the_loss_runs_away(benc
     assert [list(point) for point in again["points"]] == found["points"]
 
 
+def test_a_method_that_compares_rows_is_tested_by_what_it_learns(bench: Bench, tmp_path: Path) -> None:
+    bench.spec["method"] = {"type": "setfit"}
+    bench.folder = tmp_path / "compared"
+    bench.prepare()
+    config = bench.config()
+    Path(config.scratch).mkdir(exist_ok=True)
+    found = range_test.range_test(config, warm_up(config), time.monotonic())
+    losses = [loss for _, loss in found["points"]]
+    assert 0.05 < losses[0] < 0.6, "half the squares of 1 and 0, missed: no cross-entropy of two classes"
+    assert min(losses) < 0.5 * losses[0]
+
+
 def test_what_fails_leaves_its_reason(bench: Bench, tmp_path: Path) -> None:
     config = bench.config()
     gone = config.model_copy(update={"model": config.model.model_copy(update={"uri": "file:///nowhere"})})
