@@ -17,6 +17,7 @@ from finetune_api.run import RunConfig, World
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Stream, load_profile
 from finetune_trainer.train import evaluation, folds, loop, out_of_fold, session
+from finetune_trainer.train.skipped_rows import messages
 from support.attempts import Bench, Flag
 from support.jobs import job_config
 from support.launch import run, start, until
@@ -140,6 +141,13 @@ def test_what_the_folds_came_to_is_told_everywhere(job: Make) -> None:
         assert "standard deviation" in text, name
         assert "No rows were held out" not in text, name
         assert out_of_fold.NAME in text, name
+
+
+def test_rows_of_folds_that_cannot_be_judged_are_told_in_one_finding() -> None:
+    told = messages({"train": 4, "fold-1": 1, "fold-2": 2, "validation": 5}, 16)
+    assert [count for count, _ in told] == [4, 5, 3]
+    assert told[0][1].startswith("4 training rows had nothing left to learn within maxLength 16 and weighed nothing")
+    assert told[2][1].startswith("3 rows of folds had nothing left to learn within maxLength 16 and were left out")
 
 
 class Killed(BaseException):

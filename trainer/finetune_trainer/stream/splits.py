@@ -68,7 +68,10 @@ def part_of(split: str, data: Data) -> Part | None:
 
 def rows_called(split: str) -> str:
     """What people call the rows of a split."""
-    return f"rows of set {split.removeprefix(SET)!r}" if split.startswith(SET) else f"{split} rows"
+    for beginning, words in ((SET, "rows of set {!r}"), (FOLD, "rows of fold {}"), (BUT_FOLD, "rows outside fold {}")):
+        if split.startswith(beginning):
+            return words.format(split.removeprefix(beginning))
+    return f"{split} rows"
 
 
 def taken_of(data: Data) -> dict[str, tuple[object, ...] | None]:

@@ -11,24 +11,27 @@ from dataclasses import dataclass
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.status import FINDINGS, DataProfile, Finding
-from finetune_trainer.stream.splits import rows_called
+from finetune_trainer.stream.splits import FOLD, rows_called
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.state import TrainState
 
 ADVICE = "raise spec.training.maxLength, or shorten what comes before"
 
 
-def messages(counts: Mapping[str, int], max_length: int) -> dict[str, str]:
-    """What people should know, by split."""
+def messages(counts: Mapping[str, int], max_length: int) -> list[tuple[int, str]]:
+    """What people should know, with the count of each; the folds are told together."""
     where = f"nothing left to learn within maxLength {max_length}"
-    return {
-        split: (
+    folds = sum(count for split, count in counts.items() if split.startswith(FOLD))
+    named = {rows_called(split): count for split, count in counts.items() if not split.startswith(FOLD)}
+    return [
+        (
+            count,
             f"{count} training rows had {where} and weighed nothing, over all epochs: {ADVICE}"
-            if split == "train"
-            else f"{count} {rows_called(split)} had {where} and were left out of the scores: {ADVICE}"
+            if name == rows_called("train")
+            else f"{count} {name} had {where} and were left out of the scores: {ADVICE}",
         )
-        for split, count in counts.items()
-    }
+        for name, count in (named | ({"rows of folds": folds} if folds else {})).items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,13 @@ class SkippedRows:
         counts = self.state.skipped_rows
         if counts:
             told = messages(counts, self.max_length)
-            own = [Finding(kind="NothingToLearn", count=counts[split], message=told[split]) for split in told]
+            own = [Finding(kind="NothingToLearn", count=count, message=message) for count, message in told]
             findings = (*own, *self.data.findings)[:FINDINGS]
             self.progress.report(data=self.data.model_copy(update={"findings": findings}))
 
     def notes(self) -> list[str]:
         """As sentences, for the report."""
-        return [f"{message}." for message in messages(self.state.skipped_rows, self.max_length).values()]
+        return [f"{message}." for _, message in messages(self.state.skipped_rows, self.max_length)]
 
     def add_step(self, learned: float, empty: int, *, epoch_before: int) -> None:
         """Count a step that was made. Raises NothingToLearn at the end of an epoch that taught nothing."""
