@@ -125,12 +125,13 @@ def _tell(worst: Worst, outputs: torch.Tensor, batch: MicroBatch) -> None:
     """Values: the class that a row is taken for, its share and that of the true one."""
     scores = outputs.double().log_softmax(-1)
     best, said = scores.max(-1)
-    true = scores.gather(1, batch.labels[:, None])[:, 0]
-    for n in (said != batch.labels).nonzero()[:, 0].tolist():
-        row, taken, lost = worst.row_of(batch.examples[n]), float(best[n]), -float(true[n])
-        values = (int(said[n]), math.exp(taken), math.exp(-lost))
-        worst.take(CERTAIN, row, taken, lost, values)
-        worst.take(UNLIKELY, row, lost, taken, values)
+    own = scores.gather(1, batch.labels[:, None])[:, 0]
+    each = zip(batch.examples, batch.labels.tolist(), said.tolist(), best.tolist(), own.tolist(), strict=True)
+    for example, true, taken, likely, unlikely in each:
+        if taken != true:
+            row, values = worst.row_of(example), (taken, math.exp(likely), math.exp(unlikely))
+            worst.take(CERTAIN, row, likely, -unlikely, values)
+            worst.take(UNLIKELY, row, -unlikely, likely, values)
 
 
 def log_odds(logits: torch.Tensor) -> torch.Tensor:

@@ -148,10 +148,11 @@ def _tell(worst: Worst, scores: torch.Tensor, true: torch.Tensor, said: torch.Te
     """Of each row the class that is furthest off. Values: the class, and its share."""
     for kind, where, sign in ((INVENTED, said & ~true, 1.0), (MISSED, true & ~said, -1.0)):
         furthest, classes = (sign * scores).masked_fill(~where, -math.inf).max(1)
-        for n in where.any(1).nonzero()[:, 0].tolist():
-            wrong, label = float(furthest[n]), int(classes[n])
-            share = float(scores[n, label].sigmoid())
-            worst.take(kind, worst.row_of(batch.examples[n]), wrong, 0.0, (label, share))
+        shares = (sign * furthest).sigmoid()
+        for example, *each in zip(batch.examples, furthest.tolist(), classes.tolist(), shares.tolist(), strict=True):
+            wrong, label, share = each
+            if wrong > -math.inf:
+                worst.take(kind, worst.row_of(example), wrong, 0.0, (label, share))
 
 
 def _share(odds: float) -> float:

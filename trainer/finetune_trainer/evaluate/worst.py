@@ -62,6 +62,8 @@ class Worst:
         kept = self._kept.get(kind)
         if kept is None or not math.isfinite(wrong) or not math.isfinite(then):
             return
+        if len(kept) == self.most and wrong < kept[0][0]:
+            return
         entry = (wrong, then, -row, tuple(values))
         if len(kept) < self.most:
             heapq.heappush(kept, entry)
