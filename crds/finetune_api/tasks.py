@@ -305,6 +305,10 @@ TASKS = {
             smooths=True,
             settings=True,
             answer=IMAGE,
+            notes=(
+                "The column of images holds paths, relative to the file that names them or in full; in parquet the"
+                " images' bytes; or, in any format, base64: bare, or as `data:image/png;base64,…`.",
+            ),
         ),
         TaskInfo(
             name="token-classification",

@@ -200,6 +200,9 @@ def test_a_folder_of_images_and_a_table_that_names_them(terminal: Terminal) -> N
     spec, said = written(terminal, "rows.jsonl", "--force")
     assert (spec["task"], spec["data"]["columns"]) == ("image-classification", {"image": "photo", "label": "kind"})
     assert "photo names images" in said
+    rows = [{"picture": "data:image/png;base64,iVBORw0KGgo=", "kind": n % 2} for n in range(12)]
+    (terminal.folder / "held.jsonl").write_bytes(jsonl(rows))
+    assert written(terminal, "held.jsonl", "--force")[0]["data"]["columns"] == {"image": "picture", "label": "kind"}
     table = arrow.Table.from_pylist([{"image": {"bytes": b"x", "path": None}, "label": n % 2} for n in range(12)])
     parquet.write_table(table, terminal.folder / "rows.parquet")
     assert written(terminal, "rows.parquet", "--force")[0]["data"]["columns"] == {"image": "image", "label": "label"}

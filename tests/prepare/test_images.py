@@ -4,6 +4,7 @@ asked for, and what is wrong is told by its name.
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import shutil
@@ -134,6 +135,43 @@ def test_parquet_holds_the_bytes_of_images(folder: Path, run: Any, form: str) ->
     assert profile.labels == CLASSES
     assert not list((folder / "out/prepare/blocks").glob("files-*")), "they stay where they are"
     assert sorted(streamed(job) + streamed(job, "validation")) == sorted(found)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_row_may_hold_its_image_in_base64(folder: Path, run: Any, kind: str) -> None:
+    """As a data: URI, bare, with line breaks, or beside rows that name a path; broken ones are bad rows with a line."""
+    found = contents(folder / "data")
+    path = str(next(p for p in sorted((folder / "data").rglob("*.png")) if p.read_bytes() == found[3][1]))
+    whole = [base64.b64encode(data).decode() for _, data in found]
+    texts = [f"data:image/png;base64,{text}" if n % 2 else text for n, text in enumerate(whole)]
+    texts[2] = base64.encodebytes(found[2][1]).decode().strip() if kind == "jsonl" else texts[2]
+    texts[3] = path
+    rows = [{"image": text, "label": label} for text, (label, _) in zip(texts, found, strict=True)]
+    rows[5:5] = [
+        {"image": whole[0][:-1], "label": "red"},
+        {"image": "data:image/png,%89PNG", "label": "red"},
+        {"image": base64.b64encode(b"<html>" * 20).decode(), "label": "red"},
+        {"image": f"data:image/png;base64,{whole[0][:80]}", "label": "red"},
+    ]
+    uri = table(folder, kind, rows)
+    error = run.refused(config(folder, uri))
+    first = 6 if kind == "jsonl" else 7
+    assert f":{first}: column 'image' holds broken base64" in error.message
+    assert "4 bad rows" in error.message
+    places = {f.kind: (f.count, f.line) for f in run.reported.findings}
+    assert places == {"BrokenBase64": (2, first), "BadFile": (2, first + 2)}
+    job = config(folder, uri, data={"maxBadRows": 4}, job_id="2", output={"uri": f"{folder.as_uri()}/out2"})
+    assert run(job).data.train_rows == len(found)
+    assert sorted(streamed(job)) == sorted(found)
+
+
+def test_an_image_in_base64_may_be_no_larger_than_a_file(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "LARGEST", 1000)
+    text = base64.b64encode(bytes(1001)).decode()
+    error = run.refused(config(folder, table(folder, "jsonl", [{"image": text, "label": "red"}] * 4)))
+    assert "column 'image' holds an image of 1,001 bytes, and 1,000 are allowed" in error.message
 
 
 def test_broken_images_are_told_by_name_and_left_out_where_that_is_allowed(folder: Path, run: Any) -> None:

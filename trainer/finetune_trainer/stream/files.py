@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from finetune_api.exits import JobError, Reason
@@ -22,6 +24,11 @@ PLACE, TAG, BASE64 = "uri", "tag", "base64"
 """Fields of a row's value: where its file lies, the tag it had; its bytes as text."""
 
 
+_HEAD, _LEAST = 200, 64
+"""Characters of a data: URI before its comma, at most; of bare base64, at least."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+
+
 def reference(uri: str, tag: str) -> dict[str, str]:
     """A file elsewhere, as rows hold it."""
     return {PLACE: uri, TAG: tag}
@@ -32,8 +39,34 @@ def as_text(data: bytes) -> dict[str, str]:
     return {BASE64: base64.b64encode(data).decode("ascii")}
 
 
+class BrokenBase64(ValueError):
+    """What is wrong with a text that should be a file's bytes."""
+
+
+def bytes_in(text: str) -> bytes | None:
+    """The bytes that a text holds in base64, with data:…;base64, before it or bare; None where it is neither, but a
+    path. A bare one is long and has no full stop, which the name of a file has. Raises BrokenBase64.
+    """
+    head, comma, body = text[:_HEAD].partition(",")
+    if head[:5].lower() == "data:":
+        if not comma or not head.lower().endswith(";base64"):
+            raise BrokenBase64("holds a data: URI that is not in base64; write data:image/png;base64,… or a path")
+        body = text[len(head) + 1 :]
+    elif len(text) < _LEAST or not _BASE64.fullmatch(text):
+        return None
+    else:
+        body = text
+    try:
+        return base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BrokenBase64(f"holds broken base64 ({error}); write the file's bytes anew, or its path") from None
+
+
 def held_bytes(value: Any) -> bytes | None:
     """The bytes that a row's value holds itself: as they are, as {bytes, path} (datasets), or as text; else None."""
+    if isinstance(value, str):
+        with suppress(BrokenBase64):
+            return bytes_in(value)
     while isinstance(value, Mapping):
         if isinstance(text := value.get(BASE64), str):
             try:

@@ -23,7 +23,7 @@ def images(rows: Rows, names: list[str]) -> Guess | None:
         return None
     classes = Counter(one_form(str(row[label])) for row in rows)
     reasons = (
-        f"{image} names images",
+        f"{image} {'holds' if str(rows[0][image])[:5].lower() == 'data:' else 'names'} images",
         f"{label} holds the classes: {len(classes)} different values in {len(rows)} rows",
     )
     return Guess({"image": image, "label": label}, reasons, dict(classes.most_common()))
@@ -32,4 +32,4 @@ def images(rows: Rows, names: list[str]) -> Guess | None:
 def _image(value: Any) -> bool:
     if isinstance(value, dict):
         return isinstance(value.get("bytes"), bytes)
-    return isinstance(value, str) and is_image(value)
+    return isinstance(value, str) and (is_image(value) or value[:11].lower() == "data:image/")

@@ -25,7 +25,7 @@ from finetune_trainer.prepare.rows.copies import BlockWriter
 from finetune_trainer.prepare.rows.folder import FolderScan
 from finetune_trainer.prepare.rows.scan import ObjectScan
 from finetune_trainer.storage import Location, ObjectInfo
-from finetune_trainer.stream.files import Files, held_bytes, reference
+from finetune_trainer.stream.files import BrokenBase64, Files, as_text, bytes_in, held_bytes, reference
 from finetune_trainer.stream.sources.listing import Listing
 from finetune_trainer.tasks.base import Task
 
@@ -103,7 +103,7 @@ class FileChecks:
                 if not isinstance(values, Fault):
                     value = in_form(values, (self.column,)).get(self.column)
                     if value is not None:
-                        size = len(held_bytes(value) or b"") if not isinstance(value, str) else 0
+                        size = len(value) if isinstance(value, str) else len(held_bytes(value) or b"")
                         future = pool.submit(self._open, listing, base, scan.file, value)
                 waiting.append((item, future, size))
                 held += size
@@ -120,6 +120,14 @@ class FileChecks:
             if data is None:
                 return Opened(_no_file(self.column, value))
             return self._checked(data, value, False)
+        try:
+            if (data := bytes_in(value)) is not None:
+                if len(data) > LARGEST:
+                    message = f"holds an image of {len(data):,} bytes, and {LARGEST:,} are allowed; make it smaller"
+                    return Opened(Fault("TooLarge", f"column {self.column!r} {message}"))
+                return self._checked(data, as_text(data), True)  # copied: another row of the object may name a path
+        except BrokenBase64 as error:
+            return Opened(Fault("BrokenBase64", f"column {self.column!r} {error}"))
         try:
             uri = resolved(value, listing, base)
         except ValueError as error:
