@@ -46,7 +46,8 @@ def test_answers_go_to_the_standard_output_and_nothing_else_does(place: Terminal
 def test_the_trainer_is_told_all_that_the_user_says(place: Terminal) -> None:
     options = ("--column", "text=body", "--as", "mine", "--max-bad-rows", "7", "--device", "cpu", "--format", "csv")
     place.run("predict", "my model", "rows.jsonl", *options, script=[GOOD])
-    place.run("predict", "s3://b/out", "s3://b/*.jsonl", "--endpoint", "http://127.0.0.1:9", script=[GOOD, GOOD])
+    reach = ("--endpoint", "http://127.0.0.1:9", "--region", "eu-west-3", "--no-path-style")
+    place.run("predict", "s3://b/out", "s3://b/*.jsonl", *reach, script=[GOOD, GOOD])
     here, away = (seen["config"] for seen in place.seen())
     assert here["output"] == f"file://{place.folder}/my%20model"
     assert here["rows"] == f"file://{place.folder}/rows.jsonl"
@@ -54,7 +55,8 @@ def test_the_trainer_is_told_all_that_the_user_says(place: Terminal) -> None:
     assert (here["device"], here["format"]) == ("cpu", "csv")
     assert here["threads"] == len(os.sched_getaffinity(0))
     assert (away["output"], away["rows"]) == ("s3://b/out", "s3://b/*.jsonl")
-    assert away["storage"]["endpoint"] == "http://127.0.0.1:9"
+    assert away["storage"] == {"endpoint": "http://127.0.0.1:9", "region": "eu-west-3", "pathStyle": False}
+    assert "pathStyle" not in here["storage"], "left to the endpoint"
     assert not Path(here["scratch"]).exists(), "nothing is left behind"
 
 

@@ -50,6 +50,11 @@ TELL_SECONDS = 10.0
 )
 @click.option("--endpoint", help="URL of the S3-compatible server for s3:// URIs.")
 @click.option("--region", help="Its region.")
+@click.option(
+    "--path-style/--no-path-style",
+    default=None,
+    help="Put the bucket into the path, not the host name.  [default: with --endpoint]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the trainer's log too.")
 @click.pass_context
 def predict(
@@ -65,6 +70,7 @@ def predict(
     device: Device,
     endpoint: str | None,
     region: str | None,
+    path_style: bool | None,
     verbose: bool,
 ) -> None:
     """Let the model at OUTPUT (what a job wrote: a folder, file:// or s3:// URI) answer the rows of INPUT.
@@ -89,7 +95,9 @@ def predict(
             target=str(folder / "answers.jsonl"),
             device=device,
             threads=cores(),
-            storage=StorageAccess(endpoint=endpoint, region=region, ca_file=os.environ.get("AWS_CA_BUNDLE")),
+            storage=StorageAccess(
+                endpoint=endpoint, region=region, path_style=path_style, ca_file=os.environ.get("AWS_CA_BUNDLE")
+            ),
             hub=HubAccess(endpoint=os.environ.get("HF_ENDPOINT")),
             scratch=str(folder / "scratch"),
         )
