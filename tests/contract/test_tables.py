@@ -9,7 +9,7 @@ import pytest
 from finetune_api.base import FieldError, parse
 from finetune_api.families import DECODER, ENCODER, FAMILIES, VISION, of_kinds
 from finetune_api.job import Spec
-from finetune_api.method import METHODS
+from finetune_api.method import METHODS, methods_for
 from finetune_api.metrics import LOSS, METRICS, direction, higher_is_better
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS, TaskInfo, task_reading, usual_names
@@ -131,3 +131,24 @@ def test_families_are_told_apart_by_their_names_too() -> None:
         "Qwen3",
         "Gemma 3",
     ]
+
+
+def test_a_method_is_claimed_for_families_by_the_table() -> None:
+    prefix, texts = METHODS["prefix-tuning"], TASKS["text-classification"]
+    assert not prefix.takes(texts, "roberta")
+    assert prefix.takes(TASKS["token-classification"], "roberta")
+    assert prefix.families(TASKS["masked-lm"]) == ()
+    assert [family.model_type for family in METHODS["ia3"].families(TASKS["image-classification"])] == [
+        "vit",
+        "deit",
+        "swin",
+    ]
+    assert "prefix-tuning" in methods_for(texts, "bert")
+    assert "prefix-tuning" not in methods_for(texts, "roberta")
+    assert "prefix-tuning" not in methods_for(texts), "not with every family"
+    assert "features" in methods_for(texts)
+    for method in METHODS.values():
+        types = {(answer, model_type) for answer, model_type in method.unfit}
+        assert types <= {(task.answer, family.model_type) for task in TASKS.values() for family in task.families}
+        assert {answer for answer, _ in types} <= set(method.suits or {task.answer for task in TASKS.values()})
+    assert {method.name for method in METHODS.values() if method.universal} == {"full", "freeze", "lora"}
