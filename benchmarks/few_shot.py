@@ -1,5 +1,5 @@
 """Few labelled rows: comparing them (method setfit) beside tuning every weight, and beside a logistic regression on the
-model as it is. Real mails, MiniLM; a JSON line for each number of rows a class. About 20 minutes on two quiet cores.
+model as it is. Real mails, MiniLM; a JSON line for each number of rows a class. About half an hour on two quiet cores.
 
     make bench NAME=few_shot [ARGS="--per-class 8 --seeds 5 --arms setfit,full,frozen --set sentiment"]
 
