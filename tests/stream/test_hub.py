@@ -11,6 +11,7 @@ import pytest
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import HubAccess, RunConfig
+from finetune_api.sources import HeldOutSource
 from finetune_trainer.stream import Cursor, Stream
 from finetune_trainer.stream.sources.source import list_source
 from support.hub import Hub
@@ -48,6 +49,20 @@ def test_a_data_set_streams_like_any_other(
         assert [row["text"] for row in stream.rows()] == [row["text"] for row in rows]
         batch, _ = next(stream.batches(Cursor()))
         assert [row["text"] for row in batch.rows] == [rows[n]["text"] for n in batch.indices]
+
+
+def test_held_out_rows_of_a_data_set_are_copied_at_the_pinned_commit(hub: Hub, tmp_path: Path) -> None:
+    hub.add("datasets", "lab/mails", {"train.parquet": encode(rows_of(120), "parquet")})
+    plain = config_for(hub, tmp_path)
+    config = plain.model_copy(update={"data": plain.data.model_copy(update={"test": HeldOutSource(fraction=0.1)})})
+    manifest, profile = profiled(config)
+    hub.add("datasets", "lab/mails", {"train.parquet": encode(rows_of(90, 500), "parquet")})
+    found = {}
+    for split in ("train", "test"):
+        with Stream(config, manifest, profile, split) as stream:
+            found[split] = [row["text"] for row in stream.rows()]
+    assert len(found["test"]) == 12
+    assert sorted(found["train"] + found["test"]) == sorted(row["text"] for row in rows_of(120))
 
 
 def test_the_commit_is_pinned_although_the_branch_moves_on(hub: Hub, tmp_path: Path) -> None:

@@ -139,15 +139,14 @@ def _deal(
         raise _too_few(len(rows), error.groups, count, column, unit) from None
     parts[rows] = FIRST_FOLD + folds
     found = []
-    if values is not None and seen.first_ungrouped is not None:
+    alone = 0 if values is None else int((values[rows] == UNUSABLE).sum())
+    if alone and seen.first_ungrouped is not None:
         file, line = seen.first_ungrouped
         message = (
-            f"{seen.ungrouped:,} rows have no value in column {clip(repr(column), 64)}: each stands for a group of its"
+            f"{alone:,} rows have no value in column {clip(repr(column), 64)}: each stands for a group of its"
             " own. If they belong together, write the same value into them."
         )
-        found.append(
-            Finding(kind="UngroupedRows", count=seen.ungrouped, file=file[-256:], line=line or None, message=message)
-        )
+        found.append(Finding(kind="UngroupedRows", count=alone, file=file[-256:], line=line or None, message=message))
     sizes = np.bincount(folds, minlength=count)
     if sizes.max() > 2 * sizes.min():
         message = (

@@ -51,9 +51,8 @@ class SourceSurvey:
     """The number to be learned of each row, nan of bad rows; empty where the task has none."""
     groups: array[int] = field(default_factory=lambda: array("Q"))
     """64 bits of the value that rows are grouped by, UNUSABLE where there is none; empty where they are not."""
-    ungrouped: int = 0
-    """Usable rows without a value to be grouped by."""
     first_ungrouped: tuple[str, int] | None = None
+    """The first usable row without a value to be grouped by."""
     class_sets: dict[tuple[str, ...], int] = field(default_factory=lambda: {(): 0})
     """The classes of a row, sorted -> their number in `classes`."""
     label_counts: Counter[str] = field(default_factory=Counter)
@@ -190,7 +189,6 @@ def _note_group(found: SourceSurvey, column: str, item: Item) -> None:
     digest = group_print(in_form(item.values, (column,)).get(column))
     found.groups.append(digest)
     if digest == UNUSABLE:
-        found.ungrouped += 1
         found.first_ungrouped = found.first_ungrouped or (item.name, item.line)
 
 
