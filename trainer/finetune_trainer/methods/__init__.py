@@ -11,6 +11,7 @@ from finetune_trainer.methods.registry import (
     method_for,
     packages,
     phases_of,
+    untuned,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "method_for",
     "packages",
     "phases_of",
+    "untuned",
 ]

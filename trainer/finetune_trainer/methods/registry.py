@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from finetune_api.tuning import Method
@@ -57,6 +58,16 @@ def apply_method(model: Any, method: Method, head: HeadPolicy, seed: int) -> Any
     """
     chosen = method_for(method)
     return chosen.apply(model, chosen.settings(method), head, seed)
+
+
+@contextlib.contextmanager
+def untuned(model: Any, method: Method) -> Iterator[None]:
+    """Within, a model that has made no step answers as its base: without virtual tokens, which are never without
+    effect. What the other methods add starts without any.
+    """
+    chosen = method_for(method)
+    with model.disable_adapter() if chosen.extra_positions(chosen.settings(method)) else contextlib.nullcontext():
+        yield
 
 
 def phases_of(model: Any, method: Method, head: HeadPolicy, rounds: Sequence[tuple[int, int]]) -> tuple[Phases, ...]:

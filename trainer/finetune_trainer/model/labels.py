@@ -39,6 +39,15 @@ def in_their_order(labels: Sequence[str], known: Sequence[str]) -> tuple[str, ..
     return tuple(labels[i] for i in sorted(range(len(labels)), key=lambda i: (found.get(i, len(known)), i)))
 
 
+def knows_task(config: Mapping[str, Any], head: HeadPolicy, labels: Sequence[str] | None) -> bool:
+    """Whether the base's own head answers as the task asks: the same head, and of classes, all of these."""
+    if not head.is_new:
+        return True
+    if not head.belongs_to(config.get("architectures") or ()):
+        return False
+    return labels is None or len(matches(labels, head_labels(config, head))) == len(labels)
+
+
 def head_findings(labels: Sequence[str], known: Sequence[str]) -> list[Finding]:
     """What becomes of the head of a base that was a classifier."""
     if not known:

@@ -23,6 +23,7 @@ def model_card(result: Result) -> str:
         f"# {result.title}",
         _summary(result),
         _metrics(result),
+        _compared(result),
         _sets(result),
         _folds(result),
         _usage(result),
@@ -120,6 +121,15 @@ def _metrics(result: Result) -> str:
             " these files out where the rows must not be published."
         )
     return text
+
+
+def _compared(result: Result) -> str:
+    parts = [f"- {'**Warning:** ' if v.warning else ''}{_cell(v.message)}" for v in result.verdicts]
+    parts = ["\n".join(parts)] if parts else []
+    for lines in (result.compared, result.learned_and_held_out):
+        if lines:
+            parts.append(_table(*score_table(lines, result.metric)))
+    return "\n\n".join(("## What it is worth", *parts)) if parts else ""
 
 
 def _sets(result: Result) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_api.metrics import LOSS, higher_is_better
@@ -24,6 +24,21 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; what is no number is null."""
         return {"rows": self.rows, **{k: v if math.isfinite(v) else None for k, v in self.metrics.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`sets`: the result, by the name of the set. `base`: the model before tuning, by split. `constant`: the best
+    answer that does not look at the row, `constant_words` what that is; on the rows that the result is judged by.
+    `validation`: the result on the validation rows, with bounds; `learned`: on a draw of the training rows.
+    """
+
+    sets: Mapping[str, Scores] = field(default_factory=dict)
+    base: Mapping[str, Scores] = field(default_factory=dict)
+    constant: Scores | None = None
+    constant_words: str = ""
+    validation: Scores | None = None
+    learned: Scores | None = None
 
 
 def in_short(name: str, scores: Scores, metric: str) -> SetScore:

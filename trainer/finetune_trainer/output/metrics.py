@@ -9,15 +9,19 @@ from finetune_trainer.output.result import Result
 
 def metrics(result: Result) -> dict[str, object]:
     """The content of metrics.json."""
-    report = result.report
+    report, judged = result.report, result.judged
     return {
         "job": result.config.job.name,
         "task": result.config.task,
         "method": result.method.name,
         "base": result.base,
         "test": report.test,
-        "validation": report.evaluation,
-        "sets": {name: scores.to_json() for name, scores in result.sets.items()},
+        "validation": dict(judged.validation.metrics) if judged.validation else report.evaluation,
+        "sets": {name: scores.to_json() for name, scores in judged.sets.items()},
+        "before": {split: scores.to_json() for split, scores in judged.base.items()},
+        "constant": judged.constant and {"answer": judged.constant_words, **judged.constant.to_json()},
+        "learned": judged.learned and judged.learned.to_json(),
+        "verdicts": [verdict.to_json() for verdict in result.verdicts],
         "best": report.best and report.best.to_json(),
         **({} if result.folds is None else {"folds": dataclasses.asdict(result.folds)}),
         "classes": [dataclasses.asdict(c) for c in result.classes],

@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 from finetune_api.metrics import LOSS
 from finetune_api.report import Report
 from finetune_api.run import RunConfig
+from finetune_api.status import Verdict
 from finetune_trainer.methods import TuningMethod, method_for
-from finetune_trainer.output.judged import Scores, words_of_worst, worst
+from finetune_trainer.output.judged import Judged, Scores, words_of_worst, worst
 from finetune_trainer.tasks.base import Decision, JobFacts, Mistake, Picture
 
 
@@ -106,7 +107,7 @@ class Result:
     `report` is the final snapshot; `facts` and `decision` are what the task's functions take;
     `class_words` are what people call the classes, one of them, and what is counted of it;
     `confusion[i][j]` counts rows of class i that were taken for j (order of `labels`).
-    `sets`: the scores on those of spec.evaluation.sets, by name;
+    `judged`: what it was judged by beside the test rows;
     `head`: the description of a head of our own (PooledModel), which lies beside the model; None for all others.
     `wrong_answers`: the worst ones of each kind, the worst first; `wrong_kinds`: the kinds' titles.
     `averaged`: which checkpoints' mean the weights are, as a sentence; None where they are one's.
@@ -124,7 +125,7 @@ class Result:
     class_words: tuple[str, str, str] = ("Classes", "class", "rows")
     confusion: tuple[tuple[int, ...], ...] | None = None
     tables: tuple[Table, ...] = ()
-    sets: Mapping[str, Scores] = field(default_factory=dict)
+    judged: Judged = field(default_factory=Judged)
     pairs: Pairs | None = None
     folds: Folds | None = None
     samples: tuple[Sample, ...] = ()
@@ -144,7 +145,8 @@ class Result:
     @property
     def metrics(self) -> dict[str, float]:
         """The final evaluation: on the test rows, else the best known on the validation rows."""
-        return self.report.test or self.report.evaluation or {}
+        own = self.judged.validation
+        return self.report.test or (dict(own.metrics) if own else self.report.evaluation) or {}
 
     @property
     def judged_on(self) -> str:
@@ -158,6 +160,11 @@ class Result:
         return 0 if data is None else data.test_rows if self.judged_on == "test" else data.validation_rows
 
     @property
+    def sets(self) -> Mapping[str, Scores]:
+        """The scores on those of spec.evaluation.sets, by name."""
+        return self.judged.sets
+
+    @property
     def with_sets(self) -> dict[str, Scores]:
         """The rows that the result is judged on, if there are any, and the sets."""
         own = {self.judged_on: Scores(self.judged_rows, self.metrics)} if self.metrics else {}
@@ -167,6 +174,29 @@ class Result:
     def worst_set(self) -> str | None:
         """The set on which the model is worst, where there are several or it can be compared."""
         return worst(self.sets, self.metric) if len(self.with_sets) > 1 else None
+
+    @property
+    def compared(self) -> dict[str, Scores]:
+        """The result, and what it is compared with on the same rows."""
+        found = {"tuned": Scores(self.judged_rows, self.metrics)} if self.metrics else {}
+        if self.judged_on in self.judged.base:
+            found["base"] = self.judged.base[self.judged_on]
+        if self.judged.constant:
+            found[self.judged.constant_words] = self.judged.constant
+        return found if len(found) > 1 else {}
+
+    @property
+    def learned_and_held_out(self) -> dict[str, Scores]:
+        """A draw of the training rows beside the held-out ones."""
+        if self.judged.learned is None:
+            return {}
+        held = self.judged.validation or Scores(self.judged_rows, self.metrics)
+        return {"training": self.judged.learned, "validation" if self.judged.validation else self.judged_on: held}
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the final evaluations show."""
+        return self.report.verdicts or ()
 
     @property
     def words_of_sets(self) -> str:

@@ -33,7 +33,9 @@ ExcludedRows = Mapping[str, Mapping[int, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of the numbers to be learned, over the source of the training rows: bounds, mean and standard deviation."""
+    """Of the numbers to be learned: bounds and standard deviation over the source of the training rows, and the mean of
+    the training rows themselves.
+    """
 
     low: float
     high: float

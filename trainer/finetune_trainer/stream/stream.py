@@ -16,7 +16,7 @@ import numpy as np
 
 from finetune_api.exits import JobError, Reason
 from finetune_api.run import RunConfig
-from finetune_trainer.stream import order
+from finetune_trainer.stream import draw, order
 from finetune_trainer.stream.batch import Batch, Cursor
 from finetune_trainer.stream.manifest import DataManifest
 from finetune_trainer.stream.profile import Profile
@@ -161,6 +161,12 @@ class Stream:
     def places(self, numbers: Sequence[int]) -> list[Place]:
         """Where the split's rows of these numbers stand in their source."""
         return self._reader.places(numbers)
+
+    def drawn(self, most: int, seed: int = draw.SEED) -> Iterator[tuple[int, dict[str, Any]]]:
+        """This rank's part of a fixed draw of `most` rows, each with its number, in file order."""
+        for number, raw in draw.drawn(self._reader, most, seed):
+            if number % self._world == self._rank:
+                yield number, self._reader.parse(raw)
 
     def close(self) -> None:
         """Stop reading ahead; what is being read is not waited for."""

@@ -21,6 +21,7 @@ from finetune_trainer.batches.example import Example
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.processor import TOKENIZER, ProcessorKind
 from finetune_trainer.stream.profile import Profile, Spread
+from finetune_trainer.tasks.constants import Constant
 
 if TYPE_CHECKING:  # they bring torch
     from finetune_trainer.evaluate.tally import Tally
@@ -173,6 +174,10 @@ def _played_by(columns: Mapping[str, str], roles: Collection[str]) -> list[str]:
     return [name for entry, name in columns.items() if role_of(entry) in roles]
 
 
+def no_constant(facts: JobFacts) -> None:
+    """For tasks without an answer that suits many rows."""
+
+
 def _nothing(*arguments: Any) -> Sequence[Omission]:
     """For tasks whose encoding leaves nothing out."""
     return ()
@@ -239,6 +244,8 @@ class Task:
     check_input: Callable[[Row, Mapping[str, str]], str | None] | None = None
     """(row, columns) -> what keeps a row from being answered, or None, as `check_row` says it; at None each column must
     hold a text but those of roles that are learned."""
+    constant: Callable[[JobFacts], Constant | None] = no_constant
+    """(facts) -> the best answer that does not look at the row; None where there is none to speak of."""
     undecided: Decision = field(default_factory=dict)
     """What outputs become answers by where no validation row was there to choose it."""
     check_tokens: Callable[[Row, Mapping[str, str]], str | None] = lambda row, columns: None

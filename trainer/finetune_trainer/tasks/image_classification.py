@@ -27,6 +27,7 @@ from finetune_trainer.stream.files import held_bytes
 from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softmax
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Picture, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick
+from finetune_trainer.tasks.constants import most_frequent
 from finetune_trainer.tasks.images.augment import light
 from finetune_trainer.tasks.images.decode import BadImage, check, rgb
 from finetune_trainer.tasks.images.pictures import chosen, thumbnail
@@ -242,4 +243,5 @@ TASK = Task(
     pictures=pictures,
     usage=usage,
     mistakes=Mistakes({"certain": "Taken for another class with the highest certainty"}, mistakes),
+    constant=most_frequent,
 )

@@ -19,6 +19,7 @@ from finetune_trainer.tasks.answers import FEW, by_name, logits, sigmoid
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task, role_of
 from finetune_trainer.tasks.class_weights import weights_beside
 from finetune_trainer.tasks.columns import by_entry, missing, pick
+from finetune_trainer.tasks.constants import Constant, each_by_itself
 from finetune_trainer.tasks.names import label_text
 from finetune_trainer.tasks.texts import (
     asked,
@@ -144,6 +145,11 @@ def tally(facts: JobFacts, decision: Decision) -> Tally:
     return MultiLabelTally(tuple(facts.labels), decision.get("thresholds", CHOOSE))
 
 
+def constant(facts: JobFacts) -> Constant | None:
+    """Each class by itself, from an even share."""
+    return each_by_itself(facts, UNDECIDED)
+
+
 def predict(
     model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
 ) -> list[dict[str, Any]]:
@@ -205,6 +211,7 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    constant=constant,
     undecided=UNDECIDED,
     predict=predict,
     mistakes=Mistakes(MISTAKES, mistakes),

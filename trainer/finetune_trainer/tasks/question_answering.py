@@ -31,6 +31,7 @@ from finetune_trainer.tasks.base import (
     Task,
 )
 from finetune_trainer.tasks.columns import missing, pick, text_problem
+from finetune_trainer.tasks.constants import Constant
 from finetune_trainer.tasks.gold import BadAnswers, Gold, gold_answers
 from finetune_trainer.tasks.windows import windows
 
@@ -213,6 +214,11 @@ def tally(facts: JobFacts, decision: Decision) -> Tally:
     return AnswerTally(facts.settings.max_answer_tokens, decision.get("noAnswerThreshold", CHOOSE))
 
 
+def constant(facts: JobFacts) -> Constant:
+    """No answer to any question: no place is likelier than any other, and that is below the threshold."""
+    return Constant("no answer to any question", [0.0], tokens=True, decision={"noAnswerThreshold": -1.0})
+
+
 def predict(
     model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
 ) -> list[dict[str, Any]]:
@@ -368,6 +374,7 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    constant=constant,
     defaults=QuestionAnswering(),
     undecided=UNDECIDED,
     predict=predict,

@@ -18,6 +18,7 @@ from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softma
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task
 from finetune_trainer.tasks.class_weights import class_weights
 from finetune_trainer.tasks.columns import missing, pick
+from finetune_trainer.tasks.constants import most_frequent
 from finetune_trainer.tasks.names import label_text
 from finetune_trainer.tasks.texts import (
     asked,
@@ -157,6 +158,7 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    constant=most_frequent,
     predict=predict,
     mistakes=Mistakes(MISTAKES, mistakes),
 )

@@ -14,6 +14,7 @@ from finetune_trainer.model.tokenizer import Tokenizer
 from finetune_trainer.tasks.answers import logits, rounded
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick
+from finetune_trainer.tasks.constants import Constant
 from finetune_trainer.tasks.texts import (
     asked,
     named_outputs,
@@ -96,6 +97,13 @@ def tally(facts: JobFacts, decision: Decision) -> Tally:
     return RegressionTally(facts.spread.low, facts.spread.high) if facts.spread else RegressionTally()
 
 
+def constant(facts: JobFacts) -> Constant | None:
+    """The mean of the training rows."""
+    if facts.spread is None:
+        return None
+    return Constant(f"always {facts.spread.mean:.4g}, the mean", [facts.spread.mean])
+
+
 def predict(
     model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
 ) -> list[dict[str, Any]]:
@@ -133,6 +141,7 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    constant=constant,
     predict=predict,
     mistakes=Mistakes({"off": "Furthest off"}, mistakes),
 )

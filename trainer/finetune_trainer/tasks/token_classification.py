@@ -29,6 +29,7 @@ from finetune_trainer.tasks.base import (
     Task,
 )
 from finetune_trainer.tasks.columns import missing, pick
+from finetune_trainer.tasks.constants import Constant, always
 from finetune_trainer.tasks.entities import encode as windows
 from finetune_trainer.tasks.entities.rows import input_problem, off_edges, passage, row_problem, tags_in, types_in
 from finetune_trainer.tasks.entities.tags import OUTSIDE, is_plain, outputs_for, parts, spans_of, types_of
@@ -167,6 +168,20 @@ def tally(facts: JobFacts, decision: Decision) -> Tally:
     return EntityTally(types, found)
 
 
+def constant(facts: JobFacts) -> Constant | None:
+    """No entity; of plain tags the one that stands in most training rows. Its loss says nothing."""
+    if types_of(facts.labels) is not None and OUTSIDE in facts.labels:
+        place, words = list(facts.labels).index(OUTSIDE), "no entity"
+    elif facts.label_counts:
+        counts = list(facts.label_counts)
+        place = counts.index(max(counts))
+        words = always(facts.labels[place])
+    else:
+        return None
+    outputs = [float(n == place) for n in range(len(facts.labels))]
+    return Constant(words, outputs, tokens=True, leaves_out=("loss",))
+
+
 def predict(
     model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
 ) -> list[dict[str, Any]]:
@@ -248,6 +263,7 @@ TASK = Task(
     objective=objective,
     tally=tally,
     usage=usage,
+    constant=constant,
     naming=Naming(allowed, outputs, row_classes),
     predict=predict,
     samples=samples,

@@ -4,6 +4,7 @@ Wortsman et al. 2022), where that is no worse than the best alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,19 @@ from finetune_trainer.checkpoint import CheckpointRef
 from finetune_trainer.checkpoint.best import rank
 from finetune_trainer.optimizers.average import PREFIX
 from finetune_trainer.tasks.base import Decision
+from finetune_trainer.train.before import figures
 from finetune_trainer.train.session import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """`decision`: how the outputs of these weights become answers. `note`: what came of averaging the best, if that was
+    """`decision`: how the outputs of these weights become answers. `validation`: their figures on the validation rows,
+    with bounds; empty without such rows. `note`: what came of averaging the best, if that was
     asked for; `averaged`: whether the weights are that average.
     """
 
     decision: Decision
+    validation: Mapping[str, float]
     note: str | None = None
     averaged: bool = False
 
@@ -43,7 +47,11 @@ def _chosen(s: Session) -> Chosen:
             s.checkpoints.close()
     keep_best, state = s.config.checkpoints.keep_best, s.state
     best = _refs(s)[:1] if keep_best else []
-    decision = (state.best_decision if keep_best and state.best else state.decision) or s.data.task.undecided
+    of_best = keep_best and state.best is not None
+    decision = (state.best_decision if of_best else state.decision) or s.data.task.undecided
+    evaluation, intervals = (
+        (state.best_evaluation, state.best_intervals) if of_best else (state.evaluation, state.intervals)
+    )
     tried = _averaged(s) if s.config.checkpoints.average_best else None
     if tried is not None and tried.averaged:
         return tried
@@ -51,7 +59,7 @@ def _chosen(s: Session) -> Chosen:
         s.strategy.load_weights(_judged(s, best[0]))
     elif s.average is not None:
         s.average.exchange()
-    return Chosen(decision, tried.note if tried else None)
+    return Chosen(decision, {**(evaluation or {}), **intervals}, tried.note if tried else None)
 
 
 def _averaged(s: Session) -> Chosen | None:
@@ -68,13 +76,14 @@ def _averaged(s: Session) -> Chosen | None:
         tally = s.evaluator.judge("validation", state.step)
     metrics, best = tally.metrics(), state.best_evaluation
     steps = ", ".join(str(step) for step in sorted(ref.step for ref in refs))
-    figures = f"{metric} {metrics[metric]:.4g}, of the best alone {best[metric]:.4g}, on the validation rows"
+    told = f"{metric} {metrics[metric]:.4g}, of the best alone {best[metric]:.4g}, on the validation rows"
     own, theirs = rank(metrics, metric), rank(best, metric)
     if own is None or theirs is None or own < theirs:
-        return Chosen({}, f"The mean of the weights of steps {steps} was worse, so it is not the output: {figures}.")
+        return Chosen({}, {}, f"The mean of the weights of steps {steps} was worse, so it is not the output: {told}.")
     return Chosen(
         tally.decision() or s.data.task.undecided,
-        f"The weights are the mean of those of steps {steps}: {figures}.",
+        figures(tally),
+        f"The weights are the mean of those of steps {steps}: {told}.",
         averaged=True,
     )
 

@@ -16,6 +16,7 @@ from finetune_trainer.stream import DataManifest, Profile, Stream
 from finetune_trainer.stream.files import Files
 from finetune_trainer.tasks.base import Draw, JobFacts, NothingToLearn, Task
 from finetune_trainer.tasks.columns import with_name
+from finetune_trainer.tasks.constants import Constant
 from finetune_trainer.train.rounds import split_rows
 from finetune_trainer.trunk.kept_rows import Kept
 
@@ -57,6 +58,16 @@ class TrainingData:
     def sets(self) -> tuple[str, ...]:
         """The sets of spec.evaluation.sets, as splits."""
         return tuple(self.profile.set_rows)
+
+    @property
+    def result_split(self) -> str | None:
+        """The rows that the result is judged by: those of the test, else of the validation; None without either."""
+        return next((split for split in ("test", "validation") if self.rows_in(split)), None)
+
+    @cached_property
+    def constant(self) -> Constant | None:
+        """The best answer that does not look at the row; None where the task has none."""
+        return self.task.constant(self.facts)
 
     def rows_in(self, split: str) -> int:
         """How many rows a split has, over all ranks."""
@@ -105,10 +116,12 @@ class TrainingData:
             for future in waiting:
                 future.cancel()
 
-    def judged(self, split: str) -> Generator[tuple[int, Sequence[Example]]]:
-        """(number, examples) of each of this rank's rows of a split, in file order, as they are judged."""
+    def judged(self, split: str, most: int | None = None) -> Generator[tuple[int, Sequence[Example]]]:
+        """(number, examples) of each of this rank's rows of a split, in file order, as they are judged. `most`: of a fixed
+        draw of so many rows only.
+        """
         kept = self.kept.get(split)
-        if kept is not None:
+        if kept is not None and most is None:
             for number in range(self.rank, kept.row_count, self.size):
                 yield number, kept.examples(number)
             return
@@ -120,7 +133,7 @@ class TrainingData:
                 yield number, row
 
         with self.stream(split) as stream:
-            for encoded in self.encoded(noted(stream.numbered())):
+            for encoded in self.encoded(noted(stream.numbered() if most is None else stream.drawn(most))):
                 yield numbers.popleft(), encoded
 
     def opened(self, row: dict[str, Any]) -> dict[str, Any]:

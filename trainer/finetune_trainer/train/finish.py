@@ -24,7 +24,7 @@ def finish(s: Session) -> None:
     """Test, export and commit; ends when the result is committed. Collective."""
     try:
         chosen = take_best(s)
-        final = judge_result(s, chosen.decision)
+        final = judge_result(s, chosen)
     except Stopped:
         raise interrupted(s) from None
     s.ranks.sum([0.0])  # all have come as far: nothing is committed beside a rank that has failed

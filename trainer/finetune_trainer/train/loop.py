@@ -14,6 +14,7 @@ from finetune_api.report import Stage
 from finetune_api.schedules import rate_at
 from finetune_trainer.evaluate.loop import Stopped
 from finetune_trainer.train import evaluation
+from finetune_trainer.train.before import bounds, judge_base, judge_beside
 from finetune_trainer.train.folds import end_fold, tell_folds
 from finetune_trainer.train.openings import tell_openings, tell_trained
 from finetune_trainer.train.prefetch import rank_batches
@@ -32,6 +33,10 @@ def loop(s: Session) -> None:
         state.samples = s.ranks.from_first(
             lambda: write_samples(s.model, s.data, s.ranks, s.stop, s.data.task.undecided)
         )
+        try:
+            judge_base(s)
+        except Stopped:
+            interrupted(s)
     s.skipped_rows.report()
     tell_folds(s)
     if evaluate_if_due(s):  # the evaluation of the step that we resumed from was interrupted
@@ -128,18 +133,19 @@ def evaluate_if_due(s: Session) -> bool:
     s.progress.stage(Stage.EVALUATING)
     try:
         with s.progress.clock("evaluate"), s.judged_weights():
-            tally = s.evaluator.judge("validation", state.step)
+            tally = judge_beside(s, "validation", {})
     except Stopped:
         interrupted(s)
     metrics = tally.metrics()
-    improved = evaluation.take_metrics(state, metrics, tally.decision(), metric, s.config.evaluation.early_stopping)
+    rule = s.config.evaluation.early_stopping
+    improved = evaluation.take_metrics(state, metrics, tally.decision(), metric, rule, bounds(tally))
     s.events.add("evaluation", state.step, **metrics)
     s.progress.evaluated(state, metric)
     s.progress.stage(Stage.TRAINING)
-    rule = s.config.checkpoints
-    if rule.average_best and s.checkpoints.among_best(metrics):
+    kept = s.config.checkpoints
+    if kept.average_best and s.checkpoints.among_best(metrics):
         s.save(metrics=metrics, wait=True)  # at once: the next one of the best would take the place of one that waits
-    return improved and rule.keep_best
+    return improved and kept.keep_best
 
 
 def interrupted(s: Session) -> NoReturn:

@@ -7,6 +7,7 @@ trained.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -116,6 +117,12 @@ class TrainingProgress:
             shown = {metric: state.evaluation[metric], "eval_loss": state.evaluation["loss"]}
             self._reporter.point(state.step, metrics=shown)
             self._reporter.update(evaluation=state.evaluation, best=state.best, seconds=self.seconds())
+
+    def judged_before(self, metrics: dict[str, float], metric: str) -> None:
+        """The validation rows were judged before the first step."""
+        shown = {name: metrics[key] for name, key in ((metric, metric), ("eval_loss", "loss"))}
+        if self._reporter and all(map(math.isfinite, shown.values())):
+            self._reporter.point(0, metrics=shown)
 
     def resumed(self, state: TrainState, history: dict[str, Any]) -> None:
         """The run goes on from a checkpoint."""

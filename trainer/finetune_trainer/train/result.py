@@ -58,7 +58,7 @@ def result_of(s: Session, final: Final, chosen: Chosen) -> Result:
         class_words=details.get("words", ("Classes", "class", "rows")),
         confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
         tables=tuple(Table.of(table) for table in details.get("tables", ())),
-        sets=final.sets,
+        judged=final.judged,
         pairs=None if pairs is None else Pairs(tuple(pairs["bounds"]), tuple(map(tuple, pairs["counts"]))),
         folds=folds_result(s),
         samples=tuple(

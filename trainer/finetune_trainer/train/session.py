@@ -25,6 +25,8 @@ from finetune_trainer.distributed.strategy import GradientStrategy
 from finetune_trainer.methods import Phases, apply_method, method_for, phases_of
 from finetune_trainer.methods.modules import depths
 from finetune_trainer.model.facts import architecture, read_config
+from finetune_trainer.model.head import learned_anew
+from finetune_trainer.model.labels import knows_task
 from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
 from finetune_trainer.model.units import answer_in_units
 from finetune_trainer.objectives.base import Objective
@@ -79,6 +81,13 @@ class Session:
     evaluator: Evaluator
     compare: Callable[[str], Comparison] | None
     """(split) -> its rows, compared; None where rows are learned from one by one."""
+    knows_task: bool
+    """Whether the base had a trained head of the task."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether the result is compared with what it started from."""
+        return self.config.evaluation.base is not False
 
     @property
     def first(self) -> bool:
@@ -160,6 +169,7 @@ def open_session(
             log.warning("the model's output layer was not found: numbers are learned in the units of the data")
         embeddings = token_embeddings(model)
         task = within_embeddings(task, tokenizer.beyond(embeddings), embeddings)
+        knows = knows_task(read_config(folder), task.head, profile.labels) and not learned_anew(model)
         if config.training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model = apply_method(model, config.method, task.head, seed).to(ranks.device)
@@ -219,6 +229,7 @@ def open_session(
         skipped_rows=skipped_rows,
         compare=lru_cache(1)(partial(Comparison, data, lesson)) if lesson else None,
         evaluator=Evaluator(model, ranks, data, skipped_rows, resolved.metric or "loss", stop),
+        knows_task=knows,
     )
 
 

@@ -10,11 +10,22 @@ from typing import Any
 from finetune_api.status import Best
 from finetune_trainer.checkpoint import Snapshot
 from finetune_trainer.stream import Cursor
+from finetune_trainer.stream.splits import SET
 
+Before = dict[str, dict[str, dict[str, float]]]
+"""What the result is compared with -> split -> figures."""
 _STORED_NAMES = {"skipped_rows": "dropped"}
 """Fields that checkpoints hold under another name."""
-_STORED_IF_ANY = ("decision", "best_decision", "round")
+_STORED_IF_ANY = ("decision", "best_decision", "intervals", "best_intervals", "before", "round")
 """Fields that most runs have nothing in."""
+
+
+def _of_splits(before: Before) -> Before:
+    """Without the sets, which may be others: the rows of the splits are the same where a checkpoint is taken over."""
+    return {
+        kind: {split: figures for split, figures in found.items() if not split.startswith(SET)}
+        for kind, found in before.items()
+    }
 
 
 @dataclass
@@ -31,10 +42,13 @@ class TrainState:
     evaluated: int = -1  # the last step that was evaluated
     evaluation: dict[str, float] | None = None
     decision: dict[str, Any] = field(default_factory=dict)  # how outputs become answers, by the last evaluation
+    intervals: dict[str, float] = field(default_factory=dict)  # bounds of its figures
+    best_intervals: dict[str, float] = field(default_factory=dict)
     stopped_early: bool = False
     learned: float = 0  # classes or tokens in this epoch
     skipped_rows: dict[str, int] = field(default_factory=dict)  # rows that nothing can be learned from, by split
     samples: list[dict[str, Any]] = field(default_factory=list)  # texts of the model before tuning
+    before: Before = field(default_factory=dict)  # what the result is compared with
     attempts: list[dict[str, Any]] = field(default_factory=list)  # those before this one
 
     def meta(self) -> dict[str, Any]:
@@ -63,6 +77,9 @@ class TrainState:
             evaluated=-1,
             evaluation=None,
             decision={},
+            intervals={},
+            best_intervals={},
+            before=_of_splits(self.before),
             stopped_early=False,
             attempts=[],
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune_trainer.output.page.checkpoints import checkpoints
 from finetune_trainer.output.page.classes import classes
+from finetune_trainer.output.page.compared import compared
 from finetune_trainer.output.page.curves import curves
 from finetune_trainer.output.page.data import data
 from finetune_trainer.output.page.figures import figures
@@ -40,6 +41,7 @@ def html_report(result: Result, events: list[dict[str, Any]]) -> str:
         _tiles(result, events),
         folds(result, events),
         curves(result, events),
+        compared(result),
         sets(result),
         classes(result),
         figures(result),
@@ -73,7 +75,7 @@ def _head(result: Result) -> str:
 
 
 def _notes(result: Result) -> str:
-    notes = list(result.notes)
+    notes = [*(verdict.message for verdict in result.verdicts if verdict.warning), *result.notes]
     if not result.metrics and result.folds is None:
         notes.append(
             "No rows were held out, so nothing here says how good the model is on new rows. Set data.validation or"

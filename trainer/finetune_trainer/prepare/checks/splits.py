@@ -25,6 +25,8 @@ class Splits:
     rows: Mapping[str, int]
     classes: Mapping[str, int]
     findings: tuple[Finding, ...]
+    mean: float | None = None
+    """Of the training rows' numbers, where they have such."""
 
 
 def check_splits(data: Data, evidence: Evidence, unit: str = "text", assigned: Assigned | None = None) -> Splits:
@@ -33,6 +35,7 @@ def check_splits(data: Data, evidence: Evidence, unit: str = "text", assigned: A
     """
     rows, classes = dict[str, int](), dict[str, int]()
     found: list[Finding] = []
+    mean: float | None = None
     train = np.zeros(0, dtype=np.uint64)
     for split in ("train", *HELD_OUT, *(role for role in evidence.surveys if role.startswith(SET))):
         part = part_of(split, data)
@@ -51,6 +54,8 @@ def check_splits(data: Data, evidence: Evidence, unit: str = "text", assigned: A
         prints = prints[numbers]
         if split == "train":
             train, classes = prints, _class_counts(seen, numbers)
+            if len(seen.numbers):
+                mean = float(np.frombuffer(seen.numbers, dtype=np.float64)[numbers].mean())
             found += _duplicates(seen, numbers, unit)
         else:
             told = frozenset[str]()
@@ -60,7 +65,7 @@ def check_splits(data: Data, evidence: Evidence, unit: str = "text", assigned: A
                 told = assigned.alone
             if split in HELD_OUT:  # a set may be of some classes only
                 found += _unjudged(classes, _class_counts(seen, numbers), split, told)
-    return Splits(rows, classes, tuple(found))
+    return Splits(rows, classes, tuple(found), mean)
 
 
 def empty_split(split: str, whole: bool, seen: SourceSurvey, field: str) -> JobError:
