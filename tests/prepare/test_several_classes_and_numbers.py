@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from finetune_api.exits import Reason
+from finetune_trainer.storage import location
+from finetune_trainer.stream import Stream, load_profile
 from support.jobs import job_config
 from support.models import scored, topics, write_jsonl
 from support.rows import encode, write_lines
@@ -143,3 +146,14 @@ def test_many_classes_are_learned_where_each_has_rows(folder: Path, run: Any) ->
     assert "auroc has no meaning for 1100 classes; there are loss, accuracy, macro-f1" in error.message
     profile = run(config(folder, "text-classification"))
     assert profile.data.label_count == len(profile.labels) == 1100
+
+
+def test_the_mean_of_the_numbers_is_that_of_the_training_rows(folder: Path, run: Any) -> None:
+    write_jsonl(folder / "data" / "a.jsonl", scored(40, seed=2))
+    wanted = config(folder, NUMBERS, validation={"fraction": 0.3})
+    profile = run(wanted)
+    manifest, _ = load_profile(location(wanted.output.uri, wanted.storage))
+    with Stream(wanted, manifest, profile) as stream:
+        numbers = [row["score"] for row in stream.rows()]
+    assert len(numbers) < 40
+    assert profile.spread.mean == pytest.approx(np.mean(numbers))

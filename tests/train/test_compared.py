@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import special
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
@@ -52,12 +53,14 @@ def answers(model: Path, rows: list[dict[str, Any]]) -> np.ndarray:
 
 def test_a_kept_head_and_the_constant_answer_equal_scikit_learns(bert: Path, fork_server: None, tmp_path: Path) -> None:
     base = BertForSequenceClassification.from_pretrained(bert, num_labels=2, id2label={0: "ham", 1: "spam"})
+    with torch.no_grad():
+        base.classifier.weight.mul_(100)
     base.save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "model")
     train, test = mails(90, seed=1), mails(41, seed=2)
-    middle = float(np.median(answers(tmp_path / "model", test)))
+    ordered = np.sort(special.logit(answers(tmp_path / "model", test)))
     with torch.no_grad():
-        base.classifier.bias[1] -= np.log(middle / (1 - middle)) + 1e-5  # else all rows are taken for one class
+        base.classifier.bias[1] -= ordered[20:22].mean()  # else all rows are taken for one class
     base.save_pretrained(tmp_path / "model")
     write_jsonl(tmp_path / "data" / "train.jsonl", train)
     write_jsonl(tmp_path / "held" / "test.jsonl", test)
@@ -81,7 +84,7 @@ def test_a_kept_head_and_the_constant_answer_equal_scikit_learns(bert: Path, for
     dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros(len(train)), learned)
     said = dummy.predict(np.zeros(len(test)))
     constant = found["constant"]
-    assert constant["answer"] == f"always {said[0]!r}"
+    assert constant["answer"] == f"always {str(said[0])!r}"
     truth = [row["label"] for row in test]
     assert constant["accuracy"] == pytest.approx(accuracy_score(truth, said), abs=1e-6)
     assert constant["macro-f1"] == pytest.approx(f1_score(truth, said, average="macro", zero_division=0), abs=1e-6)
