@@ -156,4 +156,4 @@ def test_the_mean_of_the_numbers_is_that_of_the_training_rows(folder: Path, run:
     with Stream(wanted, manifest, profile) as stream:
         numbers = [row["score"] for row in stream.rows()]
     assert len(numbers) < 40
-    assert profile.spread.mean == pytest.approx(np.mean(numbers))
+    assert profile.spread.learned == pytest.approx(np.mean(numbers))

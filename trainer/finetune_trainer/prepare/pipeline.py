@@ -121,7 +121,7 @@ def _check(
     assigned = assign(config, task, evidence.train)
     parts = None if assigned is None else assigned.parts
     splits = check_splits(config.data, evidence, task.info.unit, assigned)
-    spread = spread and dataclasses.replace(spread, mean=splits.mean if splits.mean is not None else spread.mean)
+    spread = spread and dataclasses.replace(spread, learned=splits.mean)
     label_counts = tuple(splits.classes.get(name, 0) for name in labels) if labels and classes == labels else None
     facts = JobFacts.of(config, task, columns, labels, label_counts, splits.rows["train"], spread)
     check_metric(config, task, facts)

@@ -33,14 +33,15 @@ ExcludedRows = Mapping[str, Mapping[int, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of the numbers to be learned: bounds and standard deviation over the source of the training rows, and the mean of
-    the training rows themselves.
+    """Of the numbers to be learned, over the source of the training rows: bounds, mean and standard deviation; and
+    `learned`, the mean of the training rows alone.
     """
 
     low: float
     high: float
     mean: float
     deviation: float
+    learned: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

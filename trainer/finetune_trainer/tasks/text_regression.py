@@ -101,7 +101,8 @@ def constant(facts: JobFacts) -> Constant | None:
     """The mean of the training rows."""
     if facts.spread is None:
         return None
-    return Constant(f"always {facts.spread.mean:.4g}, the mean", [facts.spread.mean])
+    mean = facts.spread.mean if facts.spread.learned is None else facts.spread.learned
+    return Constant(f"always {mean:.4g}, the mean", [mean])
 
 
 def predict(
