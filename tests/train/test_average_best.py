@@ -59,9 +59,10 @@ def test_the_mean_of_the_best_is_the_output_where_it_is_no_worse(
 ) -> None:
     bench, judged, real = job("mean", **training), [], evaluation.Evaluator.judge
 
-    def judge(evaluator: Any, split: str, step: int, *more: Any) -> Any:
-        tally = real(evaluator, split, step, *more)
-        judged.append(tally.metrics()["loss"])
+    def judge(evaluator: Any, split: str, step: int, *more: Any, **named: Any) -> Any:
+        tally = real(evaluator, split, step, *more, **named)
+        if split == "validation" and not named.get("worst"):
+            judged.append(tally.metrics()["loss"])
         return tally
 
     monkeypatch.setattr(evaluation.Evaluator, "judge", judge)
@@ -94,8 +95,8 @@ def test_which_is_left_is_decided_on_the_validation_rows(
     """The last judgement, of the mean, is planted."""
     bench, real, calls = job("planted"), evaluation.Evaluator.judge, []
 
-    def judge(evaluator: Any, split: str, step: int, *more: Any) -> Any:
-        tally = real(evaluator, split, step, *more)
+    def judge(evaluator: Any, split: str, step: int, *more: Any, **named: Any) -> Any:
+        tally = real(evaluator, split, step, *more, **named)
         calls.append(step)
         if len(calls) == 7:
             metrics = tally.metrics()

@@ -117,8 +117,8 @@ class TrainingData:
                 future.cancel()
 
     def judged(self, split: str, most: int | None = None) -> Generator[tuple[int, Sequence[Example]]]:
-        """(number, examples) of each of this rank's rows of a split, in file order, as they are judged. `most`: of a fixed
-        draw of so many rows only.
+        """(number, examples) of each of this rank's rows of a split, in file order, as they are judged. `most`: of a
+        fixed draw of so many rows only.
         """
         kept = self.kept.get(split)
         if kept is not None and most is None:

@@ -14,12 +14,13 @@ def compared(result: Result) -> str:
         (f"On the same {result.judged_on} rows", result.compared),
         ("Learned and held out", result.learned_and_held_out),
     )
-    cards = []
+    parts = []
     for title, lines in beside:
         if lines:
             head, cells = score_table(lines, result.metric)
             rows = [tuple(map(escape, row)) for row in cells]
-            cards.append(f'<div class="card"><h3>{title}</h3>{table(head, rows)}</div>')
+            parts.append(f"<h3>{title}</h3>{table(head, rows)}")
     told = "".join(f"<li>{escape(verdict.message)}</li>" for verdict in result.verdicts)
     words = f"<ul>{told}</ul>" if told else ""
-    return f'<h2>What it is worth</h2>{words}<section class="pair">{"".join(cards)}</section>' if cards or told else ""
+    card = f'<div class="card">{"<br>".join(parts)}</div>' if parts else ""
+    return f"<h2>What it is worth</h2>{words}{card}" if card or told else ""
