@@ -15,17 +15,17 @@ from support.models import mails, tiny_bert, write_jsonl
 
 SPEC: dict[str, Any] = {
     "method": {"type": "freeze", "freeze": {"lastLayers": 1}},
-    "training": {"maxSteps": 12, "globalBatchSize": 128, "microBatchSize": 4, "learningRate": 1e-3},
+    "training": {"maxSteps": 10, "globalBatchSize": 64, "microBatchSize": 4, "learningRate": 1e-3},
     "checkpoints": {"everySteps": 2},
 }
-CHUNKS = 5
+CHUNKS = 3
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     tiny_bert(folder / "model", hidden=64, layers=4)
-    write_jsonl(folder / "data" / "train.jsonl", mails(1100, seed=1, words=(3, 8)))
+    write_jsonl(folder / "data" / "train.jsonl", mails(560, seed=1, words=(3, 8)))
     return folder
 
 
@@ -61,7 +61,7 @@ def test_a_pod_killed_while_it_fills_and_while_it_trains_ends_like_one_that_was_
     job = start("launch", config(inputs, killed, 2, attempt=2))
     until(lambda: list((killed / "out" / "ckpt").glob("*/2/MANIFEST.json")))
     job.kill()
-    next(iter((killed / "scratch" / FOLDER).glob("*/train-000002.chunk"))).unlink()
+    next(iter((killed / "scratch" / FOLDER).glob("*/train-000001.chunk"))).unlink()
     assert not (killed / "out" / "result.json").exists(), "killed too late to show anything"
     last = start("launch", config(inputs, killed, 2, attempt=3))
     assert last.wait() == 0, last.log.read_text()
