@@ -25,12 +25,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from examples.data import minilm, read_shard
+from jobs import job_of
 from scripts.real_data import MAKERS
 
-from finetune_api.base import parse
 from finetune_api.exits import COMPLETE
-from finetune_api.job import Spec
-from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from finetune_api.run import RunConfig
 from finetune_trainer import prepare
 from finetune_trainer.distributed.rank_info import RankInfo
 from finetune_trainer.launch.warm_up import warm_up
@@ -76,18 +75,8 @@ def config(folder: Path, train: str, test: str, seed: int, arm: Mapping[str, Any
         "method": arm["method"],
         "training": {"maxLength": LENGTH, "seed": seed} | arm.get("training", {}),
         "checkpoints": {"everySteps": 1_000_000},
-        "output": {"uri": (folder / "out").as_uri()},
     }
-    return run_config(
-        parse(Spec, spec, local=True),
-        job=Identity(name="bench/few-shot", id="bench"),
-        attempt=1,
-        storage=StorageAccess(),
-        hub=HubAccess(),
-        world=World(device="cpu", threads_per_process=threads),
-        scratch=str(folder / "scratch"),
-        reporting=Reporting(file=str(folder / "reports.jsonl"), termination_file=str(folder / "termination")),
-    )
+    return job_of(spec, folder, threads=threads)
 
 
 def score(settings: RunConfig, folder: Path) -> dict[str, float]:

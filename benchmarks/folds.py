@@ -23,11 +23,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from trainer_baseline import BATCH, LENGTH, ROOT, SEED, command, fetched, write_rows
+from jobs import BATCH, LENGTH, ROOT, SEED, command, fetched, job_of, run_steps, write_rows
 
-from finetune_api.base import parse
-from finetune_api.job import Spec
-from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from finetune_api.run import RunConfig
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Stream, load_profile
 
@@ -53,29 +51,13 @@ def config(folder: Path, model: Path, rows: Path, folds: int, arm: str) -> RunCo
             "seed": SEED,
         },
         "evaluation": {"folds": {"count": folds}},
-        "output": {"uri": (folder / "out").as_uri()},
     }
-    return run_config(
-        parse(Spec, spec, local=True),
-        job=Identity(name="bench/folds", id="bench"),
-        attempt=1,
-        storage=StorageAccess(),
-        hub=HubAccess(),
-        world=World(device="cpu", threads_per_process=2),
-        scratch=str(folder / "scratch"),
-        reporting=Reporting(file=str(folder / "reports.jsonl"), termination_file=str(folder / "termination")),
-    )
+    return job_of(spec, folder)
 
 
 def ours(folder: Path, settings: RunConfig) -> dict[str, float]:
     """Both steps of the job."""
-    (folder / "scratch").mkdir(parents=True)
-    run = folder / "run.json"
-    run.write_text(json.dumps(settings.to_json()))
-    began = time.time()
-    for step in ("prepare", "launch"):
-        command(["-m", "finetune_trainer", step, "--config", str(run)], folder)
-    seconds = time.time() - began
+    seconds = run_steps(settings, folder, "prepare", "launch")
     found = json.loads((folder / "out" / "metrics.json").read_text())["folds"]
     return {"seconds": seconds, "accuracy": found["mean"]["accuracy"], "loss": found["mean"]["loss"]}
 

@@ -21,11 +21,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from trainer_baseline import BATCH, LENGTH, ROOT, SEED, command, fetched, write_rows
+from jobs import BATCH, LENGTH, ROOT, SEED, command, fetched, job_of, run_steps, write_rows
 
-from finetune_api.base import parse
-from finetune_api.job import Spec
-from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from finetune_api.run import RunConfig
 
 RATE = 1e-3
 HEAD = "bert.pooler,classifier"
@@ -65,27 +63,13 @@ def config(folder: Path, model: Path, rows: Path, arm: str) -> RunConfig:
             "seed": SEED,
         },
         "checkpoints": {"everySteps": 1_000_000},
-        "output": {"uri": (folder / "out").as_uri()},
     }
-    return run_config(
-        parse(Spec, spec, local=True),
-        job=Identity(name="bench/trunk", id="bench"),
-        attempt=1,
-        storage=StorageAccess(),
-        hub=HubAccess(),
-        world=World(device="cpu", threads_per_process=2),
-        scratch=str(folder / "scratch"),
-        reporting=Reporting(file=str(folder / "reports.jsonl"), termination_file=str(folder / "termination")),
-    )
+    return job_of(spec, folder)
 
 
 def ours(folder: Path, model: Path, rows: Path, arm: str) -> Measured:
     """Both steps of a job, as a pod runs them."""
-    (folder / "scratch").mkdir(parents=True)
-    run = folder / "run.json"
-    run.write_text(json.dumps(config(folder, model, rows, arm).to_json()))
-    for step in ("prepare", "launch"):
-        command(["-m", "finetune_trainer", step, "--config", str(run)], folder)
+    run_steps(config(folder, model, rows, arm), folder, "prepare", "launch")
     report = json.loads((folder / "reports.jsonl").read_text().splitlines()[-1])
     assert report["resolved"].get("frozenTrunk"), "nothing was kept"
     events = [json.loads(line) for line in (folder / "out" / "events.jsonl").read_text().splitlines()]

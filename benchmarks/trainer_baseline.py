@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,37 +22,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from finetune_api.base import parse
-from finetune_api.job import Spec
-from finetune_api.run import HubAccess, Identity, Reporting, RunConfig, StorageAccess, World, run_config
+from jobs import BATCH, LENGTH, ROOT, SEED, command, fetched, job_of, run_steps, write_rows
+
+from finetune_api.run import RunConfig
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Cursor, Stream, load_profile
 
-ROOT = Path(__file__).parent.parent
-BATCH, LENGTH, RATE, SEED, WARM = 32, 128, 5e-5, 20260101, 2
+RATE, WARM = 5e-5, 2
 OURS = {"ours, 1 process": (1, 2), "ours, 2 processes": (2, 1)}
 THEIRS = {"Trainer, default": "default", "Trainer, tuned": "tuned"}
 
 Measured = dict[str, float]
-
-
-def fetched(name: str) -> Path:
-    """A folder of examples/data.py."""
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.data", name], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return Path(done.stdout.strip().splitlines()[-1])
-
-
-def write_rows(mails: Path, path: Path, count: int) -> None:
-    """The first so many training mails; they are shuffled."""
-    import zstandard
-
-    with (mails / "train-000.jsonl.zst").open("rb") as file, path.open("w") as out:
-        text = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read().decode()
-        rows = [line for line in text.split("\n") if line][:count]
-        assert len(rows) == count, "the first shard has no more rows"
-        out.write("\n".join(rows) + "\n")
 
 
 def config(folder: Path, model: Path, rows: Path, processes: int, threads: int) -> RunConfig:
@@ -71,33 +50,8 @@ def config(folder: Path, model: Path, rows: Path, processes: int, threads: int) 
             "seed": SEED,
         },
         "checkpoints": {"everySteps": 1_000_000},
-        "output": {"uri": (folder / "out").as_uri()},
     }
-    return run_config(
-        parse(Spec, spec, local=True),
-        job=Identity(name="bench/trainer", id="bench"),
-        attempt=1,
-        storage=StorageAccess(),
-        hub=HubAccess(),
-        world=World(device="cpu", processes_per_worker=processes, threads_per_process=threads),
-        scratch=str(folder / "scratch"),
-        reporting=Reporting(file=str(folder / "reports.jsonl"), termination_file=str(folder / "termination")),
-    )
-
-
-def command(arguments: list[str], folder: Path) -> str:
-    """Run a command on two threads in all; what it printed."""
-    with (folder / "log").open("a") as log:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "2"},
-        )
-    if done.returncode:
-        raise SystemExit(f"{arguments} failed with {done.returncode}:\n{(folder / 'log').read_text()[-4000:]}")
-    return done.stdout
+    return job_of(spec, folder, processes, threads)
 
 
 def measured(times: list[float], rows: int, loss: float, began: float) -> Measured:
@@ -110,12 +64,8 @@ def measured(times: list[float], rows: int, loss: float, began: float) -> Measur
 
 def ours(folder: Path, model: Path, rows: Path, count: int, arm: str) -> Measured:
     """Both steps of a job, as a pod runs them."""
-    (folder / "scratch").mkdir(parents=True)
-    run, settings = folder / "run.json", config(folder, model, rows, *OURS[arm])
-    run.write_text(json.dumps(settings.to_json()))
     began = time.time()
-    for step in ("prepare", "launch"):
-        command(["-m", "finetune_trainer", step, "--config", str(run)], folder)
+    run_steps(config(folder, model, rows, *OURS[arm]), folder, "prepare", "launch")
     events = [json.loads(line) for line in (folder / "out" / "events.jsonl").read_text().splitlines()]
     steps = [event for event in events if event["kind"] == "step"]
     return measured([step["time"] for step in steps], count, mean(step["loss"] for step in steps), began)
@@ -167,9 +117,7 @@ def main() -> None:
         rows = top / "rows.jsonl"
         write_rows(mails, rows, given.rows)
         first = config(top / "order", model, rows, 1, 2)
-        (top / "order" / "scratch").mkdir(parents=True)
-        (top / "order" / "run.json").write_text(json.dumps(first.to_json()))
-        command(["-m", "finetune_trainer", "prepare", "--config", str(top / "order" / "run.json")], top / "order")
+        run_steps(first, top / "order", "prepare")
         ordered = in_our_order(top / "order", first)
         for turn in range(given.rounds):
             arms = list(found) if turn % 2 == 0 else list(found)[::-1]

@@ -45,7 +45,7 @@ def test_other_objectives_have_their_own_best_head() -> None:
     vectors, _ = blobs(50, 2, seed=3)
     numbers = vectors[:, 0] * 2 + 1 + torch.randn(50, generator=torch.Generator().manual_seed(0))
     layer = torch.nn.Linear(WIDTH, 1)
-    fit_head(layer, vectors, numbers, squared_error, Ranks.alone(), 3.0)
+    fit_head(layer, vectors, numbers, squared_error(), Ranks.alone(), 3.0)
     theirs = Ridge(alpha=1.5).fit(vectors.double().numpy(), numbers.double().numpy())
     with torch.no_grad():
         assert np.abs(layer(vectors)[:, 0].numpy() - theirs.predict(vectors.double().numpy())).max() < 1e-4

@@ -8,12 +8,14 @@ free port of the loopback, and hand out a fresh bucket for each test.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -142,9 +144,25 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"versitygw did not answer within 30 s: {log.read_text()[-2000:]}")
 
 
+@functools.cache
+def _conditional_writes_one_by_one() -> None:
+    """moto looks and writes in two steps, between which another thread may write: two could win."""
+    from moto.s3.responses import S3Response
+
+    put, lock = S3Response.put_object, threading.Lock()
+
+    def one_by_one(self: Any) -> Any:
+        conditional = self.headers.get("If-Match") or self.headers.get("If-None-Match")
+        with lock if conditional else contextlib.nullcontext():
+            return put(self)
+
+    S3Response.put_object = one_by_one  # type: ignore[method-assign]
+
+
 def _moto() -> Iterator[S3Server]:
     from moto.server import ThreadedMotoServer
 
+    _conditional_writes_one_by_one()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

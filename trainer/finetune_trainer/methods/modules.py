@@ -99,6 +99,11 @@ class _SecondLayer(Exception):
     """The forward pass has come as far as it is of interest."""
 
 
+def without_adapter(model: Any) -> Any:
+    """The model below an adapter; one without is its own."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
 def depths(model: Any, head: HeadPolicy) -> dict[str, int]:
     """How deep each parameter lies, by its name in `named_parameters()`: 0 for what stands before the layers
     (embeddings), then 1 for the first layer and so on; what stands after them (a final norm, a pooler, the head) shares
@@ -108,7 +113,7 @@ def depths(model: Any, head: HeadPolicy) -> dict[str, int]:
     counts as it. A weight that is tied lies where it is named first: a tied output projection is the embeddings'.
     Layers that share their weights are one layer. Raises JobError where the model has no list of layers, or no head.
     """
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    base = without_adapter(model)
     layers_name, layers = layer_list(base)
     last = len(layers) + 1
     places = {f"{layers_name}.{i}": i + 1 for i in range(len(layers))}

@@ -29,6 +29,7 @@ from finetune_trainer.failures import disk, memory
 from finetune_trainer.train.data import TrainingData
 from finetune_trainer.train.progress import TrainingProgress
 from finetune_trainer.train.rounds import rounds_of
+from finetune_trainer.trunk.chunk_file import DamagedChunk, check_storable
 from finetune_trainer.trunk.cut import CannotCut, Cut, cut_of
 from finetune_trainer.trunk.kept_example import KeptExample
 from finetune_trainer.trunk.kept_rows import Kept, KeptPart, KeptRows, computed, digest_of, key_of, rows_of_chunk
@@ -196,6 +197,10 @@ class _Filling:
         yield
         objective = data.task.objective(data.facts.judging)
         keeping, kept = trial(self._cut, objective, examples, data.tokenizer.pad_id, data.max_length)
+        try:
+            check_storable(kept)
+        except DamagedChunk as error:
+            raise CannotCut(f"what is left of its rows cannot be stored: {error}") from None
         tried.append((keeping, space(data, self._bytes(keeping, kept))))
 
     def _bytes(self, keeping: Keeping, kept: list[KeptExample]) -> int:

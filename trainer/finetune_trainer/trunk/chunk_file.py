@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from finetune_trainer.batches.example import Example
 from finetune_trainer.trunk.kept_example import KeptExample
 
 Rows = Sequence[Sequence[KeptExample]]
@@ -86,6 +88,14 @@ def write_chunk(path: Path, key: str, rows: Rows) -> int:
     return len(line) + at
 
 
+def check_storable(examples: Sequence[KeptExample]) -> None:
+    """Whether what is left of these can be written and read again. Raises DamagedChunk."""
+    try:
+        _Unpickler(io.BytesIO(pickle.dumps([example.rest for example in examples], protocol=5))).load()
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise DamagedChunk(str(error)) from None
+
+
 class ChunkFile:
     """A chunk, mapped into memory: it stays whole although its file may be deleted."""
 
@@ -128,7 +138,10 @@ def _tensor(content: np.ndarray, form: dict[str, Any]) -> torch.Tensor | None:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Examples and what they are made of."""
-        if not module.startswith(TRUSTED):
-            raise DamagedChunk(f"it holds a {module}.{name}")
-        return super().find_class(module, name)
+        """Examples, also those of a task's own module that is in use, and what they are made of."""
+        if module.startswith(TRUSTED):
+            return super().find_class(module, name)
+        found = getattr(sys.modules.get(module), name, None)
+        if isinstance(found, type) and issubclass(found, Example):
+            return found
+        raise DamagedChunk(f"it holds a {module}.{name}")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 
 from finetune_api.exits import JobError
-from finetune_trainer.methods.modules import depths, layer_list
+from finetune_trainer.methods.modules import depths, layer_list, without_adapter
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.pooled import PooledModel
 from finetune_trainer.trunk.kept_example import KEPT
@@ -31,7 +31,7 @@ def frozen_layers(model: Any, head: HeadPolicy) -> Sequence[Any]:
     """The leading layers in which nothing is trained, and before which nothing is; empty where the first one is."""
     try:
         deep = depths(model, head)
-        _, layers = layer_list(model.get_base_model() if hasattr(model, "peft_config") else model)
+        _, layers = layer_list(without_adapter(model))
     except JobError:
         return ()
     trained = [deep[name] for name, weight in model.named_parameters() if weight.requires_grad]
