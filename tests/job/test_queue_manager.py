@@ -179,6 +179,31 @@ def test_a_preemption_by_the_queue_is_told() -> None:
     assert (c.status.attempt, c.status.restarts) == (2, 2)
 
 
+def test_the_queues_words_are_still_looked_for_once_the_workers_are_admitted_again() -> None:
+    c = queued()
+    admit(c)
+    c.train(20, resumed_from_step=0, seconds={"train": 100.0}, checkpoints=(c.checkpoint(15),))
+    c.wait(100)
+    preempt(c)
+    c.control()
+    c.reconcile()
+    c.wait(2)
+    admit(c)
+    c.control()
+    found = c.reconcile()
+    name = the_job(c)["metadata"]["name"]
+    assert found.read_events == (name,)
+    c.events[name] = (EventView("Stopped", STOPPED, "Normal", c.now - 2),)
+    c.wait(found.requeue_after or 0.0)
+    assert name not in c.reconcile().read_events
+    now, before = c.status.attempts
+    assert STOPPED in (before.message or "")
+    assert (now.reason, now.end_time, now.message) == (None, None, None)
+    c.events.clear()  # as after the operator's own restart
+    c.reconcile()
+    assert c.status.attempts[1].message == before.message
+
+
 def test_only_the_time_without_a_place_is_time_in_the_queue() -> None:
     c = queued()
     preempted(c)

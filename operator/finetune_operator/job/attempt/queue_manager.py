@@ -42,17 +42,16 @@ def admissions(
     entry = next((a for a in entries if attempt and a.number == attempt.number), None)
     if attempt is None or entry is None or attempt.job is None:
         return Admissions(entries)
-    preempted = attempt.held and entry.end_time is None and _begun(entry)
-    explained = attempt.held and was_preempted(entry) and now < (seconds(entry.end_time) or 0.0) + EVENT_SECONDS
-    if preempted or explained:
-        told = [e for e in events if e.reason == STOPPED and e.time >= (seconds(entry.start_time) or 0.0)]
-        closed = _closed(entry, attempt, told, rfc3339(now) if preempted else entry.end_time)
-        found = tuple(closed if a is entry else a for a in entries)
-        return Admissions(found, preempted=preempted, unexplained=not told)
+    if attempt.held and entry.end_time is None and _begun(entry):
+        closed = entry.model_copy(update={"reason": Reason.PREEMPTED.value, "end_time": rfc3339(now)})
+        found, unexplained = _explained(_with(entries, entry, closed), closed, attempt, events, now)
+        return Admissions(found, preempted=True, unexplained=unexplained)
+    ended = next((a for a in entries if a.number == attempt.number and was_preempted(a)), None)
+    found, unexplained = (entries, False) if ended is None else _explained(entries, ended, attempt, events, now)
     if was_preempted(entry) and not (attempt.held or attempt.failing or attempt.job.terminal or attempt.job.deleting):
         again = AttemptStatus(number=attempt.number, start_time=entry.end_time or rfc3339(now))
-        return Admissions((again, *entries), readmitted=True)
-    return Admissions(entries)
+        return Admissions((again, *found), unexplained=unexplained, readmitted=True)
+    return Admissions(found, unexplained=unexplained)
 
 
 def was_preempted(entry: AttemptStatus) -> bool:
@@ -76,8 +75,21 @@ def _begun(entry: AttemptStatus) -> bool:
     return entry.from_step is not None or bool(entry.seconds)
 
 
-def _closed(entry: AttemptStatus, attempt: Attempt, told: list[EventView], at: str | None) -> AttemptStatus:
-    """The entry with why it ended, in the queue manager's words as soon as they are there."""
+def _explained(
+    entries: tuple[AttemptStatus, ...], ended: AttemptStatus, attempt: Attempt, events: Sequence[EventView], now: float
+) -> tuple[tuple[AttemptStatus, ...], bool]:
+    """The entries with why that one ended, in the queue manager's words as soon as they are there, also where the
+    workers are admitted again by then; and whether these are still looked for.
+    """
+    plain = f"{whose(attempt)} took the workers' place back"
+    looked_for = now < (seconds(ended.end_time) or 0.0) + EVENT_SECONDS and ended.message in (None, plain)
+    told = [e for e in events if e.reason == STOPPED and e.time >= (seconds(ended.start_time) or 0.0)]
+    if not looked_for:
+        return entries, False
     words = f": {max(told, key=lambda e: e.time).message}" if told else ""
-    message = clip(f"{whose(attempt)} took the workers' place back{words}", 256)
-    return entry.model_copy(update={"reason": Reason.PREEMPTED.value, "message": message, "end_time": at})
+    said = ended.model_copy(update={"message": clip(f"{plain}{words}", 256)})
+    return _with(entries, ended, said), not told
+
+
+def _with(entries: tuple[AttemptStatus, ...], old: AttemptStatus, new: AttemptStatus) -> tuple[AttemptStatus, ...]:
+    return tuple(new if a is old else a for a in entries)
