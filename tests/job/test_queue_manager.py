@@ -120,14 +120,19 @@ def test_pods_of_before_the_last_admission_say_nothing() -> None:
 STOPPED = "Preempted to accommodate a workload (UID: x) due to prioritization in the ClusterQueue"
 
 
-def preempted(c: Cluster, seconds: dict[str, float] | None = None) -> None:
-    """100 s of steps 1 to 20, then the queue takes the place back, and for 600 s nothing is admitted."""
+def taken_back(c: Cluster) -> Plan:
+    """100 s of steps 1 to 20, then the queue takes the place back; what that leads to."""
     admit(c)
-    c.train(20, resumed_from_step=0, seconds=seconds or {"train": 100.0}, checkpoints=(c.checkpoint(15),))
+    c.train(20, resumed_from_step=0, seconds={"train": 100.0}, checkpoints=(c.checkpoint(15),))
     c.wait(100)
     preempt(c)
     c.control()
-    found = c.reconcile()
+    return c.reconcile()
+
+
+def preempted(c: Cluster) -> None:
+    """The place is taken back, and for 600 s nothing is admitted."""
+    found = taken_back(c)
     name = the_job(c)["metadata"]["name"]
     assert found.read_events == (name,)
     assert found.requeue_after is not None, "Kueue's words come later"
@@ -181,12 +186,7 @@ def test_a_preemption_by_the_queue_is_told() -> None:
 
 def test_the_queues_words_are_still_looked_for_once_the_workers_are_admitted_again() -> None:
     c = queued()
-    admit(c)
-    c.train(20, resumed_from_step=0, seconds={"train": 100.0}, checkpoints=(c.checkpoint(15),))
-    c.wait(100)
-    preempt(c)
-    c.control()
-    c.reconcile()
+    taken_back(c)
     c.wait(2)
     admit(c)
     c.control()

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune_api.exits import Reason
+from finetune_trainer.batches.example import ClassExample, Example
 from finetune_trainer.train import frozen_trunk
 from finetune_trainer.trunk import kept_rows
 from finetune_trainer.trunk.cut import LayersCut, PooledCut
@@ -157,6 +158,8 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "found no space in": lambda patch: _third_write_fails(patch),
     "takes more than": lambda patch: patch.setattr(frozen_trunk, "space", lambda data, needed: 3000),
     "with what was kept the model gives something else": lambda patch: patch.setattr(LayersCut, "tried", _wrong),
+    "ClassExample does not tell what is left of it": lambda patch: patch.setattr(ClassExample, "lean", Example.lean),
+    "what is left of its rows cannot be stored": lambda patch: patch.setattr(ClassExample, "lean", _with_an_array),
 }
 PLAIN_TRIED = LayersCut.tried
 
@@ -171,6 +174,10 @@ def _third_write_fails(patch: pytest.MonkeyPatch) -> None:
         return real(*arguments)
 
     patch.setattr(kept_rows, "write_chunk", write)
+
+
+def _with_an_array(example: ClassExample, places: slice) -> ClassExample:
+    return dataclasses.replace(example, label=np.int64(example.label), input_ids=example.input_ids[places])
 
 
 def _wrong(cut: LayersCut, inputs: Any) -> list[torch.Tensor]:

@@ -61,9 +61,11 @@ class Example(ABC):
         """Positions that its place in a batch goes by, the longest first."""
         return self.length
 
-    def lean(self, places: slice) -> Example:
-        """What is left of it where the model's lower layers are not asked again, and these positions alone are read."""
-        raise NotImplementedError(type(self).__name__)
+    def lean(self, places: slice) -> Example | None:
+        """What is left of it where the model's lower layers are not asked again, and these positions alone are read;
+        None for a kind that does not tell: then they are asked each time.
+        """
+        return None
 
     def learned_ends(self, special: Container[int | None]) -> Sequence[int]:
         """The special tokens that are learned as the end of a turn or of a text; none where no text is learned."""

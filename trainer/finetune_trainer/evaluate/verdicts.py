@@ -8,7 +8,7 @@ measured on few rows; two that overlap may show chance, so that small sets raise
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune_api.metrics import LOSS, higher_is_better
@@ -52,9 +52,20 @@ def errors(metrics: Metrics, metric: str) -> Estimate | None:
     return Estimate(1 - found.value, 1 - found.high, 1 - found.low)
 
 
-def shared_metric(metric: str, *evaluations: Metrics) -> str | None:
-    """What they are compared by: the metric that chooses, if all have it, else the loss; None where one lacks both."""
-    return next((name for name in (metric, LOSS) if all(Estimate.of(m, name) for m in evaluations)), None)
+def compared(metric: str, *evaluations: Metrics) -> tuple[str, list[Estimate]] | None:
+    """What they are compared by, and the error of each: the metric that chooses, if all have it, else the loss; None
+    where one lacks both.
+    """
+    return _first((metric, LOSS), evaluations)
+
+
+def _first(names: Iterable[str], evaluations: Sequence[Metrics]) -> tuple[str, list[Estimate]] | None:
+    """The first of these metrics that all have, and the error of each by it."""
+    for name in names:
+        found = [error for error in (errors(each, name) for each in evaluations) if error is not None]
+        if len(found) == len(evaluations):
+            return name, found
+    return None
 
 
 def against(kind: str, other: str, metrics: Metrics, before: Metrics, metric: str, rows: str) -> Verdict | None:
@@ -62,12 +73,10 @@ def against(kind: str, other: str, metrics: Metrics, before: Metrics, metric: st
 
     `kind`: for the verdict's; `other`: what it is compared with, for people; `rows`: which ones, as "80 test rows".
     """
-    name = shared_metric(metric, metrics, before)
-    if name is None:
+    found = compared(metric, metrics, before)
+    if found is None:
         return None
-    mine, theirs = errors(metrics, name), errors(before, name)
-    assert mine is not None
-    assert theirs is not None
+    name, (mine, theirs) = found
     figures = f"{name} {before[name]:.4g} → {metrics[name]:.4g} on the {rows}"
     if mine.value >= theirs.value:
         message = (
@@ -88,10 +97,10 @@ def forgotten(sets: Mapping[str, Metrics], before: Mapping[str, Metrics], metric
     """
     worse, judged = [], 0
     for name in sets.keys() & before.keys():
-        by = shared_metric(metric, sets[name], before[name])
-        mine, theirs = (errors(m[name], by) for m in (sets, before)) if by else (None, None)
-        if by is None or mine is None or theirs is None:
+        found = compared(metric, sets[name], before[name])
+        if found is None:
             continue
+        by, (mine, theirs) = found
         judged += 1
         if mine.value >= FORGOTTEN * theirs.value and mine.value > theirs.value:
             clear = "" if mine.low > theirs.high else " (the intervals overlap)"
@@ -123,12 +132,10 @@ def fit(
     both intervals less than PERHAPS. `learned` and `constant` are of training rows, `held` of held-out ones; `rows`:
     both for people; `steps`: of the weights and of the run. None where no metric has an interval in both.
     """
-    name = _with_interval(metric, learned, held)
-    if name is None:
+    found = _by_interval(metric, learned, held)
+    if found is None:
         return None
-    mine, others = errors(learned, name), errors(held, name)
-    assert mine is not None
-    assert others is not None
+    name, (mine, others) = found
     figures = f"{name} {learned[name]:.4g} on {rows[0]}, {held[name]:.4g} on {rows[1]}"
     large = mine.value + LARGE_GAP if higher_is_better(name) else mine.value * LARGE_RATIO
     if others.value >= large and others.low > mine.high:
@@ -153,12 +160,10 @@ def _near(constant: float, found: Estimate) -> bool:
     return found.value > (1 - LITTLE) * constant and found.low > (1 - PERHAPS) * constant
 
 
-def _with_interval(metric: str, *evaluations: Metrics) -> str | None:
-    """The metric that chooses, else the first one, of those that have an interval in each."""
-    known = [n.removesuffix("-low") for n in evaluations[0] if n.endswith("-low")]
-    names: Sequence[str] = sorted(known, key=lambda name: name != metric)
-    fit = (n for n in names if all(f"{n}-low" in m and Estimate.of(m, n) is not None for m in evaluations))
-    return next(fit, None)
+def _by_interval(metric: str, *evaluations: Metrics) -> tuple[str, list[Estimate]] | None:
+    """As `compared`, by metrics that have an interval in each: the one that chooses, else the first."""
+    known = [n.removesuffix("-low") for n in evaluations[0] if n.endswith("-low") and all(n in m for m in evaluations)]
+    return _first(sorted(known, key=lambda name: name != metric), evaluations)
 
 
 def _verdict(kind: str, message: str, *, warning: bool = False) -> Verdict:

@@ -93,6 +93,18 @@ class AdapterFormat:
     """A Python expression for the model card; `{base}` stands for one that makes the base model."""
 
 
+def by_applying(
+    apply: Callable[[Any, Any, HeadPolicy, int], Any],
+) -> Callable[[Any, Any, HeadPolicy], Sequence[Finding]]:
+    """The check of a method whose `apply` needs no weights to find out what does not fit."""
+
+    def check(model: Any, settings: Any, head: HeadPolicy) -> Sequence[Finding]:
+        apply(model, settings, head, 0)
+        return ()
+
+    return check
+
+
 @dataclass(frozen=True, slots=True)
 class TuningMethod:
     """One way to tune a model. `settings` below is the part of spec.method that belongs to the method, or None."""

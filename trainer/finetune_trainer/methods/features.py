@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.method import METHODS
 from finetune_api.tuning import Features
-from finetune_trainer.methods.base import Identity, TuningMethod
+from finetune_trainer.methods.base import Identity, TuningMethod, by_applying
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.pooling import AUTO, LINEAR, Pooled
 
@@ -28,16 +28,10 @@ def apply(model: Any, settings: Features, head: HeadPolicy, seed: int) -> Any:
     return model
 
 
-def check(model: Any, settings: Features, head: HeadPolicy) -> tuple[()]:
-    """What does not fit was refused when the model was built."""
-    apply(model, settings, head, seed=0)
-    return ()
-
-
 METHOD = TuningMethod(
     METHODS["features"],
     apply,
-    check,
+    by_applying(apply),
     phrase="a new head on its pooled outputs; its own weights are as they were",
     title="head on pooled outputs",
     defaults=Features(),

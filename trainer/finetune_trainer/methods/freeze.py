@@ -16,7 +16,7 @@ from typing import Any
 from finetune_api.exits import JobError, Reason
 from finetune_api.method import METHODS
 from finetune_api.tuning import Freeze, Unfreeze
-from finetune_trainer.methods.base import Identity, Opening, TuningMethod
+from finetune_trainer.methods.base import Identity, Opening, TuningMethod, by_applying
 from finetune_trainer.methods.modules import head_modules, layer_list, modules_after, named, near
 from finetune_trainer.model.head import HeadPolicy
 
@@ -108,16 +108,10 @@ def boundary(rule: Unfreeze, number: int, steps_per_epoch: int) -> int:
     return max(number, math.ceil(number * (rule.every_epochs or 1.0) * steps_per_epoch))
 
 
-def check(model: Any, settings: Freeze, head: HeadPolicy) -> tuple[()]:
-    """Raises JobError as `apply` does, which needs no weights."""
-    apply(model, settings, head, seed=0)
-    return ()
-
-
 METHOD = TuningMethod(
     METHODS["freeze"],
     apply,
-    check,
+    by_applying(apply),
     phrase="the head and the last layers tuned",
     title="head and last layers tuned",
     defaults=Freeze(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_api.method import METHODS
 from finetune_api.tuning import Setfit
-from finetune_trainer.methods.base import Identity, Lesson, TuningMethod
+from finetune_trainer.methods.base import Identity, Lesson, TuningMethod, by_applying
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.pooling import AUTO, OWN, Pooled
 
@@ -35,12 +35,6 @@ def apply(model: Any, settings: Setfit, head: HeadPolicy, seed: int) -> Any:
     return model
 
 
-def check(model: Any, settings: Setfit, head: HeadPolicy) -> tuple[()]:
-    """What does not fit was refused when the model was built."""
-    apply(model, settings, head, seed=0)
-    return ()
-
-
 def objective() -> Objective:
     """Of groups of rows."""
     from finetune_trainer.objectives.likeness import likeness
@@ -51,7 +45,7 @@ def objective() -> Objective:
 METHOD = TuningMethod(
     METHODS["setfit"],
     apply,
-    check,
+    by_applying(apply),
     phrase="all weights tuned by comparing rows, and a head fitted to its pooled outputs",
     title="tuned by comparing rows, with a fitted head",
     defaults=Setfit(),

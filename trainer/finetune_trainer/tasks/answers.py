@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from finetune_trainer.batches.example import Example
-from finetune_trainer.tasks.base import Row, Task, role_of
+from finetune_trainer.tasks.base import Mistake, Row, Task, role_of
 from finetune_trainer.tasks.columns import text_problem
+
+if TYPE_CHECKING:
+    from finetune_trainer.evaluate.worst import Kept
 
 T = TypeVar("T")
 SIZE = 16
@@ -100,3 +103,10 @@ def written(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def another_class(kept: Kept, true: str, labels: Sequence[str], text: str = "", picture: str | None = None) -> Mistake:
+    """A row that was taken for another class: both classes, and their shares."""
+    said, share, of_true = kept.values
+    figures = {"certainty": share, "share of the true class": of_true}
+    return Mistake(text, true, labels[int(said)], figures, picture=picture)

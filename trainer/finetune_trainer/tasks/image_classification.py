@@ -24,7 +24,7 @@ from finetune_trainer.batches.image_example import ImageExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.image_processor import IMAGE_PROCESSOR, ImageProcessor
 from finetune_trainer.stream.files import held_bytes
-from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softmax
+from finetune_trainer.tasks.answers import FEW, another_class, by_name, logits, rounded, softmax
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Picture, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick
 from finetune_trainer.tasks.constants import most_frequent
@@ -191,14 +191,11 @@ def pictures(
 
 def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
     """Images that were taken for another class."""
-    found = []
-    for row, each in zip(rows, kept, strict=True):
-        said, share, of_true = each.values
-        figures = {"certainty": share, "share of the true class": of_true}
-        (true,) = classes(row, given.facts.columns)
-        picture = thumbnail(_opened(row, given.facts))
-        found.append(Mistake("", true, given.facts.labels[int(said)], figures, picture=picture))
-    return found
+    columns, labels = given.facts.columns, given.facts.labels
+    return [
+        another_class(each, classes(row, columns)[0], labels, picture=thumbnail(_opened(row, given.facts)))
+        for row, each in zip(rows, kept, strict=True)
+    ]
 
 
 def usage(facts: JobFacts, decision: Decision) -> list[str]:

@@ -14,7 +14,7 @@ from finetune_api.tasks import TASKS
 from finetune_api.values import listed_in
 from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.answers import FEW, by_name, logits, rounded, softmax
+from finetune_trainer.tasks.answers import FEW, another_class, by_name, logits, rounded, softmax
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task
 from finetune_trainer.tasks.class_weights import class_weights
 from finetune_trainer.tasks.columns import missing, pick
@@ -120,13 +120,11 @@ def _answer(shares: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
 
 def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
     """Rows that were taken for another class, with both classes and their shares."""
-    found = []
-    for row, each in zip(rows, kept, strict=True):
-        said, share, of_true = each.values
-        figures = {"certainty": share, "share of the true class": of_true}
-        (true,) = classes(row, given.facts.columns)
-        found.append(Mistake(whole_text(row, given.facts.columns), true, given.facts.labels[int(said)], figures))
-    return found
+    columns, labels = given.facts.columns, given.facts.labels
+    return [
+        another_class(each, classes(row, columns)[0], labels, whole_text(row, columns))
+        for row, each in zip(rows, kept, strict=True)
+    ]
 
 
 MISTAKES = {

@@ -48,19 +48,22 @@ class Keeping:
     def kept(self, tensors: Sequence[torch.Tensor], examples: Sequence[Example], pad_id: int) -> list[KeptExample]:
         """Of the examples that went through the frozen layers in one batch, in its order; on the CPU.
 
-        Raises CannotCut for a row that ends with what pads others, where the last position is read: which one that is
-        would be told from the ids before it.
+        Raises CannotCut for a kind of examples that does not tell what is left of it, and for a row that ends with what
+        pads others, where the last position is read: which one that is would be told from the ids before it.
         """
         found = []
         for i, example in enumerate(examples):
             if self.narrow == LAST and any(self.by_token) and example.alone(example.length)["input_ids"][-1] == pad_id:
                 raise CannotCut("a row ends with the pad token")
+            rest = example.lean(place(self.narrow))
+            if rest is None:
+                raise CannotCut(f"{type(example).__name__} does not tell what is left of it")
             states = tuple(
                 None if way == NOTHING else _read(tensor[i, : example.length] if by_token else tensor[i], way)
                 for tensor, way, by_token in zip(tensors, self.ways, self.by_token, strict=True)
             )
             padded = any(self.by_token)
-            found.append(KeptExample(example.lean(place(self.narrow)), states, padded, example.tokens))
+            found.append(KeptExample(rest, states, padded, example.tokens))
         return found
 
 
