@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from finetune_api.exits import Reason
-from finetune_trainer.batches.example import ClassExample, Example
+from finetune_trainer.batches.example import ClassExample, Example, TextExample
 from finetune_trainer.train import frozen_trunk
 from finetune_trainer.trunk import kept_rows
 from finetune_trainer.trunk.cut import LayersCut, PooledCut
@@ -177,7 +179,7 @@ def _third_write_fails(patch: pytest.MonkeyPatch) -> None:
 
 
 def _with_an_array(example: ClassExample, places: slice) -> ClassExample:
-    return dataclasses.replace(example, label=np.int64(example.label), input_ids=example.input_ids[places])
+    return dataclasses.replace(TextExample.lean(example, places), label=np.int64(example.label))
 
 
 def _wrong(cut: LayersCut, inputs: Any) -> list[torch.Tensor]:
