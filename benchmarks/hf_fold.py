@@ -11,13 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    Trainer,
-    TrainingArguments,
-)
+from hf_arguments import training_arguments
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer
 
 
 def main() -> None:
@@ -44,24 +39,10 @@ def main() -> None:
     model = AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=len(labels))
     if given.head_only:
         model.base_model.requires_grad_(False)
+    warmup = math.ceil(0.06 * given.epochs * math.ceil(len(train) / given.batch))
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(given.output),
-            num_train_epochs=given.epochs,
-            per_device_train_batch_size=given.batch,
-            per_device_eval_batch_size=given.batch,
-            learning_rate=given.rate,
-            warmup_steps=math.ceil(0.06 * given.epochs * math.ceil(len(train) / given.batch)),
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            seed=given.seed,
-            use_cpu=True,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        ),
+        args=training_arguments(given, per_device_eval_batch_size=given.batch, warmup_steps=warmup),
         train_dataset=encoded(train),
         eval_dataset=encoded(held),
         data_collator=DataCollatorWithPadding(tokenizer),

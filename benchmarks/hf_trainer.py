@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hf_arguments import training_arguments
 from torch.utils.data import SequentialSampler
 from transformers import (
     AutoModelForSequenceClassification,
@@ -21,7 +22,6 @@ from transformers import (
     DataCollatorWithPadding,
     Trainer,
     TrainerCallback,
-    TrainingArguments,
     default_data_collator,
 )
 
@@ -76,21 +76,7 @@ def main() -> None:
     stamps = Stamps()
     trainer = InOrder(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(given.output),
-            num_train_epochs=given.epochs,
-            per_device_train_batch_size=given.batch,
-            learning_rate=given.rate,
-            warmup_steps=given.warmup,
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            seed=given.seed,
-            use_cpu=True,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        ),
+        args=training_arguments(given, warmup_steps=given.warmup),
         train_dataset=data,
         data_collator=default_data_collator if given.kind == "default" else DataCollatorWithPadding(tokenizer),
         callbacks=[stamps],
