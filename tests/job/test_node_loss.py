@@ -78,6 +78,20 @@ def test_when_every_pod_is_lost_the_next_attempt_is_made_at_once(replicas: int) 
     assert c.status.attempts[-1].lost_steps == 5
 
 
+def test_a_checkpoint_beyond_the_last_step_that_was_told_says_how_far_the_attempt_came() -> None:
+    c = running(1)
+    told = c.status.attempts[0].last_step
+    assert told == 20
+    c.silence(c.pod(0))
+    c.reconcile()
+    c.give_up(c.pod(0))
+    c.control()
+    c.reconcile()
+    c.train(35, resumed_from_step=30)
+    now, lost = c.status.attempts
+    assert (now.from_step, lost.last_step, lost.lost_steps) == (30, 30, 0)
+
+
 def test_the_peers_of_a_lost_pod_are_told_to_leave_and_not_waited_for_longer() -> None:
     c = running()
     c.silence(c.pod(1))

@@ -213,10 +213,37 @@ def test_options_that_change_nothing_are_named(tmp_path: Path, run: Runs) -> Non
     config = chat_job(tmp_path, tmp_path / "model", training=training, method=method)
     found = [f.message for f in run(config).data.findings if f.kind == "WithoutEffect"]
     assert found == [
-        "spec.training.layerDecay has no effect: everything that the method trains lies at one depth; remove it."
+        "spec.training.dropout has no effect: there is no dropout in what the method trains; remove it.",
+        "spec.training.layerDecay has no effect: everything that the method trains lies at one depth; remove it.",
     ]
+    for n, freeze in enumerate(({"lastLayers": 1}, {"lastLayers": 0, "evalTrunk": False})):
+        method = {"type": "freeze", "freeze": freeze}
+        out = {"uri": (tmp_path / f"other-{n}").as_uri()}
+        other = chat_job(tmp_path, tmp_path / "model", training={"dropout": 0.1}, method=method, output=out)
+        assert not [f for f in run(other).data.findings if f.kind == "WithoutEffect"], freeze
     whole = chat_job(tmp_path, tmp_path / "model", training=training, output={"uri": (tmp_path / "other").as_uri()})
     assert not [f for f in run(whole).data.findings if f.kind == "WithoutEffect"]
+
+
+def test_dropout_has_an_effect_where_what_is_trained_has_some(tmp_path: Path, bert: Path, run: Runs) -> None:
+    rows = write_jsonl(tmp_path / "mails.jsonl", [{"text": f"mail {n}", "label": "ab"[n % 2]} for n in range(20)])
+    for n, (method, told) in enumerate(
+        (
+            ({"type": "freeze"}, 0),
+            ({"type": "features"}, 1),
+            ({"type": "features", "features": {"head": "mlp"}}, 0),
+            ({"type": "setfit"}, 0),
+        )
+    ):
+        config = job_config(
+            tmp_path,
+            model={"uri": bert.as_uri()},
+            data={"train": {"uri": rows.as_uri()}},
+            method=method,
+            training={"dropout": 0.2},
+            output={"uri": (tmp_path / f"out-{n}").as_uri()},
+        )
+        assert len([f for f in run(config).data.findings if f.kind == "WithoutEffect"]) == told, method
 
 
 def test_dropout_of_a_family_without_any_is_named_and_a_model_without_layers_cannot_decay() -> None:

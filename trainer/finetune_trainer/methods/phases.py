@@ -90,3 +90,12 @@ def resting(module: Any) -> Iterator[Any]:
             yield child
         else:
             yield from resting(child)
+
+
+def awake(module: Any) -> Iterator[Any]:
+    """The module and all its parts but those that rest."""
+    yield module
+    asleep = set(map(id, resting(module)))
+    for child in module.children():
+        if id(child) not in asleep:
+            yield from awake(child)

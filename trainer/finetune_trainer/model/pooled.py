@@ -33,12 +33,12 @@ class Head(nn.Module):
     def __init__(self, inputs: int, outputs: int, hidden: int | None, dropout: float) -> None:
         super().__init__()
         self.hidden = None if hidden is None else nn.Linear(inputs, hidden)
-        self.dropout = nn.Dropout(dropout if hidden is not None else 0.0)
+        self.dropout = None if hidden is None else nn.Dropout(dropout)
         self.output = nn.Linear(inputs if hidden is None else hidden, outputs)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """The scores."""
-        if self.hidden is None:
+        if self.hidden is None or self.dropout is None:
             return self.output(vectors)  # type: ignore[no-any-return]
         inner = nn.functional.gelu(self.hidden(self.dropout(vectors)))
         return self.output(self.dropout(inner))  # type: ignore[no-any-return]

@@ -101,13 +101,18 @@ def resumed(entry: AttemptStatus, attempt: Attempt, *, suspend: bool) -> Attempt
 
 
 def kept(entries: Iterable[AttemptStatus]) -> tuple[AttemptStatus, ...]:
-    """The last attempts, newest first, each with the steps that the next one had to do again."""
+    """The last attempts, newest first, each with the steps that the next one had to do again.
+
+    A worker that vanishes may have stored a checkpoint that its last report did not tell of: where the next attempt
+    starts beyond the last step that was told, the attempt came that far.
+    """
     found = sorted(entries, key=lambda a: (a.number, a.start_time), reverse=True)[:ATTEMPTS]
     later: AttemptStatus | None = None
     kept_entries: list[AttemptStatus] = []
     for entry in found:
         if later is not None and later.from_step is not None and entry.last_step is not None:
-            entry = entry.model_copy(update={"lost_steps": max(0, entry.last_step - later.from_step)})
+            last_step = max(entry.last_step, later.from_step)
+            entry = entry.model_copy(update={"last_step": last_step, "lost_steps": last_step - later.from_step})
         kept_entries.append(entry)
         later = entry
     return tuple(kept_entries)

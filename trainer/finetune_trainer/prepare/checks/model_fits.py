@@ -44,8 +44,10 @@ def check_model_fits(config: RunConfig, head: HeadPolicy, facts: ModelFacts) -> 
 
     model, unused = empty_model(facts.folder, head, stored)
     method = method_for(config.method)
-    unfit = method.check(model, method.settings(config.method), head)
-    findings = (*_anew(model), *_unused(model, unused), *unfit, *without_effect(config.training, model, head))
+    settings = method.settings(config.method)
+    unfit = method.check(model, settings, head)
+    idle = without_effect(config.training, model, head, rests=method.rests(settings))
+    findings = (*_anew(model), *_unused(model, unused), *unfit, *idle)
     if config.training.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise JobError(
             Reason.INVALID_CONFIG,
