@@ -38,7 +38,7 @@ NEW_CLOTHES = ("sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 SHORT = {"epochs": 3, "globalBatchSize": 32, "maxLength": 64}
 LONGER = {"epochs": 2, "globalBatchSize": 32, "maxLength": 128}
-FEW = {"epochs": 10, "globalBatchSize": 32, "maxLength": 64}
+FEW = {"epochs": 5, "globalBatchSize": 32, "maxLength": 64}
 IMAGES = {"epochs": 10, "globalBatchSize": 32}
 
 
@@ -54,8 +54,8 @@ class Case:
     metric: str = "macro-f1"
     training: Mapping[str, Any] = field(default_factory=lambda: SHORT)
     method: Mapping[str, Any] = field(default_factory=lambda: {"type": "full"})
-    rows: int = 6000
-    test: int = 1500
+    rows: int = 4000
+    test: int = 1000
     base: Callable[[int], Path] = lambda seed: minilm()
     """(seed) -> the folder of the model to start from."""
     keep: Callable[[Mapping[str, Any]], bool] = lambda row: True
@@ -173,17 +173,17 @@ def new(row: Mapping[str, Any]) -> bool:
 
 
 LORA = {"type": "lora", "lora": {"rank": 8}}
-TAGS = SHORT | {"epochs": 5}
+LONGEST = SHORT | {"epochs": 5}
 CASES = {
     case.name: case
     for case in (
-        Case("mails", "spam or ham", "mails", training=LONGER, rows=2000, test=1000),
-        Case("mails-lora", "the same, adapters", "mails", training=LONGER, method=LORA, rows=2000, test=1000),
+        Case("mails", "spam or ham", "mails", training=LONGER, rows=2000),
+        Case("mails-lora", "the same, adapters", "mails", training=LONGER, method=LORA, rows=2000),
         Case("sentiment", "sentences of reviews, good or bad", "sentiment"),
         Case("sections", "Debian packages by their section", "sections"),
-        Case("tags", "Debian packages by tags", "tags", "multi-label-classification", "micro-f1", TAGS),
+        Case("tags", "Debian packages by tags", "tags", "multi-label-classification", "micro-f1"),
         Case("ratings", "how good snippets sound, -4 to 4", "ratings", "text-regression", "pearson"),
-        Case("tweets", "ten types of entities in tweets", "tweets", "token-classification", "f1", TAGS),
+        Case("tweets", "ten types of entities in tweets", "tweets", "token-classification", "f1", LONGEST),
         Case(
             "questions",
             "GENERATED questions on package records, a third without an answer",
@@ -191,8 +191,7 @@ CASES = {
             "question-answering",
             "answer-f1",
             LONGER,
-            rows=4000,
-            test=1000,
+            rows=2000,
         ),
         Case(
             "descriptions",
@@ -201,8 +200,7 @@ CASES = {
             "masked-lm",
             "perplexity",
             LONGER,
-            rows=12000,
-            test=1000,
+            rows=6000,
         ),
         Case("sections-few", "600 rows, from MiniLM", "sections", training=FEW, rows=600),
         Case(
@@ -219,8 +217,8 @@ CASES = {
             "fashion",
             "image-classification",
             training=IMAGES | {"epochs": 2},
-            rows=30000,
-            test=5000,
+            rows=20000,
+            test=2500,
             base=small_vit,
             keep=seen_first,
         ),
@@ -231,7 +229,7 @@ CASES = {
             "image-classification",
             training=IMAGES,
             rows=1000,
-            test=5000,
+            test=2500,
             base=output_of("clothes-first"),
             keep=new,
         ),
@@ -242,7 +240,7 @@ CASES = {
             "image-classification",
             training=IMAGES,
             rows=1000,
-            test=5000,
+            test=2500,
             base=small_vit,
             keep=new,
         ),

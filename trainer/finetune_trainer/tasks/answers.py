@@ -86,6 +86,13 @@ def by_name(names: Sequence[str], shares: np.ndarray) -> dict[str, float]:
     return {names[i]: rounded(shares[i]) for i in order}
 
 
+def most_likely(shares: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """{label, score, and scores of all classes where they are few}. shares: [classes]."""
+    best = int(shares.argmax())
+    scores = {"scores": by_name(labels, shares)} if len(labels) <= FEW else {}
+    return {"label": labels[best], "score": rounded(shares[best]), **scores}
+
+
 def input_problem(task: Task, row: Row, columns: Mapping[str, str]) -> str | None:
     """What keeps a row from being answered, or None; it need not have what is learned."""
     if task.check_input is not None:

@@ -229,6 +229,9 @@ class Task:
     predict: Callable[[Any, Sequence[Row], JobFacts, Decision, Inputs, int], list[dict[str, Any]]]
     """(model, rows, facts, decision, tokenizer, max_length) -> an answer to each row, plain JSON. The rows have passed
     `check_input`, and need not have what is learned; the model is in eval mode. `answers` has what it is made of."""
+    answer: Callable[[np.ndarray, JobFacts, Decision], dict[str, Any]] | None = None
+    """(scores, facts, decision) -> `predict`'s answer to a row of which the model gave these scores, where a row is one
+    example; None for other tasks."""
     known_classes: Callable[[Mapping[str, str]], tuple[str, ...]] = lambda columns: ()
     """(columns) -> the classes, where the columns tell them."""
     number: Callable[[Row, Mapping[str, str]], float] | None = None

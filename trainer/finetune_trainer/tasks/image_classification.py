@@ -24,7 +24,7 @@ from finetune_trainer.batches.image_example import ImageExample
 from finetune_trainer.model.head import HeadPolicy
 from finetune_trainer.model.image_processor import IMAGE_PROCESSOR, ImageProcessor
 from finetune_trainer.stream.files import held_bytes
-from finetune_trainer.tasks.answers import FEW, another_class, by_name, logits, rounded, softmax
+from finetune_trainer.tasks.answers import another_class, logits, most_likely, softmax
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Picture, Row, Sampling, Task
 from finetune_trainer.tasks.columns import missing, pick
 from finetune_trainer.tasks.constants import most_frequent
@@ -149,7 +149,12 @@ def predict(
     machine, or bytes.
     """
     examples = [_example(processor.prepared(_opened(row, facts)), processor) for row in rows]
-    return [_answer(shares, facts.labels) for shares in _shares(model, examples, processor)]
+    return [most_likely(shares, facts.labels) for shares in _shares(model, examples, processor)]
+
+
+def answer(scores: np.ndarray, facts: JobFacts, decision: Decision) -> dict[str, Any]:
+    """As `predict` has it. scores: [classes]."""
+    return most_likely(softmax(scores), facts.labels)
 
 
 def _opened(row: Row, facts: JobFacts) -> Any:
@@ -164,12 +169,6 @@ def _opened(row: Row, facts: JobFacts) -> Any:
 def _shares(model: Any, examples: Sequence[ImageExample], processor: ImageProcessor) -> list[np.ndarray]:
     """Of each class, for each image."""
     return [softmax(scores) for scores in logits(model, examples, processor.pad_id, processor.fixed_length)]
-
-
-def _answer(shares: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    best = int(shares.argmax())
-    answer = {"label": labels[best], "score": rounded(shares[best])}
-    return answer | {"scores": by_name(labels, shares)} if len(labels) <= FEW else answer
 
 
 def pictures(
@@ -237,6 +236,7 @@ TASK = Task(
     objective=objective,
     tally=tally,
     predict=predict,
+    answer=answer,
     pictures=pictures,
     usage=usage,
     mistakes=Mistakes({"certain": "Taken for another class with the highest certainty"}, mistakes),

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from finetune_api.forms import one_form
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
@@ -154,15 +156,18 @@ def predict(
     model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
 ) -> list[dict[str, Any]]:
     """{labels, and scores of these, or of all classes where they are few}; each score is a share by itself."""
+    found = logits(model, [asked(row, facts, tokenizer, max_length) for row in rows], tokenizer.pad_id, max_length)
+    return [answer(scores, facts, decision) for scores in found]
+
+
+def answer(scores: np.ndarray, facts: JobFacts, decision: Decision) -> dict[str, Any]:
+    """As `predict` has it. scores: [classes]."""
     labels, thresholds = facts.labels, decision.get("thresholds") or [EVEN] * len(facts.labels)
-    given, answers = [asked(row, facts, tokenizer, max_length) for row in rows], []
-    for scores in logits(model, given, tokenizer.pad_id, max_length):
-        shares = sigmoid(scores)
-        said = [labels[i] for i, threshold in enumerate(thresholds) if shares[i] >= threshold]
-        named = by_name(labels, shares)
-        shown = named if len(labels) <= FEW else {name: share for name, share in named.items() if name in set(said)}
-        answers.append({"labels": said, "scores": shown})
-    return answers
+    shares = sigmoid(scores)
+    said = {labels[i] for i, threshold in enumerate(thresholds) if shares[i] >= threshold}
+    named = by_name(labels, shares)
+    shown = named if len(labels) <= FEW else {name: share for name, share in named.items() if name in said}
+    return {"labels": [name for name in labels if name in said], "scores": shown}
 
 
 def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
@@ -214,5 +219,6 @@ TASK = Task(
     constant=constant,
     undecided=UNDECIDED,
     predict=predict,
+    answer=answer,
     mistakes=Mistakes(MISTAKES, mistakes),
 )

@@ -14,7 +14,7 @@ from finetune_api.tasks import TASKS
 from finetune_api.values import listed_in
 from finetune_trainer.batches.example import ClassExample
 from finetune_trainer.model.tokenizer import Tokenizer
-from finetune_trainer.tasks.answers import FEW, another_class, by_name, logits, rounded, softmax
+from finetune_trainer.tasks.answers import another_class, logits, most_likely, softmax
 from finetune_trainer.tasks.base import Decision, Draw, JobFacts, Mistake, Mistakes, Row, Sampling, Task
 from finetune_trainer.tasks.class_weights import class_weights
 from finetune_trainer.tasks.columns import missing, pick
@@ -109,13 +109,12 @@ def predict(
 ) -> list[dict[str, Any]]:
     """{label, score, and scores of all classes where they are few}; scores add up to 1."""
     found = logits(model, [asked(row, facts, tokenizer, max_length) for row in rows], tokenizer.pad_id, max_length)
-    return [_answer(softmax(scores), facts.labels) for scores in found]
+    return [answer(scores, facts, decision) for scores in found]
 
 
-def _answer(shares: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    best = int(shares.argmax())
-    scores = {"scores": by_name(labels, shares)} if len(labels) <= FEW else {}
-    return {"label": labels[best], "score": rounded(shares[best]), **scores}
+def answer(scores: np.ndarray, facts: JobFacts, decision: Decision) -> dict[str, Any]:
+    """As `predict` has it. scores: [classes]."""
+    return most_likely(softmax(scores), facts.labels)
 
 
 def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
@@ -158,5 +157,6 @@ TASK = Task(
     usage=usage,
     constant=most_frequent,
     predict=predict,
+    answer=answer,
     mistakes=Mistakes(MISTAKES, mistakes),
 )

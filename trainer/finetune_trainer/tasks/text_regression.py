@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from finetune_api.sources import Columns
 from finetune_api.tasks import TASKS
 from finetune_api.values import number_in
@@ -110,7 +112,12 @@ def predict(
 ) -> list[dict[str, Any]]:
     """{score}: the number."""
     found = logits(model, [asked(row, facts, tokenizer, max_length) for row in rows], tokenizer.pad_id, max_length)
-    return [{"score": rounded(scores[0])} for scores in found]
+    return [answer(scores, facts, decision) for scores in found]
+
+
+def answer(scores: np.ndarray, facts: JobFacts, decision: Decision) -> dict[str, Any]:
+    """As `predict` has it. scores: [1]."""
+    return {"score": rounded(scores[0])}
 
 
 def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:
@@ -144,5 +151,6 @@ TASK = Task(
     usage=usage,
     constant=constant,
     predict=predict,
+    answer=answer,
     mistakes=Mistakes({"off": "Furthest off"}, mistakes),
 )

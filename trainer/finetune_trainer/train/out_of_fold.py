@@ -12,7 +12,7 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ import numpy as np
 import torch
 import zstandard
 
+from finetune_trainer.batches.example import Example
 from finetune_trainer.evaluate.loop import ROUND_SECONDS, Stopped
-from finetune_trainer.tasks.answers import written
+from finetune_trainer.tasks.answers import logits, written
 from finetune_trainer.tasks.base import Decision, Task
 from finetune_trainer.train.rounds import Round
 from finetune_trainer.train.scratch import scratch_folder
@@ -86,18 +87,29 @@ def _answered(s: Session, part: Round, decision: Decision) -> Iterator[list[str]
     """Lines of this rank's rows, a window at a time: the row's place, a tab, and its object of JSON."""
     data, task = s.data, s.data.task
     assert part.judged is not None
-    places = Places(s)
+    places, kept = Places(s), data.kept.get(part.judged) if task.answer is not None else None
     with data.stream(part.judged) as stream:
         rows = stream.numbered()
         while window := list(itertools.islice(rows, OPENED if task.file_roles else WINDOW)):
             named = [data.named(row) for _, row in window]
-            given = [data.opened(row) for row in named]
-            answers = task.predict(s.model, given, data.facts, decision, data.tokenizer, data.max_length)
+            if kept is None:
+                given = [data.opened(row) for row in named]
+                answers = task.predict(s.model, given, data.facts, decision, data.tokenizer, data.max_length)
+            else:
+                answers = _of_kept(s, [kept.examples(number) for number, _ in window], decision)
             at = stream.positions(np.array([number for number, _ in window]))
             yield [
                 f"{place}\t{json.dumps(places.line(place, part.fold, row, answer), ensure_ascii=False)}\n"
                 for place, row, answer in zip(at.tolist(), named, answers, strict=True)
             ]
+
+
+def _of_kept(s: Session, rows: Sequence[Sequence[Example]], decision: Decision) -> list[dict[str, Any]]:
+    """`Task.predict` of rows whose way through the frozen part is behind them; one example each."""
+    data, answer = s.data, s.data.task.answer
+    assert answer is not None
+    found = logits(s.model, [example for (example,) in rows], data.tokenizer.pad_id, data.max_length)
+    return [answer(scores, data.facts, decision) for scores in found]
 
 
 class Places:
