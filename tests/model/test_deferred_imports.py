@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-import importlib, sys, warnings
+import importlib, sys, tempfile, warnings
 warnings.simplefilter("ignore")
 from finetune_trainer.model import deferred_imports
 import torch
@@ -26,7 +26,8 @@ model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"
 ids = torch.tensor([[1, 2, 3]])
 model(input_ids=ids, labels=ids).loss.backward()
 torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True).step()
-model.merge_and_unload()
+model.save_pretrained(tempfile.mkdtemp(dir=sys.argv[1]))
+model.merge_and_unload().save_pretrained(tempfile.mkdtemp(dir=sys.argv[1]))
 for module in (torch.distributed.tensor, sys.modules["torch._dynamo"]):
     assert isinstance(module, deferred_imports.DeferredModule) == ("give up" not in sys.argv), module
 print("tuned")
@@ -47,6 +48,7 @@ model = load_model(Path(sys.argv[1]), task_for("text-classification").head, labe
 model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([1])).loss.backward()
 dist.all_reduce(model.classifier.weight.grad)
 torch.optim.AdamW(model.parameters(), fused=True).step()
+model.save_pretrained(sys.argv[2])
 assert isinstance(sys.modules["torch._dynamo"], deferred_imports.DeferredModule)
 assert "sympy" not in sys.modules
 print("tuned")
@@ -58,13 +60,15 @@ def run(*arguments: str, script: str = SCRIPT) -> None:
     assert done.stdout.endswith("tuned\n"), done.stderr
 
 
-def test_lora_adapters_are_made_trained_and_merged_with_deferred_imports() -> None:
-    run()
+def test_lora_adapters_are_made_trained_saved_and_merged_with_deferred_imports(tmp_path: Path) -> None:
+    run(str(tmp_path))
 
 
-def test_giving_up_leaves_no_stand_in_behind() -> None:
-    run("give up")
+def test_giving_up_leaves_no_stand_in_behind(tmp_path: Path) -> None:
+    run(str(tmp_path), "give up")
 
 
-def test_joining_loading_and_a_step_need_neither_the_compiler_nor_symbolic_mathematics(bert: Path) -> None:
-    run(str(bert), script=CLASSIFIER)
+def test_joining_loading_a_step_and_saving_need_neither_the_compiler_nor_symbolic_mathematics(
+    bert: Path, tmp_path: Path
+) -> None:
+    run(str(bert), str(tmp_path), script=CLASSIFIER)

@@ -89,6 +89,7 @@ def defer() -> None:
             "assume_constant_result": _disable,
             "allow_in_graph": _disable,
             "graph_break": lambda *_, **__: None,  # called by each step of an optimizer
+            "eval_frame": SimpleNamespace(**_classes("OptimizedModule")),  # asked for when a model is saved
             "trace_rules": SimpleNamespace(clear_lru_cache=lambda: None),  # when a process group is made
         },
         wrapped: {"TransformGetItemToIndex": _later(wrapped, "TransformGetItemToIndex")},
@@ -106,6 +107,7 @@ def defer() -> None:
         "torch.distributed.fsdp": _classes(
             "CPUOffloadPolicy", "FSDPModule", "FullyShardedDataParallel", "MixedPrecisionPolicy"
         ),
+        "torch.distributed.fsdp.fully_sharded_data_parallel": _classes("FullyShardedDataParallel"),
         "torch.distributed.checkpoint.hf_storage": _classes("HuggingFaceStorageReader", "HuggingFaceStorageWriter"),
         "scipy.optimize": {"linear_sum_assignment": _later("scipy.optimize", "linear_sum_assignment")},
         FLEX: (
