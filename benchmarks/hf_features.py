@@ -32,7 +32,7 @@ def main() -> None:
     torch.manual_seed(given.seed)
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     model = AutoModel.from_pretrained(given.model).eval()
-    rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
+    rows = [json.loads(line) for line in given.rows.open()]
     labels = sorted({row["label"] for row in rows})
     began = time.time()
 

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rate", required=True, type=float)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    train, held = ([json.loads(line) for line in path.read_text().splitlines()] for path in (given.train, given.held))
+    train, held = ([json.loads(line) for line in path.open()] for path in (given.train, given.held))
     labels = sorted({row["label"] for row in (*train, *held)})
     tokenizer = AutoTokenizer.from_pretrained(given.model)
 

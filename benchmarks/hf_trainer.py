@@ -58,7 +58,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     began = time.time()
-    rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
+    rows = [json.loads(line) for line in given.rows.open()]
     labels = sorted({row["label"] for row in rows})
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     padding: Any = "max_length" if given.kind == "default" else False
