@@ -6,7 +6,7 @@ model as it is. Real mails, MiniLM; a JSON line for each number of rows a class.
 All of it goes through our own trainer: the same drawn rows, cut at 128 tokens (of a mail, the beginning), the same
 held-out rows. A seed draws rows, their order and the new head; `spread` is the standard deviation over seeds. Nothing
 is chosen by held-out rows: the weights are those of the last step. Tuning every weight has 30 passes, ten times its
-default; all else is each method's default. `--keep FILE` keeps each run's line, and does not make it again.
+default, beside what it comes to by default; all else is each method's default. `--keep FILE` keeps each run's line, and does not make it again.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ LENGTH, METRIC, TARGET = 128, "macro-f1", 0.05
 ARMS: dict[str, dict[str, Any]] = {
     "setfit": {"method": {"type": "setfit"}},
     "full": {"method": {"type": "full"}, "training": {"epochs": 30}},
+    "full by default": {"method": {"type": "full"}},
     # a step that changes nothing leaves the fit of the head alone
     "frozen": {"method": {"type": "setfit"}, "training": {"maxSteps": 1, "learningRate": 1e-12}},
 }
@@ -74,6 +75,7 @@ def config(folder: Path, train: str, test: str, seed: int, arm: Mapping[str, Any
         "data": {"train": {"uri": train}, "test": {"uri": test}},
         "method": arm["method"],
         "training": {"maxLength": LENGTH, "seed": seed} | arm.get("training", {}),
+        "evaluation": {"base": False},
         "checkpoints": {"everySteps": 1_000_000},
     }
     return job_of(spec, folder, threads=threads)

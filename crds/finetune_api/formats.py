@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FormatName = Literal["jsonl", "csv", "parquet", "json-array", "files"]
+Given = Literal["auto", "jsonl", "csv", "parquet", "text"]
+"""What the spec may say."""
+FormatName = Literal["jsonl", "csv", "parquet", "text", "json-array", "files"]
 Compression = Literal["", "gz", "zst"]
 
 _ENDINGS: dict[str, FormatName] = {
@@ -15,14 +17,15 @@ _ENDINGS: dict[str, FormatName] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
+    ".txt": "text",
 }
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How to read an object. json-array: what is named jsonl, and turns out to be one array. files: a folder of files
-    that are rows themselves.
+    """How to read an object. text: each line is a row. json-array: what is named jsonl, and turns out to be one array.
+    files: a folder of files that are rows themselves.
 
     `splittable`: any byte range that begins at a record can be read by itself.
     """
@@ -32,10 +35,10 @@ class Format:
 
     @property
     def splittable(self) -> bool:
-        return self.name in ("jsonl", "csv") and not self.compression
+        return self.name in ("jsonl", "csv", "text") and not self.compression
 
 
-def format_of(key: str, wanted: FormatName | Literal["auto"] = "auto") -> Format | None:
+def format_of(key: str, wanted: Given = "auto") -> Format | None:
     """The format of an object by its name; `wanted` overrides the name's ending, the compression still goes by it.
 
     None when the name says nothing, and for compressed parquet, which nothing can read in parts.
@@ -50,6 +53,12 @@ def format_of(key: str, wanted: FormatName | Literal["auto"] = "auto") -> Format
     if chosen is None or (chosen == "parquet" and compression):
         return None
     return Format(chosen, compression)
+
+
+def holds_rows(key: str) -> bool:
+    """Whether the name is that of a table: plain text may as well be a note that lies beside the data."""
+    found = format_of(key)
+    return found is not None and found.name != "text"
 
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")

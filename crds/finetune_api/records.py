@@ -4,8 +4,8 @@ format.
 jsonl holds one JSON object a line. csv is what Python's csv module reads strictly: fields in double quotes may hold
 line breaks, a quote inside them is written twice, and no backslash escapes anything; tsv is csv with tabs. The csv
 module itself decides where a record ends, so blocks are cut only where it would begin a new one. A JSON array of
-objects is read element by element. No record is held that is larger than MOST_BYTES, and nothing but `Unreadable` is
-raised for what is read.
+objects is read element by element. Of plain text each line that holds something is a row. No record is held that is
+larger than MOST_BYTES, and nothing but `Unreadable` is raised for what is read.
 """
 
 from __future__ import annotations
@@ -67,6 +67,24 @@ def bounded_lines(source: BinaryIO) -> Iterator[bytes]:
             )
         yield raw
         line += 1
+
+
+# ---------------------------------------------------------------------- text
+
+TEXT = "text"
+"""The column of plain text."""
+
+
+def text_records(lines: Iterable[bytes], first_line: int = 1) -> Iterator[Record]:
+    """Each line as a record, without its end."""
+    for line, raw in enumerate(lines, first_line):
+        values: dict[str, Any] | Fault
+        try:
+            values = {TEXT: raw.removeprefix(BOM).decode().rstrip("\r\n")}
+            blank = not values[TEXT].strip()
+        except UnicodeDecodeError:
+            values, blank = Fault("InvalidEncoding", "the line is not valid UTF-8"), False
+        yield Record(line, raw, blank, values)
 
 
 # ---------------------------------------------------------------------- JSON

@@ -139,7 +139,7 @@ class Finding(Model):
     kind: Short = Field(description="Kind of finding, such as InvalidJson, MissingColumn or Truncated.")
     count: int = Field(1, ge=0, description="How many rows.")
     file: Annotated[str, StringConstraints(max_length=256)] | None = Field(None, description="First object in which it was seen.")
-    line: int | None = Field(None, ge=1, description="Line (jsonl, csv: from 1, header included) or row (parquet, JSON arrays: from 1) of the first.")
+    line: int | None = Field(None, ge=1, description="Line (jsonl, csv, text: from 1, header included) or row (parquet, JSON arrays: from 1) of the first.")
     message: Annotated[str, StringConstraints(max_length=384)] = Field(description="What was found, and what to do.")
 
 

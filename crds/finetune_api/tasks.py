@@ -244,6 +244,7 @@ TASKS = {
             kinds=(ENCODER,),
             settings=True,
             windows=True,
+            notes=("A `.txt` file will do, plain or compressed: each line that holds something is a row.",),
             answer=GAP,
         ),
         TaskInfo(

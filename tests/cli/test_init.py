@@ -201,6 +201,24 @@ def test_texts_without_classes_are_there_to_learn_their_language(terminal: Termi
     assert "--label" in said
 
 
+def test_few_rows_of_each_class_are_compared(terminal: Terminal) -> None:
+    for rows, per_class, method in ((MAILS, 14, "setfit"), (MAILS * 3, 42, "lora"), (MAILS[:9], 3, "lora")):
+        (terminal.folder / "mails.jsonl").write_bytes(jsonl(rows))
+        spec, said = written(terminal, "mails.jsonl", "--force")
+        assert f"spam ({per_class})" in said
+        assert spec["method"]["type"] == method
+        assert ("folds" in spec.get("evaluation", {})) == (method == "setfit")
+        assert ("test" in spec["data"]) == (method == "lora")
+
+
+def test_the_lines_of_a_text_are_rows(terminal: Terminal) -> None:
+    (terminal.folder / "texts.txt.gz").write_bytes(gzip.compress("\n\n".join(m["body"] for m in MAILS).encode()))
+    spec, said = written(terminal, "texts.txt.gz")
+    assert (spec["task"], spec["data"]["columns"]) == ("masked-lm", {"text": "text"})
+    assert "format" not in spec["data"]
+    assert "from 40 rows looked at" in said
+
+
 @pytest.mark.parametrize("place", ["with space/mails.jsonl", "50% off/mails #1.jsonl", "größe\u00a0/mails%20.jsonl"])
 def test_a_path_becomes_a_uri_that_means_the_same_path(terminal: Terminal, place: str) -> None:
     path = terminal.folder / place
@@ -229,7 +247,7 @@ def test_what_is_to_be_copied_is_quoted_for_a_shell(terminal: Terminal) -> None:
 
 
 def test_the_next_steps_are_quoted_for_a_shell(terminal: Terminal) -> None:
-    (terminal.folder / "mails.jsonl").write_bytes(jsonl(MAILS))
+    (terminal.folder / "mails.jsonl").write_bytes(jsonl(MAILS * 3))
     made = yaml.safe_load(terminal.run("init", "mails.jsonl").stdout)
     folder = "/it's my $HOME/model"
     for merge in (True, False):

@@ -17,7 +17,9 @@ from finetune_api.formats import Format, format_of, is_image, kind_of
         ("a.tsv", "auto", Format("csv")),
         ("a.parquet", "auto", Format("parquet")),
         ("a.parquet.gz", "auto", None),
-        ("a.txt", "auto", None),
+        ("a.txt", "auto", Format("text")),
+        ("a.TXT.gz", "auto", Format("text", "gz")),
+        ("a.md", "auto", None),
         ("a.txt.gz", "csv", Format("csv", "gz")),
         ("a.jsonl/part-1", "auto", None),
     ],
@@ -29,6 +31,7 @@ def test_the_name_says_the_format(key: str, wanted: str, expected: Format | None
 def test_what_can_be_read_in_parts() -> None:
     assert Format("jsonl").splittable
     assert Format("csv").splittable
+    assert Format("text").splittable
     assert not Format("csv", "gz").splittable
     assert not Format("parquet").splittable
 

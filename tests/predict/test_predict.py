@@ -76,6 +76,12 @@ def test_every_format_gives_the_same_answers(outputs: dict[str, Path], predict: 
         assert all(row.keys() == {"id", "text", "prediction"} for row in done.rows), name
         answers.append([row["prediction"] for row in done.rows])
     assert all(answer == answers[0] for answer in answers)
+    texts = [row["text"] for row in rows if "\n" not in row["text"]]
+    (tmp_path / "h.txt").write_text("\n\n".join(texts))
+    done = predict(outputs["full"], tmp_path / "h.txt")
+    assert [row["text"] for row in done.rows] == texts
+    by_text = dict(zip((row["text"] for row in rows), answers[0], strict=True))
+    assert [row["prediction"] for row in done.rows] == [by_text[text] for text in texts]
 
 
 def test_bad_rows_are_named_and_left_out_only_where_that_is_allowed(

@@ -46,6 +46,21 @@ def test_rows_that_are_no_texts(tmp_path: Path, gaps: Path, run: Runs, row: dict
     assert words in error.message
 
 
+def test_each_line_of_a_text_is_a_row(tmp_path: Path, gaps: Path, run: Runs) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.txt").write_text("\n\n".join(row["text"] for row in GOOD))
+    config = job_config(tmp_path, task="masked-lm", model={"uri": gaps.as_uri()})
+    assert run(config).data.train_rows == len(GOOD)
+    classes = job_config(tmp_path, model={"uri": gaps.as_uri()}, output={"uri": (tmp_path / "out2").as_uri()})
+    error = run.refused(classes)
+    assert error.field == "spec.data.columns.label"
+    assert "'text'" in error.message
+    (folder / "a.txt").write_bytes(b"one\n\xff\n")
+    error = run.refused(job_config(tmp_path, task="masked-lm", model={"uri": gaps.as_uri()}))
+    assert "a.txt:2: the line is not valid UTF-8" in error.message
+
+
 def test_a_file_without_a_column_of_texts(tmp_path: Path, gaps: Path, run: Runs) -> None:
     error = run.refused(job(tmp_path, gaps, [{"titel": "a"}], data={"train": {"uri": f"{tmp_path.as_uri()}/data/*"}}))
     assert error.field == "spec.data.columns.text"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,12 @@ import numpy as np
 import pytest
 
 from finetune_api.exits import Reason
+from finetune_trainer.prepare.rows.bad_rows import BadRows
+from finetune_trainer.prepare.rows.survey import survey
 from finetune_trainer.storage import location
 from finetune_trainer.stream import Stream, load_profile
+from finetune_trainer.stream.sources.source import list_source
+from finetune_trainer.tasks.registry import task_for
 from support.jobs import job_config
 from support.models import scored, topics, write_jsonl
 from support.rows import encode, write_lines
@@ -157,3 +163,19 @@ def test_the_mean_of_the_numbers_is_that_of_the_training_rows(folder: Path, run:
         numbers = [row["score"] for row in stream.rows()]
     assert len(numbers) < 40
     assert profile.spread.learned == pytest.approx(np.mean(numbers))
+
+
+def test_combinations_of_classes_take_little_memory_even_if_no_two_rows_have_the_same(tmp_path: Path) -> None:
+    draws, count = random.Random(1), 20_000
+    names = [f"a class with a name of some length {n}" for n in range(200)]
+    rows = [{"text": f"row {n}", "labels": draws.sample(names, 10)} for n in range(count)]
+    write_jsonl(tmp_path / "data" / "a.jsonl", rows)
+    listing, columns = list_source(config(tmp_path, SEVERAL), "train"), {"text": "text", "labels": "labels"}
+    tracemalloc.start()
+    try:
+        found = survey(listing, task_for(SEVERAL), columns, None, BadRows(0), None)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.class_sets) == count + 1
+    assert held / count < 400, "with names of its own each row holds 1.2 kB"

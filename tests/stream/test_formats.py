@@ -29,6 +29,9 @@ from support.jobs import job_config
 from support.rows import ENDINGS, encode, profiled, rows_of, write
 
 
+PLAIN: dict[str, Any] = {"task": "masked-lm"}
+
+
 def stream_texts(config: RunConfig, manifest: DataManifest, profile: Profile) -> list[str]:
     with Stream(config, manifest, profile) as stream:
         return [row["text"] for row in stream.rows()]
@@ -103,6 +106,23 @@ def test_lines_are_exact_with_blanks_and_faults_between(tmp_path: Path) -> None:
     assert [found[n][2].kind for n in (2, 3, 4)] == ["InvalidJson", "InvalidJson", "InvalidEncoding"]
 
 
+def test_each_line_of_a_text_that_holds_something_is_a_row(tmp_path: Path) -> None:
+    data = b'\xef\xbb\xbftext\n\n \t\r\n  two, "three" \r\ntext\n\xff\n\x0cfour\xe2\x80\xa8five'
+    found = scan(tmp_path, "a.txt", data, ("text",))
+    texts = [(line, values["text"]) for _, line, values in found if not isinstance(values, Fault)]
+    assert texts == [(1, "text"), (4, '  two, "three" '), (5, "text"), (7, "\x0cfour\u2028five")]
+    assert [(line, values.kind) for _, line, values in found if isinstance(values, Fault)] == [(6, "InvalidEncoding")]
+
+
+@pytest.mark.parametrize("ending", ["txt", "txt.gz", "txt.zst"])
+def test_texts_are_streamed_in_every_compression(put: Any, ending: str) -> None:
+    rows = [row for row in rows_of(60) if "\n" not in row["text"]]
+    put(f"data/a.{ending}", encode(rows, ending))
+    config = put.config(**PLAIN)
+    manifest, profile = profiled(config, {"text": "text"})
+    assert stream_texts(config, manifest, profile) == [row["text"] for row in rows]
+
+
 def test_csv_records_may_span_lines_and_name_their_first(tmp_path: Path) -> None:
     data = b'text,label\n"two\nlines",a\n\nplain,b\n"three\n\nlines",c\nshort\n"q""uote",d\n"open'
     found = scan(tmp_path, "a.csv", data)
@@ -127,14 +147,14 @@ def test_other_delimiters_are_seen_in_the_header(tmp_path: Path, name: str, head
 
 
 def test_blocks_of_any_size_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = rows_of(300)
-    for ending in ("jsonl", "csv"):
+    for ending in ("jsonl", "csv", "txt"):
+        rows = rows_of(300) if ending != "txt" else [row for row in rows_of(360) if "\n" not in row["text"]]
         for size in (1, 100, 1000, 1 << 20):
             monkeypatch.setattr("finetune_trainer.prepare.rows.scan.BLOCK_BYTES", size)
             folder = tmp_path / f"{ending}-{size}"
             write(folder / "data", f"a.{ending}", rows)
-            config = job_config(folder)
-            manifest, profile = profiled(config)
+            config = job_config(folder, **(PLAIN if ending == "txt" else {}))
+            manifest, profile = profiled(config, {"text": "text"} if ending == "txt" else None)
             blocks = manifest.sources["train"].objects[0].blocks
             assert len(blocks) == 300 if size == 1 else len(blocks) >= 1
             assert stream_texts(config, manifest, profile) == [row["text"] for row in rows]

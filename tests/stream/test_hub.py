@@ -179,8 +179,10 @@ def test_no_script_no_local_folder_and_no_file_of_another_kind_takes_the_place(
     with pytest.raises(JobError, match=r"no files for split 'train'; its files are mails.py") as caught:
         keys(config_for(hub, tmp_path))
     assert "refs/convert/parquet" in caught.value.hint
-    hub.add("datasets", "lab/mails", {"train.txt": b"one"})
-    with pytest.raises(JobError, match=r"train.txt is of split 'train'") as caught:
+    hub.add("datasets", "lab/mails", {"train.txt": b"one\n", "test.txt": b"two\n"})
+    assert keys(config_for(hub, tmp_path)) == ["train.txt"]
+    hub.add("datasets", "lab/mails", {"train.xml": b"<one/>"})
+    with pytest.raises(JobError, match=r"train.xml is of split 'train'") as caught:
         keys(config_for(hub, tmp_path))
     assert caught.value.field == "spec.data.train.split"
 

@@ -35,7 +35,8 @@ def test_formats_go_by_the_name_unless_told() -> None:
     assert format_of("a.CSV.GZ") == Format("csv", "gz")
     assert format_of("a.parquet") == Format("parquet")
     assert format_of("a.parquet.gz") is None
-    assert format_of("a.txt") is None
+    assert format_of("a.txt.zst") == Format("text", "zst")
+    assert format_of("a.md") is None
     assert format_of("a.txt.gz", "jsonl") == Format("jsonl", "gz")
     assert format_of("part-0000", "csv") == Format("csv")
 
@@ -141,3 +142,14 @@ def test_an_unknown_ending_is_refused_with_the_way_out(put: Any) -> None:
     assert caught.value.reason == Reason.INVALID_CONFIG
     assert caught.value.field == "spec.data.format"
     assert "README.md" in caught.value.message
+
+
+def test_a_note_beside_the_rows_is_not_taken_for_rows(put: Any) -> None:
+    put("data/a.jsonl", b"{}")
+    put("data/notes.txt", b"bought in May")
+    with pytest.raises(JobError, match=r"data/notes\.txt matches .*, and is plain text among objects") as caught:
+        list_source(put.config("data/*"), "train")
+    assert (caught.value.reason, caught.value.field) == (Reason.INVALID_CONFIG, "spec.data.format")
+    assert "…/*.jsonl" in caught.value.hint
+    (alone,) = list_source(put.config("data/*.txt"), "train").objects
+    assert alone[1] == Format("text")

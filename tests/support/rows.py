@@ -58,6 +58,8 @@ def encode(rows: Sequence[dict[str, Any]], ending: str, row_group: int = 64) -> 
         return sink.getvalue()
     if kind == "jsonl":
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    elif kind == "txt":
+        data = "".join(row["text"] + "\n" for row in rows).encode()
     else:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]))

@@ -17,6 +17,7 @@ from finetune_cli.file_uri import file_uri
 from finetune_cli.init.guess import guess
 from finetune_cli.init.guesses.base import Guess
 from finetune_cli.init.sample import Sample, sample
+from finetune_cli.init.ways import way_for
 from finetune_cli.manifest import read_documents
 from finetune_cli.terminal import Stop, next_steps, note, plural, quoted
 
@@ -38,7 +39,7 @@ def init(
     label: str | None,
     name: str | None,
 ) -> None:
-    """Look at the first rows of DATA_FILE (jsonl, csv or parquet), guess what they are for, and write a manifest.
+    """Look at the first rows of DATA_FILE (jsonl, csv, parquet or txt), guess what they are for, and write a manifest.
 
     The manifest is commented, valid for `finetune run`, and meant to be read and changed.
     """
@@ -92,6 +93,7 @@ def manifest_text(path: Path, seen: Sample, guessed: Guess, *, name: str, model:
     fit = (method for method in METHODS.values() if method.fits(task))
     methods = "".join(f"    # {method.name}: {method.trains}\n" for method in fit)
     choices = " or ".join(f"{name} (the default)" if name == task.default_metric else name for name in offered)
+    way = way_for(seen, guessed)
     return f"""\
 # Check: finetune validate --local FILE    Run here: finetune run FILE    In a cluster: kubectl apply -f FILE
 apiVersion: {API_VERSION}
@@ -105,22 +107,13 @@ spec:
   data:
     train:
       uri: {_quoted(file_uri(path))}  # for a cluster: upload it, and write s3://bucket/prefix/*.jsonl
-    validation:
-      fraction: 0.1  # held out of the training rows, to judge by; or uri: …
-    test:
-      fraction: 0.1  # held out for the one evaluation at the end
-    columns: {{{columns}}}
+{way.data}    columns: {{{columns}}}
 {formats}  method:
-{methods}    type: lora
-    lora: {{rank: 8}}
-  training:
-    epochs: 3
-    # learningRate, globalBatchSize, maxLength and more are chosen from model and data; status.resolved shows them
-  # evaluation: {{metric: …}}  # {choices}
+{methods}{way.method}    # learningRate, globalBatchSize, maxLength and more are chosen from model and data; status.resolved shows them
+  # evaluation.metric: {choices}
   output:
     uri: {_quoted(f"{file_uri(path.parent)}/{name}-model")}  # the model, its report and the checkpoints
-    merge: true  # one model that loads by itself, beside the adapter
-"""
+{way.output}"""
 
 
 def _named(column: str | tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The first rows of a data file, to guess from: jsonl, csv and parquet, plain, gzip or zstd.
+"""The first rows of a data file, to guess from: jsonl, csv, text and parquet, plain, gzip or zstd.
 
 It reads as little as it can, by the rules that the prepare step reads by (names, dialects, what a row is): what is
 guessed here must hold there.
@@ -30,11 +30,12 @@ from finetune_api.records import (
     is_repeated_header,
     json_records,
     parse_json,
+    text_records,
 )
 from finetune_cli.manifest import why_unreadable
 from finetune_cli.terminal import Stop
 
-Format = Literal["jsonl", "csv", "parquet"]
+Format = Literal["jsonl", "csv", "parquet", "text"]
 ROWS, FILES = 1000, 20_000
 _PACKED = {"": "", "gz": "gzip", "zst": "zstd"}
 
@@ -97,7 +98,7 @@ def _sample(path: Path, file: io.BufferedReader) -> Sample:
         raise Unreadable(1, CARRIAGE_RETURNS)
     array = is_array(first)
     looks: Format = "jsonl" if array or first.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" else "csv"
-    format: Format = looks if named is None else "csv" if named.name == "csv" else "jsonl"
+    format: Format = looks if named is None else named.name if named.name in ("csv", "text") else "jsonl"
     reader = _rows(path, plain, format, array and format == "jsonl")
     rows = list(itertools.islice(reader, ROWS + 1))
     if not rows:
@@ -110,7 +111,7 @@ def _check(path: Path, said: str, is_: str) -> None:
     if said != is_:
         raise Stop(
             f"{path}: the name says {said or 'plain text'}, and the file holds {is_ or 'something else'}",
-            hint="Give it the ending of what it is: .jsonl, .csv or .parquet, with .gz or .zst for the first two.",
+            hint="Give it the ending of what it is: .jsonl, .csv, .txt or .parquet, with .gz or .zst for the first three.",
         )
 
 
@@ -132,6 +133,8 @@ def _rows(path: Path, plain: BinaryIO, format: Format, array: bool) -> Iterator[
     header: tuple[str, ...] = ()
     if format == "jsonl":
         records: Iterator[Record] = array_records(plain) if array else json_records(bounded_lines(plain))
+    elif format == "text":
+        records = text_records(bounded_lines(plain))
     else:
         lines = bounded_lines(plain)
         header, delimiter, taken = csv_header(lines)

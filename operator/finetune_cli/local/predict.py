@@ -11,11 +11,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import click
 from pydantic import ValidationError
 
 from finetune_api.exits import EXITS, Reason
+from finetune_api.formats import Given
 from finetune_api.predict import PredictConfig, PredictReport
 from finetune_api.run import HubAccess, StorageAccess
 from finetune_cli.file_uri import file_uri
@@ -42,9 +44,7 @@ TELL_SECONDS = 10.0
 @click.option(
     "--max-bad-rows", type=click.IntRange(0, 1_000_000), default=0, show_default=True, help="Rows to leave out."
 )
-@click.option(
-    "--format", "kind", type=click.Choice(["auto", "jsonl", "csv", "parquet"]), default="auto", help="Of INPUT."
-)
+@click.option("--format", "kind", type=click.Choice(get_args(Given)), default="auto", help="Of INPUT.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
@@ -75,8 +75,8 @@ def predict(
 ) -> None:
     """Let the model at OUTPUT (what a job wrote: a folder, file:// or s3:// URI) answer the rows of INPUT.
 
-    INPUT is a file or URI in any format that a job reads: jsonl, csv, tsv or parquet, also with .gz or .zst. The rows
-    need no labels. Each row is written with its own columns and, beside them, the answer; rows that cannot be read are
+    INPUT is a file or URI in any format that a job reads: jsonl, csv, tsv, parquet or txt, also with .gz or .zst. The
+    rows need no labels. Each row is written with its own columns and, beside them, the answer; rows that cannot be read are
     named with file and line, and refused unless --max-bad-rows allows for them.
 
     The exit code is 0 when all rows are answered, 130 after Ctrl-C, and the failure's own code otherwise.

@@ -24,6 +24,7 @@ from finetune_api.records import (
     csv_header,
     csv_records,
     json_records,
+    text_records,
 )
 from finetune_trainer.storage import Location, ObjectStore
 from finetune_trainer.stream.files import as_text
@@ -40,7 +41,7 @@ def block_rows(
 ) -> list[bytes]:
     """All rows of the block in order, bad ones included, each as the JSON text of an object.
 
-    jsonl lines are handed on as they are stored; csv and parquet rows hold `columns` only.
+    jsonl lines are handed on as they are stored; rows of other formats hold `columns` only.
     """
     if block.cache is not None:
         rows = _cached(out, block)
@@ -121,6 +122,8 @@ def _records(source: BinaryIO, item: DataObject, block: Block, spaces: bool, hea
     lines = bounded_lines(source)
     if item.format.name == "jsonl":
         found = json_records(lines, block.line)
+    elif item.format.name == "text":
+        found = text_records(lines, block.line)
     else:
         if header:
             csv_header(lines)

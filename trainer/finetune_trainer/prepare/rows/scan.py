@@ -17,6 +17,7 @@ from finetune_api.formats import LOOK_AT, Format, kind_of
 from finetune_api.records import (
     BOM,
     CARRIAGE_RETURNS,
+    TEXT,
     UNCLOSED,
     Fault,
     Record,
@@ -29,6 +30,7 @@ from finetune_api.records import (
     is_repeated_header,
     json_records,
     parse_json,
+    text_records,
     undecodable,
 )
 from finetune_trainer.storage import ObjectInfo, ObjectStore
@@ -173,7 +175,7 @@ class ObjectScan:
             if record.blank:
                 continue
             values = parse_json(record.raw) if record.values is None else record.values
-            if self._header and isinstance(values, dict) and is_repeated_header(values, self._header):
+            if self._kind.name == "csv" and self._header and isinstance(values, dict) and is_repeated_header(values, self._header):
                 values = Fault(
                     "RepeatedHeader", "repeats the header: files were joined with their headers; remove the line"
                 )
@@ -197,6 +199,9 @@ class ObjectScan:
         lines = bounded_lines(plain)
         if self._kind.name == "jsonl":
             return 0, json_records(lines)
+        if self._kind.name == "text":
+            self._header = self.columns = (TEXT,)
+            return 0, text_records(lines)
         self._header, self._delimiter, taken = csv_header(lines)
         self.columns = self._header
         line = 1 + sum(1 for _ in itertools.takewhile(lambda raw: not raw.removeprefix(BOM).strip(), taken))
@@ -231,8 +236,8 @@ def _peek(source: BinaryIO) -> bytes:
 
 
 _ENDINGS_HINT = (
-    "Give the object the ending of what it is (.jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet), in UTF-8, and check"
-    " spec.data.format."
+    "Give the object the ending of what it is (.jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet, .txt), in UTF-8, and"
+    " check spec.data.format."
 )
 
 

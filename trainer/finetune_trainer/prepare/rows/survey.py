@@ -1,7 +1,7 @@
 """Read every row of a source: is it usable, which class has it, what is its fingerprint; keep a sample of them.
 
 Labels and bad rows are exact (I8). Memory is a few bytes a row: fingerprints and classes in flat arrays, and a bounded
-sample.
+sample; of rows of several classes each combination is held once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -277,7 +278,7 @@ def _class_set(
     task: Task, row: Mapping[str, Any], found: SourceSurvey, listing: Listing, columns: Mapping[str, str]
 ) -> int:
     """The number of the row's classes, which are counted."""
-    names = tuple(sorted(task.classes(row, columns)))
+    names = tuple(map(sys.intern, sorted(task.classes(row, columns))))  # many rows may have sets of their own
     found.label_counts.update(names)
     if len(found.label_counts) > MOST_CLASSES:
         raise no_classes(task, columns, f"more than {MOST_CLASSES:,} values in {listing.uri}")

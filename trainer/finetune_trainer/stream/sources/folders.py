@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
 
-from finetune_api.formats import Format, format_of, is_image
+from finetune_api.formats import Format, Given, holds_rows, is_image
 from finetune_trainer.storage import ObjectInfo
 
 FILE, CLASS = "image", "label"
 """The columns of their rows."""
 
 
-def is_folder(keys: Sequence[str], wanted: Literal["auto", "jsonl", "csv", "parquet"]) -> bool:
+def is_folder(keys: Sequence[str], wanted: Given) -> bool:
     """Whether these objects are files that are rows: images, without a table among them."""
-    return wanted == "auto" and any(map(is_image, keys)) and not any(format_of(key) for key in keys)
+    return wanted == "auto" and any(map(is_image, keys)) and not any(map(holds_rows, keys))
 
 
 def without_files(found: Sequence[ObjectInfo], wanted: str) -> list[ObjectInfo]:
     """The tables alone, where they lie among images."""
-    tables = wanted == "auto" and any(format_of(info.key) for info in found)
+    tables = wanted == "auto" and any(holds_rows(info.key) for info in found)
     return [info for info in found if not (tables and is_image(info.key))]
 
 

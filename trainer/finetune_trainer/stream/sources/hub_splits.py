@@ -58,7 +58,7 @@ def list_hub(config: RunConfig, role: str, place: str, uri: str, revision: str |
                 Reason.INVALID_CONFIG,
                 f"{pinned.uri(found.key)} is of split {split!r}, and its name says no format that can be read",
                 field=f"{place}.split",
-                hint="Choose a split of jsonl, csv or parquet files, or try revision refs/convert/parquet.",
+                hint="Choose a split of jsonl, csv, parquet or txt files, or try revision refs/convert/parquet.",
             )
         objects.append((found, kind))
     return Listing(role, f"{place}.uri", uri, pinned, tuple(objects), info.sha, class_names=class_names)

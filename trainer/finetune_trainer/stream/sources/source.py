@@ -7,6 +7,8 @@ tools keep their markers, logs and unfinished parts there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import Format, format_of
 from finetune_api.run import RunConfig
@@ -86,6 +88,7 @@ def list_source(config: RunConfig, role: str) -> Listing:
             return Listing(role, field, source.uri, store, (root,), files=tuple(found), findings=noted)
         found = without_files(found, config.data.format)
     chosen = [(info, _format(info, config, source.uri, store)) for info in found]
+    _refuse_notes(chosen, source.uri, store)
     if not chosen:
         raise _nothing(store, pattern, source.uri, field, hidden)
     return Listing(role, field, source.uri, store, tuple(chosen), findings=noted)
@@ -127,12 +130,24 @@ def _format(info: ObjectInfo, config: RunConfig, uri: str, store: ObjectStore) -
             f"{store.uri(info.key)} matches {uri}, and its name says no format that can be read",
             field="spec.data.format",
             hint=(
-                "Narrow the URI (as …/*.jsonl.zst), or set spec.data.format to jsonl, csv or parquet (parquet has its"
-                " own compression)."
+                "Narrow the URI (as …/*.jsonl.zst), or set spec.data.format to jsonl, csv, text or parquet (parquet has"
+                " its own compression)."
                 + (" Images are known by their names: .jpg, .png, …" if TASKS[config.task].reads_files else "")
             ),
         )
     return found
+
+
+def _refuse_notes(chosen: Sequence[tuple[ObjectInfo, Format]], uri: str, store: ObjectStore) -> None:
+    """A text among tables is a note about them, rather than rows. Raises JobError."""
+    note = next((info for info, kind in chosen if kind.name == "text"), None)
+    if note is not None and any(kind.name != "text" for _, kind in chosen):
+        raise JobError(
+            Reason.INVALID_CONFIG,
+            f"{store.uri(note.key)} matches {uri}, and is plain text among objects of other formats",
+            field="spec.data.format",
+            hint="Narrow the URI (as …/*.jsonl.zst).",
+        )
 
 
 def _nothing(store: ObjectStore, pattern: str, uri: str, field: str, hidden: int) -> JobError:
