@@ -6,7 +6,8 @@ model as it is. Real mails, MiniLM; a JSON line for each number of rows a class.
 All of it goes through our own trainer: the same drawn rows, cut at 128 tokens (of a mail, the beginning), the same
 held-out rows. A seed draws rows, their order and the new head; `spread` is the standard deviation over seeds. Nothing
 is chosen by held-out rows: the weights are those of the last step. Tuning every weight has 30 passes, ten times its
-default, beside what it comes to by default; all else is each method's default. `--keep FILE` keeps each run's line, and does not make it again.
+default, beside what it comes to by default; all else is each method's default. `--keep FILE` keeps each run's line,
+and does not make it again.
 """
 
 from __future__ import annotations

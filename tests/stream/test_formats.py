@@ -28,7 +28,6 @@ from finetune_trainer.stream.sources.source import list_source
 from support.jobs import job_config
 from support.rows import ENDINGS, encode, profiled, rows_of, write
 
-
 PLAIN: dict[str, Any] = {"task": "masked-lm"}
 
 

@@ -109,7 +109,7 @@ spec:
       uri: {_quoted(file_uri(path))}  # for a cluster: upload it, and write s3://bucket/prefix/*.jsonl
 {way.data}    columns: {{{columns}}}
 {formats}  method:
-{methods}{way.method}    # learningRate, globalBatchSize, maxLength and more are chosen from model and data; status.resolved shows them
+{methods}{way.method}    # learningRate, maxLength and more are chosen from model and data; status.resolved shows them
   # evaluation.metric: {choices}
   output:
     uri: {_quoted(f"{file_uri(path.parent)}/{name}-model")}  # the model, its report and the checkpoints

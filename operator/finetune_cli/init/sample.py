@@ -111,7 +111,7 @@ def _check(path: Path, said: str, is_: str) -> None:
     if said != is_:
         raise Stop(
             f"{path}: the name says {said or 'plain text'}, and the file holds {is_ or 'something else'}",
-            hint="Give it the ending of what it is: .jsonl, .csv, .txt or .parquet, with .gz or .zst for the first three.",
+            hint="Give it the ending of what it is: .jsonl, .csv or .txt, also with .gz or .zst, or .parquet.",
         )
 
 

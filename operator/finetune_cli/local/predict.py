@@ -76,8 +76,8 @@ def predict(
     """Let the model at OUTPUT (what a job wrote: a folder, file:// or s3:// URI) answer the rows of INPUT.
 
     INPUT is a file or URI in any format that a job reads: jsonl, csv, tsv, parquet or txt, also with .gz or .zst. The
-    rows need no labels. Each row is written with its own columns and, beside them, the answer; rows that cannot be read are
-    named with file and line, and refused unless --max-bad-rows allows for them.
+    rows need no labels. Each row is written with its own columns and, beside them, the answer; rows that cannot be read
+    are named with file and line, and refused unless --max-bad-rows allows for them.
 
     The exit code is 0 when all rows are answered, 130 after Ctrl-C, and the failure's own code otherwise.
     """

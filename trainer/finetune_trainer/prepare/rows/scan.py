@@ -175,7 +175,8 @@ class ObjectScan:
             if record.blank:
                 continue
             values = parse_json(record.raw) if record.values is None else record.values
-            if self._kind.name == "csv" and self._header and isinstance(values, dict) and is_repeated_header(values, self._header):
+            header = self._header if self._kind.name == "csv" else None
+            if header and isinstance(values, dict) and is_repeated_header(values, header):
                 values = Fault(
                     "RepeatedHeader", "repeats the header: files were joined with their headers; remove the line"
                 )
