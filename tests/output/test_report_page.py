@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from finetune_trainer.output import ClassScore, EventLog, Pairs, Result, Sample
 from finetune_trainer.output.page.charts import Curve, chart, smooth, thin, ticks
+from finetune_trainer.output.page.folds import losses_of_folds
 from finetune_trainer.output.page.numbers import number
 from finetune_trainer.output.page.page import html_report
+from finetune_trainer.output.result import Folds
 from finetune_trainer.tasks.base import JobFacts
 from output.cases import chat, classification, config, events
 
@@ -280,3 +282,14 @@ def test_numbers_are_drawn_and_thresholds_are_listed() -> None:
     one = html_report(dataclasses.replace(classification(), pairs=Pairs((3.0, 3.5), ((4,),))), [])
     assert "nan" not in one.lower().split("<style>")[0]
     assert_fetches_nothing(one)
+
+
+def test_curves_of_twelve_folds_look_different() -> None:
+    steps = [{"kind": "step", "step": n + 1, "fold": n // 3 + 1, "loss": 1.0} for n in range(36)]
+    nothing = ({},) * 12
+    found = Folds(rows=(3,) * 12, metrics=nothing, mean={}, deviation={}, pooled={}, decided=None, predictions=None)
+    curves = losses_of_folds(found, steps)
+    assert len({curve.style for curve in curves}) == 12
+    assert [x for x, _ in curves[5].points] == [1, 2, 3], "each from its own first step"
+    drawn = chart("Loss", curves)
+    assert all(f'class="curve {curve.style}"' in drawn and f'<i class="{curve.style}">' in drawn for curve in curves)

@@ -13,19 +13,27 @@ from finetune_trainer.output.page.numbers import number
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 38
 MOST_POINTS = 400
+TONES = 6
+"""Colours that the page has for curves."""
 
 XY = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """(step, value) in order; `tone` 1 to 3 picks the colour, `dots` draws each point, `faint` is background."""
+    """(step, value) in order; `tone` 1 to TONES picks the colour, `dots` draws each point, `faint` is background."""
 
     name: str
     points: Sequence[XY]
     tone: int = 1
     dots: bool = False
     faint: bool = False
+    dashed: bool = False
+
+    @property
+    def style(self) -> str:
+        """Its classes on the page."""
+        return " ".join((f"tone{self.tone}", *["faint"] * self.faint, *["dashed"] * self.dashed))
 
 
 def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str] | None = None) -> str:
@@ -69,9 +77,10 @@ def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str]
     parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">step</text>')
     for curve in curves:
         points = [place(x, y) for x, y in thin(curve.points, MOST_POINTS)]
-        kind = f"curve tone{curve.tone}" + (" faint" if curve.faint else "")
         if len(points) > 1:
-            parts.append(f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
+            parts.append(
+                f'<polyline class="curve {curve.style}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
+            )
         if curve.dots or len(points) == 1:
             for (x, y), (px, py) in zip(thin(curve.points, MOST_POINTS), points, strict=True):
                 parts.append(
@@ -93,10 +102,7 @@ def chart(title: str, curves: Sequence[Curve], *, mark: tuple[float, float, str]
 def _legend(curves: Sequence[Curve]) -> str:
     if len([c for c in curves if not c.faint]) < 2 and not any(c.faint for c in curves):
         return ""
-    keys = "".join(
-        f'<span class="key"><i class="tone{c.tone}{" faint" if c.faint else ""}"></i>{escape(c.name)}</span>'
-        for c in curves
-    )
+    keys = "".join(f'<span class="key"><i class="{c.style}"></i>{escape(c.name)}</span>' for c in curves)
     return f'<span class="legend">{keys}</span>'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from finetune_trainer.output.page.charts import Curve, chart, smooth
+from finetune_trainer.output.page.charts import TONES, Curve, chart, smooth
 from finetune_trainer.output.page.numbers import figure
 from finetune_trainer.output.page.tables import table
 from finetune_trainer.output.result import Folds, Result, fold_table
@@ -18,7 +18,7 @@ def folds(result: Result, events: list[dict[str, Any]]) -> str:
     head, rows = fold_table(found, figure)
     cells = [(escape(name), *values) for name, *values in rows]
     said = "".join(f'<p class="muted">{escape(sentence)}</p>' for sentence in sentences(result, found))
-    drawn = chart("Loss of each fold, smoothed", _losses(found, events))
+    drawn = chart("Loss of each fold, smoothed", losses_of_folds(found, events))
     return (
         f'<h2>Cross-validation in {len(found.rows)} folds</h2><div class="card">'
         f"{table(tuple(map(escape, head)), cells)}{said}</div>"
@@ -42,12 +42,13 @@ def sentences(result: Result, found: Folds) -> list[str]:
     return said
 
 
-def _losses(found: Folds, events: list[dict[str, Any]]) -> list[Curve]:
+def losses_of_folds(found: Folds, events: list[dict[str, Any]]) -> list[Curve]:
     """Each fold's steps from its own first one."""
     curves = []
     for fold in range(1, len(found.rows) + 1):
         steps = [e for e in events if e["kind"] == "step" and e.get("fold") == fold and e.get("loss") is not None]
         first = steps[0]["step"] - 1 if steps else 0
         points = smooth([(e["step"] - first, e["loss"]) for e in steps])
-        curves.append(Curve(f"fold {fold}", points, tone=(fold - 1) % 3 + 1))
+        again, tone = divmod(fold - 1, TONES)
+        curves.append(Curve(f"fold {fold}", points, tone=tone + 1, dashed=again % 2 == 1))
     return curves

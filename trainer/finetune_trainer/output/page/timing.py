@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
+from finetune_trainer.output.page.charts import TONES
 from finetune_trainer.output.page.numbers import duration
 from finetune_trainer.output.result import Result
 
 MOST_ATTEMPTS = 20
-_TONES = ("var(--tone1)", "var(--tone2)", "var(--tone3)", "#8b6fd0", "#c4507a", "#a08a2c", "var(--soft)")
+_TONES = (*(f"var(--tone{n})" for n in range(1, TONES + 1)), "var(--soft)")
 
 
 def timing(result: Result) -> str:
