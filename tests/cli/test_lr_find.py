@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
@@ -64,6 +65,11 @@ def test_the_plots_show_the_curve_and_the_suggestion() -> None:
     assert "<polyline" in html
     assert "a &lt;job&gt;" in html
     assert "said &amp; done" in html
+    wild = [(rate, loss * (0.2 if n % 7 == 6 else 3.0 if n % 7 == 3 else 1.0)) for n, (rate, loss) in enumerate(points)]
+    heights = [float(y) for y in re.findall(r'<circle cx="[^"]+" cy="([^"]+)"', page("wild", wild, None, []))]
+    assert len(heights) == len(points)
+    assert min(heights) >= 20
+    assert max(heights) <= 340, "no step is drawn below the axis"
     assert "nan" not in page("flat", [(1e-5, 0.7), (1e-4, 0.7)], None, []) + text_plot([(1e-5, 0.7)], None)
 
 

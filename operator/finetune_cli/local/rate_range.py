@@ -78,6 +78,7 @@ def page(title: str, points: Sequence[Point], found: Suggestion | None, said: Se
     """The same as a page of its own, with each step's loss."""
     curve = smoothed(points)
     left, right, low, high = _bounds(curve)
+    low = min(low, *(loss for _, loss in points))
 
     def place(rate: float, loss: float) -> str:
         x = 60 + (math.log(rate) - left) / (right - left) * 640
@@ -102,7 +103,8 @@ def page(title: str, points: Sequence[Point], found: Suggestion | None, said: Se
         f'<polyline points="{line}" fill="none" stroke="#26c" stroke-width="2"/>'
         f'<text x="52" y="26" text-anchor="end">{high:.3g}</text>'
         f'<text x="52" y="344" text-anchor="end">{low:.3g}</text>'
-        '<text x="380" y="384">learning rate</text></svg></body></html>\n'
+        '<text x="380" y="384">learning rate</text><text x="64" y="14" text-anchor="start">loss</text>'
+        "</svg></body></html>\n"
     )
 
 
