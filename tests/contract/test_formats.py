@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_api.formats import Format, format_of, is_image, kind_of
+from finetune_api.formats import Format, format_of, holds_rows, is_image, kind_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,13 @@ from finetune_api.formats import Format, format_of, is_image, kind_of
 )
 def test_the_name_says_the_format(key: str, wanted: str, expected: Format | None) -> None:
     assert format_of(key, wanted) == expected
+
+
+def test_a_text_may_be_a_note_beside_the_rows() -> None:
+    assert [key for key in ("a.csv", "a.parquet", "a.txt", "a.txt.gz", "a.jpg") if holds_rows(key)] == [
+        "a.csv",
+        "a.parquet",
+    ]
 
 
 def test_what_can_be_read_in_parts() -> None:

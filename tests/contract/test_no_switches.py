@@ -24,7 +24,7 @@ ALLOWED = {
     ("finetune_api/tuning.py", "prompt-tuning"): "the settings of a method are a field of the spec",
     ("finetune_api/tuning.py", "prefix-tuning"): "the settings of a method are a field of the spec",
     ("finetune_api/exits.py", "lora"): "a hint recommends it",
-    ("finetune_cli/init/command.py", "lora"): "the manifest that it writes proposes it",
+    ("finetune_cli/init/ways.py", "lora"): "the manifest that it writes proposes it",
     ("finetune_operator/__main__.py", "freeze"): "gc.freeze() is Python's",
 }
 PLAIN_WORDS = {"full"}

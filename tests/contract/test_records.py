@@ -1,4 +1,4 @@
-"""Records of jsonl, JSON arrays and csv: what is a row, on which line, and what people are told of the rest."""
+"""Records of jsonl, JSON arrays, csv and plain text: what is a row, on which line, and what is said of the rest."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from finetune_api.records import (
     is_repeated_header,
     json_records,
     parse_json,
+    text_records,
 )
 
 LIMIT = 1 << 20
@@ -241,3 +242,20 @@ def test_a_header_that_stands_there_again_is_recognised() -> None:
 
 def test_long_fields_are_no_error() -> None:
     assert sys.maxsize > records.csv.field_size_limit() > 1 << 29
+
+
+def test_lines_of_a_text_are_rows_where_they_hold_something() -> None:
+    data = BOM + b'one\r\n\n \t\n{"two"}\n\xff\n  three'
+    found = list(text_records(lines(data), 5))
+    assert [(record.line, record.blank) for record in found] == [
+        (5, False),
+        (6, True),
+        (7, True),
+        (8, False),
+        (9, False),
+        (10, False),
+    ]
+    assert [found[n].values for n in (0, 3, 5)] == [{"text": "one"}, {"text": '{"two"}'}, {"text": "  three"}]
+    assert isinstance(found[4].values, Fault)
+    assert found[4].values.kind == "InvalidEncoding"
+    assert b"".join(record.raw for record in found) == data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_api.method import METHODS
+from finetune_api.method import METHODS, MethodInfo
 from finetune_cli.init.guesses.base import Guess
 from finetune_cli.init.sample import Sample
 
@@ -40,21 +40,27 @@ FOR_MANY = Way(
     merge: true  # one model that loads by itself, beside the adapter
 """,
 )
-FOR_FEW = Way(
-    data="",
-    method=f"""\
-    type: setfit  # there are few rows of each class
+
+
+def for_few(method: MethodInfo) -> Way:
+    """By comparing rows; judged in folds, since held-out ones would be too few to tell anything."""
+    return Way(
+        data="",
+        method=f"""\
+    type: {method.name}  # there are few rows of each class
   evaluation:
     folds: {{count: {FOLDS}}}  # each row is judged once, by a model that did not learn from it
   training:
-    epochs: 10
+    epochs: {method.epochs:g}
 """,
-    output="",
-)
+        output="",
+    )
 
 
 def way_for(seen: Sample, guessed: Guess) -> Way:
     """Few rows of each class are compared, where there are enough of each for every fold."""
     counts = guessed.classes.values()
-    few = seen.whole and counts and min(counts) >= FOLDS and max(counts) <= FEW_ROWS
-    return FOR_FEW if few and METHODS["setfit"].fits(guessed.task) else FOR_MANY
+    if not seen.whole or not counts or min(counts) < FOLDS or max(counts) > FEW_ROWS:
+        return FOR_MANY
+    comparing = (method for method in METHODS.values() if method.group > 1 and method.fits(guessed.task))
+    return next(map(for_few, comparing), FOR_MANY)
