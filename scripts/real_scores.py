@@ -1,6 +1,6 @@
 """Scores of every task on real data with real models, as a user gets them: each line is one `finetune run`.
 
-    python scripts/real_scores.py                    # all cases by all seeds: about two hours on two cores
+    python scripts/real_scores.py                    # all cases by all seeds: hours on two cores
     python scripts/real_scores.py mails sentiment    # these alone
     python scripts/real_scores.py --table            # write docs/results.md from what was measured
 

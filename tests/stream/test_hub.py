@@ -181,6 +181,14 @@ def test_no_script_no_local_folder_and_no_file_of_another_kind_takes_the_place(
     assert "refs/convert/parquet" in caught.value.hint
     hub.add("datasets", "lab/mails", {"train.txt": b"one\n", "test.txt": b"two\n"})
     assert keys(config_for(hub, tmp_path)) == ["train.txt"]
+    files = {"train/a.jsonl": b"{}\n", "train/notes.txt": b"bought in May\n"}
+    hub.add("datasets", "lab/mails", files)
+    assert keys(config_for(hub, tmp_path)) == ["train/a.jsonl"]
+    card = b"---\nconfigs:\n- config_name: default\n  data_files: 'train/*'\n---\n"
+    hub.add("datasets", "lab/mails", files | {"README.md": card})
+    with pytest.raises(JobError, match=r"train/notes.txt is plain text among objects of other formats") as caught:
+        keys(config_for(hub, tmp_path))
+    assert caught.value.field == "spec.data.train.split"
     hub.add("datasets", "lab/mails", {"train.xml": b"<one/>"})
     with pytest.raises(JobError, match=r"train.xml is of split 'train'") as caught:
         keys(config_for(hub, tmp_path))

@@ -149,7 +149,8 @@ def predict(
     machine, or bytes.
     """
     examples = [_example(processor.prepared(_opened(row, facts)), processor) for row in rows]
-    return [most_likely(shares, facts.labels) for shares in _shares(model, examples, processor)]
+    found = logits(model, examples, processor.pad_id, processor.fixed_length)
+    return [answer(scores, facts, decision) for scores in found]
 
 
 def answer(scores: np.ndarray, facts: JobFacts, decision: Decision) -> dict[str, Any]:

@@ -164,10 +164,10 @@ def answer(scores: np.ndarray, facts: JobFacts, decision: Decision) -> dict[str,
     """As `predict` has it. scores: [classes]."""
     labels, thresholds = facts.labels, decision.get("thresholds") or [EVEN] * len(facts.labels)
     shares = sigmoid(scores)
-    said = {labels[i] for i, threshold in enumerate(thresholds) if shares[i] >= threshold}
-    named = by_name(labels, shares)
-    shown = named if len(labels) <= FEW else {name: share for name, share in named.items() if name in said}
-    return {"labels": [name for name in labels if name in said], "scores": shown}
+    said = [labels[i] for i, threshold in enumerate(thresholds) if shares[i] >= threshold]
+    named, kept = by_name(labels, shares), set(said)
+    shown = named if len(labels) <= FEW else {name: share for name, share in named.items() if name in kept}
+    return {"labels": said, "scores": shown}
 
 
 def mistakes(model: Any, rows: Sequence[Row], kept: Sequence[Kept], given: Sampling) -> list[Mistake]:

@@ -25,7 +25,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.storage import blaming
 from finetune_trainer.stream.sources.folders import as_object, is_folder, without_files
 from finetune_trainer.stream.sources.hub_store import HubStore, files_of
-from finetune_trainer.stream.sources.listing import Listing
+from finetune_trainer.stream.sources.listing import Listing, refuse_notes
 
 CARDS = ("README.md", ".huggingface.yaml")
 OPENED = (".py", ".zip", "dataset_infos.json")
@@ -61,6 +61,7 @@ def list_hub(config: RunConfig, role: str, place: str, uri: str, revision: str |
                 hint="Choose a split of jsonl, csv, parquet or txt files, or try revision refs/convert/parquet.",
             )
         objects.append((found, kind))
+    refuse_notes(objects, pinned, f"{place}.split")
     return Listing(role, f"{place}.uri", uri, pinned, tuple(objects), info.sha, class_names=class_names)
 
 

@@ -7,8 +7,6 @@ tools keep their markers, logs and unfinished parts there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from finetune_api.exits import JobError, Reason
 from finetune_api.formats import Format, format_of
 from finetune_api.run import RunConfig
@@ -17,7 +15,7 @@ from finetune_api.tasks import TASKS
 from finetune_trainer.storage import ObjectInfo, ObjectStore, blaming, open_store
 from finetune_trainer.stream.sources.folders import as_object, is_folder, without_files
 from finetune_trainer.stream.sources.globs import fixed_prefix, has_glob, matcher, spelt_out
-from finetune_trainer.stream.sources.listing import Listing
+from finetune_trainer.stream.sources.listing import Listing, refuse_notes
 from finetune_trainer.stream.sources.nearest import nearest
 from finetune_trainer.stream.sources.tables import table_findings
 from finetune_trainer.stream.splits import SET
@@ -88,7 +86,7 @@ def list_source(config: RunConfig, role: str) -> Listing:
             return Listing(role, field, source.uri, store, (root,), files=tuple(found), findings=noted)
         found = without_files(found, config.data.format)
     chosen = [(info, _format(info, config, source.uri, store)) for info in found]
-    _refuse_notes(chosen, source.uri, store)
+    refuse_notes(chosen, store, "spec.data.format")
     if not chosen:
         raise _nothing(store, pattern, source.uri, field, hidden)
     return Listing(role, field, source.uri, store, tuple(chosen), findings=noted)
@@ -136,18 +134,6 @@ def _format(info: ObjectInfo, config: RunConfig, uri: str, store: ObjectStore) -
             ),
         )
     return found
-
-
-def _refuse_notes(chosen: Sequence[tuple[ObjectInfo, Format]], uri: str, store: ObjectStore) -> None:
-    """A text among tables is a note about them, rather than rows. Raises JobError."""
-    note = next((info for info, kind in chosen if kind.name == "text"), None)
-    if note is not None and any(kind.name != "text" for _, kind in chosen):
-        raise JobError(
-            Reason.INVALID_CONFIG,
-            f"{store.uri(note.key)} matches {uri}, and is plain text among objects of other formats",
-            field="spec.data.format",
-            hint="Narrow the URI (as …/*.jsonl.zst).",
-        )
 
 
 def _nothing(store: ObjectStore, pattern: str, uri: str, field: str, hidden: int) -> JobError:
