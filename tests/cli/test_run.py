@@ -256,6 +256,26 @@ def test_a_new_checkpoint_gives_the_budget_back(terminal: Terminal) -> None:
     assert status_of(done)["restarts"] == 3
 
 
+def test_a_trainer_that_never_comes_to_its_steps_spends_the_budget_whatever_was_stored_before(
+    terminal: Terminal,
+) -> None:
+    terminal.write(MANIFEST + "  restartPolicy: {maxRestarts: 2}\n")
+    early = {"step": "launch", "steps": 0, "signal": 9, "silent": True}
+    script = [PREPARE, {"step": "launch", "steps": 6, "checkpoint": 5, "exit": 41}, early, early, early]
+    done = terminal.run("run", "job.yaml", script=script)
+    assert "TooManyRestarts: 2 restarts in a row brought no newer checkpoint" in done.stderr
+    attempts = status_of(done)["attempts"]
+    assert [a.get("fromStep") for a in attempts][-1] == 0
+    assert not any({"fromStep", "lastStep", "lostSteps"} & entry.keys() for entry in attempts[:-1])
+
+
+def test_a_checkpoint_that_was_never_told_of_counts_when_the_next_attempt_starts_from_it(terminal: Terminal) -> None:
+    terminal.write()
+    script = [PREPARE, {"step": "launch", "steps": 6, "signal": 9, "silent": True}, {"step": "launch", "from": 8}]
+    before = status_of(terminal.run("run", "job.yaml", script=script))["attempts"][-1]
+    assert (before["lastStep"], before["lostSteps"]) == (8, 0)
+
+
 def test_a_trainer_that_says_nothing_is_quoted_by_its_log(terminal: Terminal) -> None:
     terminal.write(MANIFEST + "  restartPolicy: {maxRestarts: 0}\n")
     done = terminal.run(

@@ -109,7 +109,7 @@ class Runner:
                 return end, None
             if self._over():
                 return end, None if end.cause.retry is not Retry.NEVER else end.cause.failure()
-            progress = (self._state.checkpoint_step or 0) > self._state.from_step
+            progress = self._state.progressed
             self._fruitless = 0 if progress else self._fruitless + 1
             limit = self._manifest.spec.restart_policy.max_restarts
             next_ = restart.after(
