@@ -21,7 +21,13 @@ from support.tokenizers import BERT, ROBERTA, byte_level, unigram, word_piece
 
 POSITIONS, SIDE = 128, 16
 BARE = "AutoModel"
-TOWER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+TOWER = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "initializer_range": 0.1,  # in so narrow a model, new weights of the usual 0.02 hardly mix the tokens
+}
 GROUPED = TOWER | {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
 STAGES = {"hidden_sizes": [8, 16], "depths": [1, 2]}
 
@@ -57,7 +63,14 @@ RECIPES: dict[str, Recipe] = {
         {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
     ),
     "distilbert": Recipe(
-        {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": POSITIONS}
+        {
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 2,
+            "hidden_dim": 64,
+            "max_position_embeddings": POSITIONS,
+            "initializer_range": TOWER["initializer_range"],
+        }
     ),
     "albert": Recipe(TOWER | {"embedding_size": 16, "max_position_embeddings": POSITIONS}, _albert),
     "electra": Recipe(TOWER | {"embedding_size": 16, "max_position_embeddings": POSITIONS}),
