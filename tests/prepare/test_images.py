@@ -57,10 +57,6 @@ def streamed(config: Any, split: str = "train") -> list[tuple[str, bytes]]:
         return [(row[label], files.content(row[image])) for row in stream.rows()]
 
 
-def named(path: Path) -> str:
-    return str(path).lstrip("/")
-
-
 def contents(folder: Path) -> list[tuple[str, bytes]]:
     return [(path.parent.name, path.read_bytes()) for path in sorted(folder.rglob("*.png"))]
 
@@ -184,13 +180,13 @@ def test_broken_images_are_told_by_name_and_left_out_where_that_is_allowed(folde
     (folder / "data/stray.png").write_bytes(encoded(picture("red", 2)))
     error = run.refused(config(folder))
     assert error.reason == Reason.INVALID_DATA
-    assert error.message.startswith(f"{named(red)}/cut.jpg: is broken or cut off")
+    assert error.message.startswith(f"{red}/cut.jpg: is broken or cut off")
     assert "5 bad rows (4 BadFile, 1 NoClassFolder), 0 allowed" in error.message
     (broken, stray) = run.reported.findings
     assert (broken.count, broken.line) == (4, None)
-    assert broken.file == f"{named(red)}/cut.jpg"
+    assert broken.file == f"{red}/cut.jpg"
     assert broken.message.endswith("; also at empty.png, notes.txt, page.png")
-    assert stray.file == f"{named(folder)}/data/stray.png"
+    assert stray.file == f"{folder}/data/stray.png"
     job = config(folder, job_id="2", data={"maxBadRows": 5}, output={"uri": f"{folder.as_uri()}/out2"})
     profile = run(job)
     assert (profile.data.train_rows, profile.data.bad_rows) == (24, 5)
@@ -218,7 +214,7 @@ def test_what_names_no_image_is_told_with_its_line(folder: Path, run: Any, value
     rows = [{"image": f"{name}/000.png", "label": name} for name in CLASSES]
     uri = table(folder, "jsonl", [*rows, {"image": value, "label": "red"}])
     error = run.refused(config(folder, uri))
-    assert error.message.startswith(f"{named(folder)}/data/rows.jsonl:4: ")
+    assert error.message.startswith(f"{folder}/data/rows.jsonl:4: ")
     assert says in error.message
 
 
@@ -246,10 +242,10 @@ def test_odd_images_copies_and_overlap_are_counted(folder: Path, run: Any) -> No
     assert found["Converted"].message == (
         "Images are read upright, in RGB of 8 bits, and of several frames the first: 2 grey, 1 in CMYK."
     )
-    assert found["Converted"].file == f"{named(data)}/blue/grey0.png"
+    assert found["Converted"].file == f"{data}/blue/grey0.png"
     assert found["Contradiction"].message.startswith("The same image stands in several rows with different classes")
     assert (found["Duplicates"].count, found["Overlap"].count) == (2, 3)
-    assert found["Overlap"].file == f"{named(folder)}/held/blue/same.png"
+    assert found["Overlap"].file == f"{folder}/held/blue/same.png"
     assert "have an image that is in the training rows" in found["Overlap"].message
 
 

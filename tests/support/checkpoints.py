@@ -98,6 +98,9 @@ class FaultyStore:
         self.inner, self.fault = inner, fault
         self.conditional_writes = inner.conditional_writes
 
+    def name(self, key: str) -> str:
+        return self.inner.name(key)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self.inner.list(prefix)
 

@@ -33,19 +33,20 @@ def check_columns(listing: Listing, task: Task, columns: Mapping[str, str], answ
         if not found:
             continue
         learned = task.learned_columns(columns)
+        file = listing.store.name(info.key)
         for role, column in columns.items():
             if column not in found and column not in learned and role not in task.optional:
                 shown = ", ".join(map(repr, found[:20])) + (", …" if len(found) > 20 else "")
                 near = difflib.get_close_matches(column, found, 1)
                 raise JobError(
                     Reason.INVALID_DATA,
-                    f"{info.key}: no column {column!r}, which the model takes for the {role}; its columns are {shown}",
+                    f"{file}: no column {column!r}, which the model takes for the {role}; its columns are {shown}",
                     hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Name the right one: --column {role}=NAME.",
                 )
         if answer in found:
             raise JobError(
                 Reason.INVALID_DATA,
-                f"{info.key}: the rows have a column {answer!r} of their own",
+                f"{file}: the rows have a column {answer!r} of their own",
                 hint="Choose another name for the answers with --as NAME.",
             )
         return {role: column for role, column in columns.items() if column in found or column not in learned}

@@ -84,6 +84,9 @@ class ObjectStore(Protocol):
     def uri(self, key: str) -> str:
         """The key as a user writes it."""
 
+    def name(self, key: str) -> str:
+        """The key as messages name it, before a line: within its bucket, or as a path on this disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class Location:

@@ -31,6 +31,10 @@ class FileStore:
         """file:///…, percent-encoded."""
         return f"file:///{quote(key, safe='/*')}"
 
+    def name(self, key: str) -> str:
+        """The file's path, which terminals make a link of."""
+        return f"/{key}"
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Files whose path begins with `prefix`; dangling links are skipped, links to folders followed."""
         folder = f"/{prefix}".rpartition("/")[0] or "/"

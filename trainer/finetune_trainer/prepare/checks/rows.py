@@ -25,7 +25,7 @@ def check_bad_rows(evidence: Evidence) -> None:
 
 def empty_objects(seen: Mapping[str, SourceSurvey]) -> list[Finding]:
     """Objects that hold no row: more likely a writer that failed than meant."""
-    empty = [item.key for found in seen.values() for item in found.source.objects if not item.rows]
+    empty = [found.name(item.key) for found in seen.values() for item in found.source.objects if not item.rows]
     if not empty:
         return []
     message = f"{len(empty)} of the objects hold no rows; write them again, or remove them."

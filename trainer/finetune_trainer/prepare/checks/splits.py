@@ -88,10 +88,10 @@ def empty_split(split: str, whole: bool, seen: SourceSurvey, field: str) -> JobE
 def _locate(seen: SourceSurvey, position: int) -> tuple[str, int | None]:
     """Object and line of a position; no line where only reading again would show it, or the object is the row."""
     if seen.files:
-        return seen.files[position].key[-256:], None
+        return seen.name(seen.files[position].key)[-256:], None
     for item, first in zip(seen.source.objects, seen.first_lines, strict=True):
         if position < item.rows:
-            return item.key[-256:], None if first is None else first + position
+            return seen.name(item.key)[-256:], None if first is None else first + position
         position -= item.rows
     raise AssertionError("no such row")
 

@@ -82,7 +82,7 @@ class FileChecks:
 
     def ahead(self, listing: Listing, scan: ObjectScan | FolderScan) -> Iterator[Item]:
         """The rows of an object with what their files are. Raises JobError."""
-        base = scan.name.rpartition("/")[0]
+        base = scan.key.rpartition("/")[0]
         waiting: deque[tuple[Item, Future[Opened] | None, int]] = deque()
         held = 0
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="files")

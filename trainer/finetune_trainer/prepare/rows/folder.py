@@ -21,7 +21,8 @@ class FolderScan:
         self._listing, self._labelled = listing, labelled
         self._info, self._kind = listing.objects[0]
         self.columns: Sequence[str] | None = (FILE, CLASS)
-        self.name = self._info.key
+        self.key = self._info.key
+        self.name = listing.store.name(self.key)
         self.file: ObjectInfo | None = None
         self.block = 0
 
@@ -42,7 +43,7 @@ class FolderScan:
 
     def __iter__(self) -> Iterator[tuple[int, int, dict[str, Any] | Fault]]:
         for row, info in enumerate(self._listing.files):
-            self.name, self.file = info.key, info
+            self.name, self.file = self._listing.store.name(info.key), info
             name = class_of(info.key, self._info.key)
             if name is None and self._labelled:
                 message = "lies in no folder of a class; put it into a folder named after its class, or leave it out"

@@ -61,9 +61,14 @@ class ObjectScan:
         """None: its rows are no files themselves."""
 
     @property
+    def key(self) -> str:
+        """The object's."""
+        return self._info.key
+
+    @property
     def name(self) -> str:
         """The object as findings name it."""
-        return self._info.key
+        return self._store.name(self._info.key)
 
     @property
     def result(self) -> DataObject:

@@ -12,7 +12,7 @@ import math
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,8 @@ class SourceSurvey:
     """
 
     source: Source
+    name: Callable[[str], str]
+    """(key) -> the object as messages name it."""
     prints: array[int] = field(default_factory=lambda: array("Q"))
     classes: array[int] = field(default_factory=lambda: array("I"))
     numbers: array[float] = field(default_factory=lambda: array("d"))
@@ -101,7 +103,7 @@ def survey(
     JobError for what no allowance covers. `files`: opens what rows stand for; `group`: a column that rows are grouped
     by, whatever role it plays.
     """
-    found = SourceSurvey(Source(listing.uri, (), listing.revision), files=listing.files)
+    found = SourceSurvey(Source(listing.uri, (), listing.revision), listing.store.name, files=listing.files)
     names = tuple(dict.fromkeys(columns.values()))
     of_classes, no_input = task.class_columns(columns), task.no_input(columns)
     known = None if labels is None else dict.fromkeys(labels)

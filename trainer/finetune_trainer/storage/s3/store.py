@@ -31,6 +31,10 @@ class S3Store:
         """s3://bucket/key."""
         return self.bucket.uri(key)
 
+    def name(self, key: str) -> str:
+        """The key: whose bucket it is, the job says."""
+        return key
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects whose key begins with `prefix`, sorted by UTF-8 bytes."""
         return self.bucket.list(prefix)

@@ -35,6 +35,10 @@ class HubStore:
         """hf://organisation/name/file."""
         return f"hf://{self.repository}/{key}"
 
+    def name(self, key: str) -> str:
+        """The file within its repository."""
+        return key
+
     def info(self) -> Any:
         """The hub's description: commit, files with sizes, card."""
         from huggingface_hub import HfApi
