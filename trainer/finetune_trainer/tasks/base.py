@@ -178,6 +178,10 @@ def no_constant(facts: JobFacts) -> None:
     """For tasks without an answer that suits many rows."""
 
 
+def no_start(facts: JobFacts) -> None:
+    """For tasks whose outputs start around zero."""
+
+
 def _nothing(*arguments: Any) -> Sequence[Omission]:
     """For tasks whose encoding leaves nothing out."""
     return ()
@@ -249,6 +253,8 @@ class Task:
     hold a text but those of roles that are learned."""
     constant: Callable[[JobFacts], Constant | None] = no_constant
     """(facts) -> the best answer that does not look at the row; None where there is none to speak of."""
+    start: Callable[[JobFacts], Sequence[float] | None] = no_start
+    """(facts) -> what a new head answers before it has seen a row, an output each; None: what its draw makes of it."""
     undecided: Decision = field(default_factory=dict)
     """What outputs become answers by where no validation row was there to choose it."""
     check_tokens: Callable[[Row, Mapping[str, str]], str | None] = lambda row, columns: None

@@ -152,6 +152,14 @@ def constant(facts: JobFacts) -> Constant | None:
     return each_by_itself(facts, UNDECIDED)
 
 
+def start(facts: JobFacts) -> Sequence[float] | None:
+    """How often each class occurs: most are rare, and would be learned to be so first. Where they weigh as much as
+    their absence, that is even.
+    """
+    found = None if facts.training.class_weights else constant(facts)
+    return None if found is None else found.outputs
+
+
 def predict(
     model: Any, rows: Sequence[Row], facts: JobFacts, decision: Decision, tokenizer: Tokenizer, max_length: int
 ) -> list[dict[str, Any]]:
@@ -217,6 +225,7 @@ TASK = Task(
     tally=tally,
     usage=usage,
     constant=constant,
+    start=start,
     undecided=UNDECIDED,
     predict=predict,
     answer=answer,

@@ -28,6 +28,7 @@ from finetune_trainer.model.facts import architecture, read_config
 from finetune_trainer.model.head import learned_anew
 from finetune_trainer.model.labels import knows_task
 from finetune_trainer.model.load import load_model, parameter_counts, token_embeddings
+from finetune_trainer.model.start import start_at
 from finetune_trainer.model.units import answer_in_units
 from finetune_trainer.objectives.base import Objective
 from finetune_trainer.optimizers import optimizer_for
@@ -35,6 +36,7 @@ from finetune_trainer.optimizers.average import WeightAverage
 from finetune_trainer.output import EventLog
 from finetune_trainer.storage import Location
 from finetune_trainer.stream import Profile, load_profile
+from finetune_trainer.tasks.base import JobFacts
 from finetune_trainer.tasks.embeddings import within_embeddings
 from finetune_trainer.tasks.registry import task_of
 from finetune_trainer.train.comparison import Comparison
@@ -167,6 +169,9 @@ def open_session(
             model, folder, profile.spread.mean, profile.spread.deviation
         ):
             log.warning("the model's output layer was not found: numbers are learned in the units of the data")
+        outputs = task.start(JobFacts.found(config, task, profile))
+        if outputs is not None:
+            start_at(model, outputs, read_config(folder), task.head, profile.labels or ())
         embeddings = token_embeddings(model)
         task = within_embeddings(task, tokenizer.beyond(embeddings), embeddings)
         knows = knows_task(read_config(folder), task.head, profile.labels) and not learned_anew(model)
