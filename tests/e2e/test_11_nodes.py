@@ -92,16 +92,21 @@ class Seen:
     jobs: list[Job]
     said: dict[str, list[tuple[float, Object]]] = dataclasses.field(default_factory=dict)
     over: threading.Event = dataclasses.field(default_factory=threading.Event)
+    watcher: threading.Thread = dataclasses.field(init=False)
 
     def __enter__(self) -> Seen:
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
+        self.watcher.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.over.set()
+        self.watcher.join()
 
     def _watch(self) -> None:
-        while not self.over.wait(0.3):
+        over = False
+        while not over:
+            over = self.over.wait(0.3)  # and one look more: what was waited for may have come since the last
             for job in self.jobs:
                 try:
                     self.said.setdefault(job.name, []).append((time.time(), job.status))
