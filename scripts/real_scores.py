@@ -313,11 +313,11 @@ def table() -> str:
         if not lines:
             continue
         values = [line["test"][case.metric] for line in lines]
-        spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+        spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
         low, high = (lines[0]["test"].get(f"{case.metric}-{end}") for end in ("low", "high"))
-        bounds = f"{low:.4f} to {high:.4f}" if low is not None and high is not None else "—"
+        bounds = f"{low:.4g} to {high:.4g}" if low is not None and high is not None else "—"
         share = lines[0]["trainable"] / lines[0]["parameters"]
-        score = f"{mean(values):.4f}{spread} ({len(values)})"
+        score = f"{mean(values):.4g}{spread} ({len(values)})"
         rows.append(
             f"| {case.name} | {case.task} | {case.says} | {lines[0]['trainRows']:,} / {lines[0]['testRows']:,}"
             f" | {case.metric} | {score} | {bounds} | {share:.1%}"
