@@ -12,6 +12,7 @@ are used (they are shuffled): enough for a sound score, and few enough for two c
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import shutil
 import subprocess
@@ -294,14 +295,22 @@ def measured() -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def measure(names: list[str], seeds: tuple[int, ...]) -> None:
+    """Those that are not known yet. Two processes with a thread each get further on two cores than one with two: give
+    them different seeds, since cases start from what others of their seed left.
+    """
     for seed in seeds:
         for case in (CASES[name] for name in names):
-            if (case.name, seed) in measured():
-                continue
-            line = run(case, seed)
-            with LINES.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(f"{case.name}, seed {seed}: {case.metric} {line['test'][case.metric]:.4f}", flush=True)
+            with (FOLDER / f"{case.name}-{seed}.lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    sys.exit(f"{case.name}, seed {seed}: another process is at it; name other seeds with --seeds")
+                if (case.name, seed) in measured():
+                    continue
+                line = run(case, seed)
+                with LINES.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(f"{case.name}, seed {seed}: {case.metric} {line['test'][case.metric]:.4f}", flush=True)
 
 
 def table() -> str:

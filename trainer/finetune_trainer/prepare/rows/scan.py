@@ -54,21 +54,14 @@ class ObjectScan:
         self._weights: list[int] = []
         self._header: tuple[str, ...] | None = None
         self._delimiter = ","
+        self.key = info.key
+        self.name = store.name(info.key)
+        """The object as findings name it."""
         self.columns: Sequence[str] | None = None
         """All columns of the object, where it has a header or a schema; known once the first row is out."""
         self.line = 0
         self.file: ObjectInfo | None = None
         """None: its rows are no files themselves."""
-
-    @property
-    def key(self) -> str:
-        """The object's."""
-        return self._info.key
-
-    @property
-    def name(self) -> str:
-        """The object as findings name it."""
-        return self._store.name(self._info.key)
 
     @property
     def result(self) -> DataObject:
