@@ -226,7 +226,7 @@ class SetScore(Model):
 class Verdict(Model):
     """What the final evaluations show, in a sentence."""
 
-    kind: Annotated[str, StringConstraints(max_length=32)] = Field(description="What it is about and how it ended, of the metric that chooses, and by 95 % intervals where it has such. (No|Perhaps)BetterThan(Base|Constant): than the model before tuning, than a constant answer; perhaps where intervals overlap. Forgetting: a set's error is 5 % or more above what it was before tuning. Overfitting: training rows are better than held-out ones by 0.05, or by 10 % of a loss or an error, and the intervals part. Underfitting: on both less than a tenth of the way from a constant answer to a perfect one is gone, and less than a quarter by the intervals' better bounds.")
+    kind: Annotated[str, StringConstraints(max_length=32)] = Field(description="What it is about and how it ended, of the metric that chooses, and by 95 % intervals where it has such. (No|Perhaps)BetterThan(Base|Constant): than the model before tuning, than a constant answer; perhaps where intervals overlap. Forgetting: a set's error is 5 % or more above what it was before tuning. Overfitting: training rows are better than held-out ones by 0.05, or by 10 % of a loss or an error, and the intervals part. Underfitting: on both less than a tenth of the way from a constant answer to a perfect one is gone, and less than a quarter by the intervals' better bounds; perhaps: of a metric whose best is 1, less than half on training rows.")
     warning: bool = Field(False, description="Whether the model may not be fit for use as it is.")
     message: Annotated[str, StringConstraints(max_length=384)] = Field(description="The figures, and what to do.")
 

@@ -125,10 +125,12 @@ def test_of_a_loss_the_ratio_counts(held: float, kind: str) -> None:
     ("hits", "rows", "kind"),
     [
         (505, 1000, "Underfitting"),
-        (700, 1000, "Fits"),
-        (5, 10, "Fits"),  # may well be good
+        (560, 1000, "PerhapsUnderfitting"),
+        (700, 1000, "PerhapsUnderfitting"),
+        (740, 1000, "Fits"),
+        (14, 20, "Fits"),  # may well be good
+        (5, 10, "Fits"),
         (50, 100, "Underfitting"),
-        (560, 1000, "Fits"),
         (400, 1000, "Underfitting"),
     ],
 )
@@ -139,8 +141,21 @@ def test_under_fitting_is_no_better_than_a_constant_answer_even_on_training_rows
     assert told(found)[0] == kind
 
 
+def test_what_is_half_learned_on_training_rows_may_have_wanted_more_steps() -> None:
+    learned, held, constant = scores("f1", 0.4449, 0.01), scores("f1", 0.425, 0.01), {"f1": 0.0672}
+    kind, warning, message = told(fit(learned, held, constant, "f1", rows=ROWS, steps=STEPS))
+    assert (kind, warning) == ("PerhapsUnderfitting", False)
+    assert message.startswith("Perhaps under-fitting: f1 0.4449 on 100 training rows, 0.425 on the 100 validation rows")
+    assert message.endswith("more steps, a higher learning rate or training more of the weights help.")
+
+
+def test_no_loss_or_error_is_asked_to_be_half_of_a_constant_answers() -> None:
+    learned = held = scores("loss", 0.7, 0.001)
+    assert told(fit(learned, held, {"loss": 1.0}, "loss", rows=ROWS, steps=STEPS))[0] == "Fits"
+
+
 def test_nobody_under_fits_what_a_constant_answer_does_without_a_fault() -> None:
-    found = fit(right(100, 100), right(100, 100), {"accuracy": 1.0}, "accuracy", rows=ROWS, steps=STEPS)
+    found = fit(right(99, 100), right(99, 100), {"accuracy": 1.0}, "accuracy", rows=ROWS, steps=STEPS)
     assert told(found)[0] == "Fits"
 
 

@@ -22,6 +22,8 @@ LARGE_RATIO = 1.1
 LITTLE, PERHAPS = 0.1, 0.25
 """Of the way from the constant answer to a perfect one, a model that under-fits has gone less than the first, and even
 by the better bounds of its intervals less than the second."""
+HALF = 0.5
+"""Of the same way, of a metric whose best is 1, a model that has learned less on its training rows may under-fit."""
 FORGOTTEN = 1.05
 """A loss or an error that has grown by this factor, or 1 - F1 and the like, shows forgetting."""
 
@@ -129,8 +131,10 @@ def fit(
 
     Over-fitting: the intervals part, and the gap is at least LARGE_GAP, or the factor LARGE_RATIO. Under-fitting: on
     both it has gone less than LITTLE of the way from the constant answer to a perfect one, and by the better bounds of
-    both intervals less than PERHAPS. `learned` and `constant` are of training rows, `held` of held-out ones; `rows`:
-    both for people; `steps`: of the weights and of the run. None where no metric has an interval in both.
+    both intervals less than PERHAPS. Perhaps under-fitting, where it does not over-fit: less than HALF of the way on
+    training rows, even by their interval's better bound. `learned` and `constant` are of training rows, `held` of
+    held-out ones; `rows`: both for people; `steps`: of the weights and of the run. None where no metric has an interval
+    in both.
     """
     found = _by_interval(metric, learned, held)
     if found is None:
@@ -152,6 +156,13 @@ def fit(
             " learning rate, or training more of the weights may help."
         )
         return _verdict("Underfitting", message)
+    if naive is not None and 0 < (1 - HALF) * naive.value < mine.low and higher_is_better(name):
+        message = (
+            f"Perhaps under-fitting: {figures}; even on training rows less than half of what a constant answer misses"
+            " is learned. Unless the labels leave no more to learn, more steps, a higher learning rate or training more"
+            " of the weights help."
+        )
+        return _verdict("PerhapsUnderfitting", message)
     return _verdict("Fits", f"No sign of over-fitting or under-fitting: {figures}.")
 
 
