@@ -210,7 +210,7 @@ Next:
     less {shown.parent}/spam-filter.yaml
   let it answer the rows of a file
     {finetune} predict {shown} YOUR_MAILS.jsonl -o answers.jsonl
-  start with your own data (jsonl, csv or parquet)
+  start with your own data (jsonl, csv, parquet or plain text)
     {finetune} init YOUR_DATA.jsonl -o job.yaml && {finetune} run job.yaml
   the same on a cluster: README.md, "Install on a cluster", then
     kubectl apply -f examples/spam-filter.yaml""")
