@@ -154,11 +154,12 @@ TASKS = {
             example_call="('Great food, slow service', top_k=None)",
             class_weights=True,
             notes=(
-                "The validation rows choose, for each class, the share from which it counts as the row's. What they"
-                " count by class (`micro-f1`, `macro-f1`, `mcc`) is at the shares that the same evaluation chose, and"
-                " so a little better than on new rows; what they count by row (`sample-f1`, `subset-accuracy`) is at"
-                " 0.5. The test rows are judged at the shares that the validation rows chose, and their figures are"
-                " honest. Without validation rows, or with more than 256 classes, the share is 0.5 everywhere.",
+                "The validation rows choose, for each class, the share from which it counts as the row's; classes of"
+                " few rows lean to what is best for all together. What they count by class (`micro-f1`, `macro-f1`,"
+                " `mcc`) is at the shares that the same evaluation chose, and so a little better than on new rows; what"
+                " they count by row (`sample-f1`, `subset-accuracy`) is at 0.5. The test rows are judged at the shares"
+                " that the validation rows chose, and their figures are honest. Without validation rows, or with more"
+                " than 256 classes, the share is 0.5 everywhere.",
             ),
         ),
         TaskInfo(

@@ -19,6 +19,7 @@ from finetune_trainer.evaluate import score_bins
 from finetune_trainer.evaluate.class_tally import ClassTally, log_odds
 from finetune_trainer.evaluate.multi_label_tally import CHOOSE, MultiLabelTally
 from finetune_trainer.evaluate.regression_tally import RegressionTally
+from finetune_trainer.evaluate.score_bins import LENT
 from finetune_trainer.objectives.base import Losses
 
 CASES = 1000
@@ -136,8 +137,8 @@ def test_several_classes_a_row_equal_scikit_learn() -> None:
             assert [entry["threshold"] for entry in report] == pytest.approx(levels.tolist())
 
 
-def test_the_thresholds_are_those_of_the_highest_f1() -> None:
-    """Beside every threshold that could be chosen, on the rows that they are chosen on."""
+def test_the_thresholds_are_those_of_the_highest_f1_of_a_class_and_some_rows_of_all() -> None:
+    """Beside every threshold that could be chosen, counted one by one."""
     for n, rng, rows, classes, size in draws(3):
         if n >= 100:
             break
@@ -145,14 +146,43 @@ def test_the_thresholds_are_those_of_the_highest_f1() -> None:
         true[:, 0] = 0
         scores = rng.normal(size=(rows, classes)) * 3 + 2 * true - 1
         names = tuple(map(str, range(classes)))
-        decision = fed(lambda k=names: MultiLabelTally(k), scores, true, size).decision()
-        assert decision["thresholds"][0] == 0.5, "no row has the class"
-        judged = fed(lambda k=names, d=decision: MultiLabelTally(k, d["thresholds"]), scores, true, size)
-        for c, entry in enumerate(judged.report()["classes"]):
-            if true[:, c].any():
-                precision, recall, _ = reference.precision_recall_curve(true[:, c], rounded(scores[:, c]))
-                best = (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
-                assert entry["f1"] == pytest.approx(best, **CLOSE)
+        chosen = fed(lambda k=names: MultiLabelTally(k), scores, true, size).decision()["thresholds"]
+        if not true.any():
+            assert chosen == [0.5] * classes
+            continue
+        bins, lent = rounded(scores), LENT / true.sum()
+
+        def counts(c: int, bin: int, bins: np.ndarray = bins, true: np.ndarray = true) -> np.ndarray:
+            """Twice the hits, and the rows said to have the class and those that have it together."""
+            said = bins[:, c] >= bin
+            return np.array([2 * (said & (true[:, c] > 0)).sum(), said.sum() + true[:, c].sum()])
+
+        def worth(c: int, bin: int, classes: int = classes, lent: float = lent) -> float:
+            hits, both = counts(c, bin) + lent * sum(counts(each, bin) for each in range(classes))
+            return float(hits / both)
+
+        for c in range(classes):
+            best = max(worth(c, bin) for bin in np.unique(bins))
+            bin = int(rounded(np.log(chosen[c] / (1 - chosen[c])) + 1e-7))
+            assert worth(c, bin) == pytest.approx(best, **CLOSE)
+
+
+def test_a_class_of_many_rows_chooses_for_itself_and_a_rare_one_with_the_others() -> None:
+    rng = np.random.default_rng(7)
+    true = np.zeros((2000, 3), dtype=int)
+    true[:1000, 0] = true[500:1500, 1] = true[1990, 2] = 1
+    scores = rng.normal(size=(2000, 3)) / 2 + 4 * true - [6, 2, 2]
+    scores[1990, 2] = -3  # the only row of the third class, below nearly all others
+
+    def said(columns: list[int]) -> list[float]:
+        """The share of the rows that are said to have each class."""
+        names = tuple(map(str, columns))
+        tally = fed(lambda: MultiLabelTally(names, CHOOSE), scores[:, columns], true[:, columns], 500)
+        return (tally.counts[2] / 2000).tolist()
+
+    assert [*said([0]), *said([1])] == pytest.approx([0.5, 0.5], abs=0.01)
+    assert said([2])[0] > 0.9, "by itself it would be said of nearly all rows"
+    assert said([0, 1, 2]) == pytest.approx([0.5, 0.5, 0], abs=0.01)
 
 
 def test_rows_that_choose_their_thresholds_are_judged_by_them() -> None:

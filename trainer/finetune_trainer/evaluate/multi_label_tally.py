@@ -126,7 +126,7 @@ class MultiLabelTally:
         return found
 
     def decision(self) -> dict[str, Any]:
-        """`thresholds`: of each class, the share at which its F1 is highest on these rows."""
+        """`thresholds`: of each class, the share at which its F1 is highest on these rows, as `best_bins` counts it."""
         if not self.few:
             return {}
         return {"thresholds": [_share(floor_of(int(bin))) for bin in best_bins(*self.ranked)]}

@@ -19,6 +19,8 @@ WARP = 32
 """Bins are alike in width up to about 1/WARP, and grow in proportion to the score beyond it."""
 PER_UNIT = BINS // 2 / math.asinh(REACH * WARP)
 """Bins in one unit of the warped score."""
+LENT = 5
+"""Rows by which all classes together have a say in each one's best bin."""
 MOST_CLASSES = 256
 """Of more classes no bins are kept (64 KiB each, added up over ranks at each evaluation)."""
 
@@ -66,12 +68,19 @@ def average_precision(without: np.ndarray, having: np.ndarray) -> np.ndarray:
 
 
 def best_bins(without: np.ndarray, having: np.ndarray) -> np.ndarray:
-    """Of each class, the lowest bin that should count as having it: the one with the highest F1, the nearest to an even
-    share among equals; the even share itself where no row has the class.
+    """Of each class, the lowest bin that should count as having it: the one with the highest F1, counted on the class's
+    rows and LENT further ones that have it, in the shares of all classes together (with the rows without that fall to
+    so many). The nearest to an even share among equals; the even share itself where no row has any class.
+
+    A bin that a few rows choose by themselves is chance, and the rows said to have a rare class cost micro-F1 more than
+    its own are worth (Yang 2001, "A study of thresholding strategies for text categorization"; measured:
+    docs/decisions/0033).
     """
-    hits = np.cumsum(having[:, ::-1], axis=1)[:, ::-1]
-    taken = hits + np.cumsum(without[:, ::-1], axis=1)[:, ::-1]
-    f1 = 2 * hits / np.maximum(taken + having.sum(1, keepdims=True), 1)
+    hits, said = (np.cumsum(each[:, ::-1], axis=1)[:, ::-1] for each in (having, having + without))
+    rows = having.sum(1, keepdims=True)
+    lent = LENT / max(1, rows.sum())
+    both = said + rows + lent * (said.sum(0) + rows.sum())
+    f1 = 2 * (hits + lent * hits.sum(0)) / np.maximum(both, 1)
     far = np.abs(np.arange(BINS) - BINS // 2)
     best = f1 >= f1.max(1, keepdims=True) - 1e-12
     return np.where(best, far, BINS).argmin(1)
