@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Given = Literal["auto", "jsonl", "csv", "parquet", "text"]
+FormatChoice = Literal["auto", "jsonl", "csv", "parquet", "text"]
 """What the spec may say."""
 FormatName = Literal["jsonl", "csv", "parquet", "text", "json-array", "files"]
 Compression = Literal["", "gz", "zst"]
@@ -38,7 +38,7 @@ class Format:
         return self.name in ("jsonl", "csv", "text") and not self.compression
 
 
-def format_of(key: str, wanted: Given = "auto") -> Format | None:
+def format_of(key: str, wanted: FormatChoice = "auto") -> Format | None:
     """The format of an object by its name; `wanted` overrides the name's ending, the compression still goes by it.
 
     None when the name says nothing, and for compressed parquet, which nothing can read in parts.

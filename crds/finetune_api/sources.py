@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from finetune_api.base import Model, Rule, cel_text
-from finetune_api.formats import Given
+from finetune_api.formats import FormatChoice
 from finetune_api.tasks import TASKS
 from finetune_api.uris import REVISION_OF_HUB, Column, DataUri, ModelUri, Revision, SetName, Split, no_file
 
@@ -234,7 +234,7 @@ class Data(Model):
     train: TrainSource = Field(description="Rows to learn from.")
     validation: HeldOutSource | None = Field(None, description="Rows for the evaluations during training; these choose the best checkpoint.")
     test: HeldOutSource | None = Field(None, description="Rows for the one evaluation at the end; never used to choose anything.")
-    format: Given = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, .txt, with .gz or .zst; .jpg, .jpeg, .png, .webp, .gif and .bmp where the task reads images). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing. text: each line is a row, in the column text; blank lines are none.")
+    format: FormatChoice = Field("auto", description="Format of the objects; auto goes by the name (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, .txt, with .gz or .zst; .jpg, .jpeg, .png, .webp, .gif and .bmp where the task reads images). jsonl: one object a line, or one JSON array of objects. csv: a header, then fields cut by commas, semicolons or tabs (tsv); a field in double quotes may hold line breaks, a quote in it is doubled, a backslash escapes nothing. text: each line is a row, in the column text; blank lines are none.")
     columns: Columns | None = Field(None, description="Which columns hold what; found by their usual names when absent.")
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None = Field(
         None,

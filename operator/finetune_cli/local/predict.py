@@ -17,7 +17,7 @@ import click
 from pydantic import ValidationError
 
 from finetune_api.exits import EXITS, Reason
-from finetune_api.formats import Given
+from finetune_api.formats import FormatChoice
 from finetune_api.predict import PredictConfig, PredictReport
 from finetune_api.run import HubAccess, StorageAccess
 from finetune_cli.file_uri import file_uri
@@ -44,7 +44,7 @@ TELL_SECONDS = 10.0
 @click.option(
     "--max-bad-rows", type=click.IntRange(0, 1_000_000), default=0, show_default=True, help="Rows to leave out."
 )
-@click.option("--format", "kind", type=click.Choice(get_args(Given)), default="auto", help="Of INPUT.")
+@click.option("--format", "kind", type=click.Choice(get_args(FormatChoice)), default="auto", help="Of INPUT.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from finetune_api.formats import Format, Given, holds_rows, is_image
+from finetune_api.formats import Format, FormatChoice, holds_rows, is_image
 from finetune_trainer.storage import ObjectInfo
 
 FILE, CLASS = "image", "label"
 """The columns of their rows."""
 
 
-def is_folder(keys: Sequence[str], wanted: Given) -> bool:
+def is_folder(keys: Sequence[str], wanted: FormatChoice) -> bool:
     """Whether these objects are files that are rows: images, without a table among them."""
     return wanted == "auto" and any(map(is_image, keys)) and not any(map(holds_rows, keys))
 
