@@ -8,13 +8,14 @@ had been seen on the same test rows, and not searched for.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from examples.data import cache, minilm
+from examples.data import cache, minilm, read_shard, write_shard
+from scripts.real_data import MAKERS
 
 FOLDER = cache() / "scores"
 NEW_CLOTHES = ("sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -210,3 +211,37 @@ CASES = {
 
 BESIDE = (("mails-lora", "mails"), ("sections-adapted", "sections-few"), ("clothes-tuned", "clothes-scratch"))
 """Cases that are compared, each with what it is compared with: the mean of one over the other's, of the same seeds."""
+
+
+def files_of(name: str) -> tuple[list[Path], list[Path]]:
+    """The files to learn from and to test on, of a set."""
+    folder = MAKERS[name]()
+    return sorted(folder.glob("train*")), sorted(folder.glob("test*"))
+
+
+def write_rows(case: Case, target: Path) -> dict[str, Any]:
+    """The first rows of the case's set; spec.data."""
+    target.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    for split, files, count in zip(("train", "test"), files_of(case.of), (case.rows, case.test), strict=True):
+        if files[0].suffix == ".parquet":
+            path = target / f"{split}.parquet"
+            write_table(files, path, case.keep, count)
+        else:
+            path = target / f"{split}.jsonl.zst"
+            rows: Iterator[dict[str, Any]] = (row for file in files for row in read_shard(file) if case.keep(row))
+            write_shard(path, [row for _, row in zip(range(count), rows, strict=False)])
+        found[split] = {"uri": path.as_uri()}
+    if case.validation:
+        found["validation"] = {"fraction": case.validation}
+    if case.labels:  # a rare class may have no row among the first, and one among those to test on
+        found["labels"] = sorted({row["label"] for file in files_of(case.of)[0] for row in read_shard(file)})
+    return found
+
+
+def write_table(files: list[Path], path: Path, keep: Callable[[dict[str, Any]], bool], count: int) -> None:
+    from pyarrow import parquet
+
+    table = parquet.read_table(files)
+    wanted = [n for n, label in enumerate(table.column("label").to_pylist()) if keep({"label": label})]
+    parquet.write_table(table.take(wanted[:count]), path, row_group_size=1000)
