@@ -45,11 +45,11 @@ LESS = {
     "tags": Less(2000, 500, 3, 0.4),
     "ratings": Less(1200, 400, 2, 0.6),
     "tweets": Less(1200, 400, 5, 0.25),
-    "questions": Less(800, 300, 2, 0.7),
+    "questions": Less(800, 300, 2, 0.6),
     "descriptions": Less(2000, 300, 1, 600),
     "sections-adapted": Less(600, 500, 5, 0.6),
-    "clothes-first": Less(8000, 1000, 2, 0.6),
-    "clothes-tuned": Less(1000, 1000, 5, 0.65),
+    "clothes-first": Less(8000, 1000, 6, 0.6),
+    "clothes-tuned": Less(1000, 1000, 10, 0.6),
 }
 AFTER_ONE_ANOTHER = [
     *((name,) for name in LESS if not CASES[name].after and name not in {CASES[each].after for each in LESS}),
